@@ -1,0 +1,1 @@
+"""Ostiary: a self-hosted AI gateway with a key vault."""

@@ -1,0 +1,1 @@
+"""The shell's door: serve, demo, doctor, and the deeds of every room."""

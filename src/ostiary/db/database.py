@@ -1,0 +1,111 @@
+"""SQLite or PostgreSQL: `read()` and `transaction()`; nothing else commits."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from ostiary.errors import CannotStart, Refusal
+
+Transaction = AsyncConnection
+"""An open transaction; whoever is handed one does not commit it."""
+
+_BUSY_MS = 5_000
+_POOL = 10
+_DRIVERS = {
+    "sqlite": "sqlite+aiosqlite",
+    "postgresql": "postgresql+asyncpg",
+    "postgres": "postgresql+asyncpg",
+}
+_GONE = "The database is not available. Nothing was changed; try again shortly."
+
+
+class Database:
+    """One pool of connections to the one authority. Losing it is a 503 to callers, and passes by itself."""
+
+    def __init__(self, url: str) -> None:
+        """`url` is `sqlite:///path` or `postgresql://…`; nothing is opened before first use."""
+        try:
+            parsed = make_url(url)
+            driver = _DRIVERS[parsed.get_backend_name()]
+        except Exception as error:
+            known = "sqlite:///PATH or postgresql://USER@HOST/NAME"
+            raise CannotStart(f"OSTIARY_DATABASE_URL is not understood. Give it as {known}.") from error
+        self.is_sqlite = driver.startswith("sqlite")
+        self.path = Path(parsed.database) if self.is_sqlite and parsed.database else None
+        options: dict[str, Any] = {"pool_size": _POOL, "max_overflow": 0, "pool_timeout": _BUSY_MS / 1000}
+        if self.is_sqlite:
+            options["connect_args"] = {"timeout": _BUSY_MS / 1000}
+        else:
+            options["pool_pre_ping"] = True
+            options["connect_args"] = {"timeout": _BUSY_MS / 1000, "command_timeout": 30}
+        # asyncpg takes libpq's `host=` (a socket directory) from the query string, so the URL passes through whole.
+        self.engine: AsyncEngine = create_async_engine(parsed.set(drivername=driver), **options)
+        if self.is_sqlite:
+            _tune_sqlite(self.engine)
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[Transaction]:
+        """A consistent view for reading; what is written in it is rolled back."""
+        with _said_as_refusal():
+            async with self.engine.connect() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """Everything or nothing: commits at the end, rolls back when left by an exception.
+
+        On SQLite it takes the write lock at once: a deferred read-then-write fails busy whatever the timeout.
+        """
+        with _said_as_refusal():
+            async with self.engine.execution_options(ostiary_writes=True).begin() as connection:
+                yield connection
+
+    async def close(self) -> None:
+        """Give back every connection."""
+        await self.engine.dispose()
+
+
+class _said_as_refusal:  # noqa: N801 - used like a function
+    """Turns the loss of the database into a 503; what the caller did wrong in SQL passes as it is."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, IntegrityError | ProgrammingError):
+            return
+        if isinstance(error, DBAPIError | PoolTimeout | OSError):
+            raise Refusal("service_unavailable", _GONE) from error
+
+
+def _tune_sqlite(engine: AsyncEngine) -> None:
+    @event.listens_for(engine.sync_engine, "connect")
+    def connected(connection: Any, _record: object) -> None:  # noqa: ANN401 - SQLAlchemy's adapted connection
+        connection.isolation_level = None  # we say BEGIN ourselves
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA synchronous=NORMAL")
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def begun(connection: Any) -> None:  # noqa: ANN401 - SQLAlchemy's Connection, synchronous side
+        writes = connection.get_execution_options().get("ostiary_writes", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def copy_sqlite(source: Path, target: Path) -> None:
+    """A consistent copy of a database that may be in use."""
+    with sqlite3.connect(source) as old, sqlite3.connect(target) as new:
+        old.backup(new)
+    old.close()
+    new.close()

@@ -1,0 +1,99 @@
+"""Brings the database to this version's schema, under a lock, with a copy first."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection, inspect, text
+
+from ostiary.db import schema
+from ostiary.db.database import Database, copy_sqlite
+from ostiary.errors import CannotStart
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+HEAD = "0001"
+"""The newest revision. Stated, so that a start at head need not load Alembic; a test compares."""
+_LOCK = 0x0571A58
+
+
+async def migrate(database: Database) -> None:
+    """Apply what is missing. Refuses a schema that is newer, foreign or half made, and says what to do."""
+    if database.path is not None:
+        database.path.parent.mkdir(parents=True, exist_ok=True)
+        with _file_lock(database.path.with_name(database.path.name + ".migrate.lock")):
+            await _apply(database)
+        return
+    async with database.engine.connect() as guard:
+        await guard.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK})
+        try:
+            await _apply(database)
+        finally:
+            await guard.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _LOCK})
+
+
+async def _apply(database: Database) -> None:
+    async with database.read() as tx:
+        found = await tx.run_sync(_revision)
+    if found == HEAD:
+        return
+    if found is not None and database.path is not None:
+        await asyncio.to_thread(
+            copy_sqlite, database.path, database.path.with_name(f"{database.path.name}.before-{HEAD}")
+        )
+    async with database.transaction() as tx:
+        await tx.run_sync(_upgrade)
+
+
+def _revision(connection: Connection) -> str | None:
+    """The revision the database is at, None for an empty one."""
+    tables = set(inspect(connection).get_table_names())
+    ours = tables & set(schema.metadata.tables)
+    if "alembic_version" not in tables:
+        if ours:
+            raise CannotStart(
+                f"The database holds {', '.join(sorted(ours)[:3])} … but no schema version: "
+                "it is half made or not Ostiary's. Restore a backup, or give an empty database by OSTIARY_DATABASE_URL or --data-dir."
+            )
+        return None
+    found: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    if found is None and ours:
+        raise CannotStart("The database's schema version is empty: a migration was cut off. Restore a backup.")
+    if found is not None and found > HEAD:
+        raise CannotStart(
+            f"The database was made by a newer Ostiary (schema {found}, this one knows {HEAD}). Upgrade Ostiary."
+        )
+    missing = set(schema.metadata.tables) - tables
+    if found == HEAD and missing:
+        raise CannotStart(f"The database says schema {HEAD} but lacks {', '.join(sorted(missing))}. Restore a backup.")
+    return found
+
+
+def _upgrade(connection: Connection) -> None:
+    from alembic import command  # noqa: PLC0415 - a tenth of a second that a start at head need not pay
+
+    config = alembic_config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def alembic_config() -> Config:
+    """Alembic's configuration; there is no ini file."""
+    from alembic.config import Config  # noqa: PLC0415 - as above
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
+    return config
+
+
+@contextmanager
+def _file_lock(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,318 @@
+"""Every table on one page. Times are milliseconds since the epoch (UTC), money is nano-dollars, lists are JSON."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+_Big = BigInteger().with_variant(Integer, "sqlite")
+"""64 bits on both; SQLite counts rows itself only for INTEGER."""
+
+
+def _id(name: str = "id", *, key: bool = True) -> Column[str]:
+    return Column(name, String(64), primary_key=key, nullable=False)
+
+
+def _ref(name: str, *, null: bool = False) -> Column[str]:
+    return Column(name, String(64), nullable=null)
+
+
+def _at(name: str, *, null: bool = False) -> Column[int]:
+    return Column(name, BigInteger, nullable=null)
+
+
+def _nano(name: str, *, null: bool = False) -> Column[int]:
+    return Column(name, BigInteger, nullable=null, server_default=None if null else "0")
+
+
+def _count(name: str) -> Column[int]:
+    return Column(name, BigInteger, nullable=False, server_default="0")
+
+
+# ---- the instance -----------------------------------------------------------------------------------------------
+
+instance = Table(
+    "instance", metadata, Column("name", String(64), primary_key=True), Column("value", Text, nullable=False)
+)
+"""Canary, sealed pepper and the like: one row a name."""
+
+changes = Table(
+    "changes",
+    metadata,
+    Column("seq", _Big, primary_key=True, autoincrement=True),
+    _at("at"),
+    Column("noun", String(32), nullable=False),
+    _ref("organization_id", null=True),
+    _ref("id"),
+)
+"""The change feed: what a running gateway must read again."""
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("seq", _Big, primary_key=True, autoincrement=True),
+    _at("at"),
+    _ref("organization_id", null=True),
+    Column("actor_kind", String(16), nullable=False),
+    _ref("actor_id"),
+    Column("actor_name", Text, nullable=False),
+    Column("deed", String(64), nullable=False),
+    Column("target_kind", String(32), nullable=False),
+    _ref("target_id"),
+    Column("target_name", Text, nullable=False),
+    Column("before", JSON),
+    Column("after", JSON),
+    Column("origin", String(16), nullable=False),
+    Column("address", String(64)),
+    Column("result", String(32), nullable=False),
+    Index(None, "organization_id", "seq"),
+)
+
+# ---- people -----------------------------------------------------------------------------------------------------
+
+organizations = Table(
+    "organizations",
+    metadata,
+    _id(),
+    Column("client_id", String(64), nullable=False, unique=True),
+    Column("name", String(200), nullable=False, unique=True),
+    _at("created_at"),
+)
+
+users = Table(
+    "users",
+    metadata,
+    _id(),
+    Column("email", String(320), nullable=False, unique=True),
+    Column("name", String(200), nullable=False),
+    Column("is_operator", Boolean, nullable=False),
+    _at("created_at"),
+)
+
+members = Table(
+    "members",
+    metadata,
+    _ref("organization_id"),
+    _ref("user_id"),
+    Column("role", String(16), nullable=False),
+    _at("created_at"),
+    PrimaryKeyConstraint("organization_id", "user_id"),
+)
+
+# ---- keys that come in ------------------------------------------------------------------------------------------
+
+agent_keys = Table(
+    "agent_keys",
+    metadata,
+    _id(),
+    _ref("organization_id"),
+    _ref("owner_id", null=True),
+    Column("name", String(200), nullable=False),
+    Column("status", String(16), nullable=False),
+    _at("expires_at", null=True),
+    Column("scopes", JSON, nullable=False),
+    Column("rpm", Integer),
+    Column("rpd", Integer),
+    Column("models_mode", String(8), nullable=False),
+    Column("models", JSON, nullable=False),
+    Column("providers_mode", String(8), nullable=False),
+    Column("providers", JSON, nullable=False),
+    Column("free_only", Boolean, nullable=False),
+    Column("addresses_mode", String(8), nullable=False),
+    Column("addresses", JSON, nullable=False),
+    Column("metadata", JSON, nullable=False),
+    _at("created_at"),
+    _at("updated_at"),
+    _at("last_used_at", null=True),
+    UniqueConstraint("organization_id", "name"),
+)
+"""The identity of a key; its budget stands in `budgets`, its secrets in `agent_key_secrets`."""
+
+agent_key_secrets = Table(
+    "agent_key_secrets",
+    metadata,
+    Column("digest", LargeBinary(32), primary_key=True),
+    _ref("agent_key_id"),
+    Column("preview", String(64), nullable=False),
+    _at("created_at"),
+    _at("expires_at", null=True),
+    Index(None, "agent_key_id"),
+)
+"""Secrets are children of the key, so that rotation keeps identity, limits and history."""
+
+client_credentials = Table(
+    "client_credentials",
+    metadata,
+    _id(),
+    _ref("organization_id"),
+    Column("name", String(200), nullable=False),
+    Column("digest", LargeBinary(32), nullable=False, unique=True),
+    Column("preview", String(160), nullable=False),
+    _at("created_at"),
+    _at("revoked_at", null=True),
+    UniqueConstraint("organization_id", "name"),
+)
+
+# ---- keys that go out -------------------------------------------------------------------------------------------
+
+data_keys = Table(
+    "data_keys",
+    metadata,
+    _ref("organization_id"),
+    Column("version", Integer, nullable=False),
+    Column("wrapped", Text, nullable=False),
+    _at("created_at"),
+    PrimaryKeyConstraint("organization_id", "version"),
+)
+
+provider_keys = Table(
+    "provider_keys",
+    metadata,
+    _id(),
+    _ref("organization_id"),
+    Column("name", String(200), nullable=False),
+    Column("provider", String(64), nullable=False),
+    Column("base_url", Text, nullable=False),
+    Column("origin", Text, nullable=False),
+    Column("fields", JSON, nullable=False),
+    Column("sealed", Text, nullable=False),
+    Column("sealed_version", Integer, nullable=False),
+    Column("preview", String(32), nullable=False),
+    Column("shared", Boolean, nullable=False),
+    Column("status", String(16), nullable=False),
+    _at("created_at"),
+    _at("updated_at"),
+    _at("last_used_at", null=True),
+    UniqueConstraint("organization_id", "name"),
+)
+
+# ---- money ------------------------------------------------------------------------------------------------------
+
+price_overrides = Table(
+    "price_overrides",
+    metadata,
+    Column("provider", String(64), nullable=False),
+    Column("model", String(200), nullable=False),
+    Column("rates", JSON, nullable=False),
+    Column("version", String(64), nullable=False),
+    _at("updated_at"),
+    PrimaryKeyConstraint("provider", "model"),
+)
+"""Operator's prices: nano-dollars per million, by dimension."""
+
+budgets = Table(
+    "budgets",
+    metadata,
+    Column("scope", String(16), nullable=False),
+    _ref("id"),
+    Column("kind", String(8), nullable=False),
+    _nano("cap_nano", null=True),
+    PrimaryKeyConstraint("scope", "id"),
+)
+"""The hard cap that new period rows of an account start with; `kind` is month or total."""
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("scope", String(16), nullable=False),
+    _ref("id"),
+    Column("period_id", String(16), nullable=False),
+    _nano("cap_nano", null=True),
+    _nano("spent_nano"),
+    _nano("leased_nano"),
+    PrimaryKeyConstraint("scope", "id", "period_id"),
+)
+"""The authority: spent + leased never passes the cap. A new period is a new row; nothing is reset."""
+
+leases = Table(
+    "leases",
+    metadata,
+    _ref("owner"),
+    Column("scope", String(16), nullable=False),
+    _ref("id"),
+    Column("period_id", String(16), nullable=False),
+    _nano("amount_nano"),
+    _nano("used_nano"),
+    Column("mark", String(16)),
+    PrimaryKeyConstraint("owner", "scope", "id", "period_id"),
+    Index(None, "scope", "id", "period_id"),
+)
+"""What a spool may still spend of an account: amount - used, the same sum that stands in `accounts.leased_nano`."""
+
+owners = Table(
+    "owners",
+    metadata,
+    _id(),
+    Column("name", String(200), nullable=False),
+    Column("version", String(32), nullable=False),
+    _at("started_at"),
+    _at("heartbeat_at"),
+    _at("closed_at", null=True),
+)
+"""Spools: one row for each start of a gateway process."""
+
+# ---- what happened ----------------------------------------------------------------------------------------------
+
+usage_events = Table(
+    "usage_events",
+    metadata,
+    Column("request_id", String(64), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    _ref("owner"),
+    _ref("organization_id"),
+    _ref("agent_key_id", null=True),
+    Column("agent_key_name", String(200)),
+    _ref("credential_id", null=True),
+    Column("operation", String(32), nullable=False),
+    Column("provider", String(64), nullable=False),
+    Column("model_asked", String(200), nullable=False),
+    Column("model", String(200), nullable=False),
+    _ref("provider_key_id"),
+    Column("provider_key_name", String(200), nullable=False),
+    _count("input_tokens"),
+    _count("output_tokens"),
+    _count("cache_read_tokens"),
+    _count("cache_write_tokens"),
+    _count("reasoning_tokens"),
+    _count("audio_tokens"),
+    _nano("held_nano"),
+    _nano("cost_nano"),
+    _nano("over_hold_nano"),
+    Column("price_version", String(64)),
+    Column("usage_source", String(16), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("http_status", Integer, nullable=False),
+    Column("error_code", String(64)),
+    Column("stream", Boolean, nullable=False),
+    _at("started_at"),
+    Column("latency_ms", BigInteger, nullable=False),
+    Column("first_token_ms", BigInteger),
+    Column("timings", JSON, nullable=False),
+    Column("client_ip", String(64)),
+    Column("metadata", JSON, nullable=False),
+    PrimaryKeyConstraint("request_id", "attempt"),
+    Index(None, "organization_id", "started_at"),
+    Index(None, "agent_key_id", "started_at"),
+)
+"""One row an attempt, written once; sums over it and the accounts agree."""

@@ -1,0 +1,1 @@
+"""Door one: /v1, for callers."""
