@@ -23,7 +23,7 @@ class Change:
     id: str
 
 
-async def append(tx: Transaction, noun: str, organization_id: str | None, id: str, at: int) -> None:  # noqa: A002
+async def append(tx: Transaction, noun: str, organization_id: str | None, id: str, at: int) -> None:
     """Say that `noun` `id` has changed; heard when, and only if, this transaction commits."""
     if tx.dialect.name == "postgresql":
         await tx.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _FEED_LOCK})

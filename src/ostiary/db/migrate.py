@@ -59,7 +59,8 @@ def _revision(connection: Connection) -> str | None:
         if ours:
             raise CannotStart(
                 f"The database holds {', '.join(sorted(ours)[:3])} … but no schema version: "
-                "it is half made or not Ostiary's. Restore a backup, or give an empty database by OSTIARY_DATABASE_URL or --data-dir."
+                "it is half made or not Ostiary's. Restore a backup, or give an empty database "
+                "by OSTIARY_DATABASE_URL or --data-dir."
             )
         return None
     found: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()

@@ -1,0 +1,116 @@
+"""`uv run poe bench`: nginx, the floors and the gateway, interleaved on pinned cores; a table, ratios, a JSON file."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bench import flame, proc, report, stand
+from bench.measure import Plan, measure
+from bench.stand import Stand
+from bench.table import Round
+
+_RESULTS = Path(__file__).parent / "results"
+_PROFILED = 4
+"""A profile looks this many times as long as one load."""
+
+
+def main() -> None:
+    """Run, print, write; exit 1 with a message when something needed is missing or an answer is wrong."""
+    given = _arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGHUP, lambda *_: sys.exit(129))
+    try:
+        _run(given)
+    except proc.BenchFailed as error:
+        sys.exit(f"bench: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench", description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    add = parser.add_argument
+    add("--rounds", type=int, default=9, help="interleaved rounds; the median counts")
+    add("--seconds", type=int, default=2, help="of each load")
+    add("--concurrency", type=int, default=64, help="connections of the full load")
+    add("--streams", type=int, default=32, help="open streams")
+    add("--chunks", type=int, default=200, help="events of a stream")
+    add("--pace-ms", type=float, default=5.0, help="between two events; 0 sends a stream in one burst")
+    add("--starts", type=int, default=3, help="how often the gateway is started to take the time")
+    add("--processes", type=int, default=1, help="also run this many gateways on one database")
+    add("--quick", action="store_true", help="2 rounds of 1 second: to see that it works")
+    add("--without-gateway", action="store_true", help="only nginx and the floors")
+    add("--profile", action="store_true", help="afterwards, where the CPU of the gateway goes")
+    add("--json", type=Path, metavar="PATH", help="write the result here too")
+    given = parser.parse_args()
+    if given.quick:
+        given.rounds, given.seconds, given.starts = min(given.rounds, 2), 1, 1
+    if min(given.rounds, given.seconds, given.concurrency, given.streams, given.starts, given.processes) < 1:
+        parser.error("rounds, seconds, concurrency, streams, starts and processes are at least 1")
+    if given.chunks < 2 or given.pace_ms < 0:
+        parser.error("a stream has at least 2 chunks, and its pace is not negative")
+    if given.profile and given.without_gateway:
+        parser.error("--profile needs the gateway")
+    return given
+
+
+def _run(given: argparse.Namespace) -> None:
+    plan = Plan(given.seconds, given.concurrency, given.streams, given.pace_ms / 1000)
+    began = datetime.now(UTC)
+    out = _RESULTS / began.strftime("%Y-%m-%dT%H-%M-%SZ")
+    _RESULTS.mkdir(exist_ok=True)
+    wish = stand.Wish(
+        chunks=given.chunks,
+        pace_ms=given.pace_ms,
+        gateways=() if given.without_gateway else tuple(sorted({1, given.processes})),
+        starts=given.starts,
+    )
+    with stand.built(wish) as ready:
+        rounds = _rounds(ready, plan, given.rounds)
+        said = report.text(ready, rounds)
+        print(said)
+        arguments = {name: str(value) for name, value in vars(given).items()}
+        result = {
+            "at": began.isoformat(),
+            "arguments": arguments,
+            "machine": report.machine(ready),
+            "rounds": rounds,
+            "text": said,
+        }
+        for path in filter(None, (out.with_suffix(".json"), given.json)):
+            path.write_text(json.dumps(result, indent=1) + "\n")
+        print(f"\nwritten: {out.with_suffix('.json')}")
+        if given.profile:
+            print(_profile(ready, plan, out))
+
+
+def _rounds(ready: Stand, plan: Plan, count: int) -> Sequence[Round]:
+    for target in ready.targets:
+        ready.loader.check(target)
+        ready.loader.calls(target, concurrency=plan.concurrency, seconds=1)
+    rounds = []
+    for n in range(count):
+        print(f"round {n + 1} of {count}", file=sys.stderr)
+        # Every other round runs backwards, so that a drift of the machine favours nobody.
+        order = ready.targets if n % 2 == 0 else ready.targets[::-1]
+        rounds.append({target.name: measure(target, ready.loader, plan) | ready.facts[target.name] for target in order})
+    return rounds
+
+
+def _profile(ready: Stand, plan: Plan, out: Path) -> str:
+    watch = flame.Watch(ready.loader, plan.concurrency, plan.seconds * _PROFILED, out)
+    target = next(one for one in ready.targets if one.name == "ostiary")
+    found = flame.sampled(target, watch)
+    return found or flame.traced(ready.houses[0], watch, ready.cores.first)
+
+
+if __name__ == "__main__":
+    main()

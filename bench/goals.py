@@ -1,0 +1,59 @@
+"""What the gateway promises to cost, each goal judged by the rounds at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from bench.table import Round, added_of, median_of, number, ratio_of
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """One promise: a figure that stays below a limit."""
+
+    text: str
+    limit: float
+    unit: str
+    figure: Callable[[Sequence[Round], str], float | None]
+    """Of the rounds and the gateway's name in them."""
+
+
+GOALS = (
+    Goal("CPU per JSON call against nginx", 10, "×", lambda rounds, name: ratio_of(rounds, name, "nginx", "cpu_us")),
+    Goal(
+        "CPU per streamed chunk against nginx", 3, "×", lambda rounds, name: ratio_of(rounds, name, "nginx", "chunk_us")
+    ),
+    Goal(
+        "p50 added to the direct call at c=1",
+        1.5,
+        " ms",
+        lambda rounds, name: added_of(rounds, name, "direct", "p50_1_ms"),
+    ),
+    Goal("memory when idle", 110, " MB", lambda rounds, name: median_of(rounds, name, "idle_mb")),
+    Goal("start to the first /health", 2, " s", lambda rounds, name: median_of(rounds, name, "start_s")),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How a goal fared."""
+
+    goal: Goal
+    found: float | None
+
+    @property
+    def is_reached(self) -> bool:
+        """Below the limit, or at it; what was not measured is not reached."""
+        return self.found is not None and self.found <= self.goal.limit
+
+    def line(self) -> str:
+        """As a line of a list."""
+        mark = "reached" if self.is_reached else "MISSED" if self.found is not None else "not measured"
+        found = number(self.found, 2)
+        return f"- {self.goal.text}: {found}{self.goal.unit} (goal ≤ {self.goal.limit:g}{self.goal.unit}) – {mark}"
+
+
+def judge(rounds: Sequence[Round], name: str) -> list[Verdict]:
+    """Every goal, in the order of the issue."""
+    return [Verdict(goal, goal.figure(rounds, name)) for goal in GOALS]

@@ -1,0 +1,24 @@
+"""Something that answers calls and is weighed while it does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bench import payload
+from bench.proc import Running
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One way from the load to the upstream."""
+
+    name: str
+    running: tuple[Running, ...]
+    ports: tuple[int, ...]
+    """One for each process that shares the load."""
+    start_s: float
+    """From its start to its first answer."""
+    bearer: str = "none"
+    model: str = payload.MODEL
+    stream_path: str | None = payload.PATH
+    """None when it does not stream."""

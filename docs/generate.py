@@ -1,0 +1,223 @@
+"""Rewrites the parts of the documentation that the code already knows; with `--check`, only says which have drifted."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import sys
+import tomllib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from typer.main import get_command
+
+from ostiary import errors, settings
+from ostiary.cli import main as cli
+from ostiary.orgs import roles
+from ostiary.providers import catalog
+
+ROOT: Final = Path(__file__).parents[1]
+SOURCE: Final = ROOT / "src" / "ostiary"
+_REFERENCE: Final = "docs/reference"
+_CATEGORY_NAMES: Final = {"llm": "LLM"}
+
+
+def main() -> int:
+    """Write every generated part, or with `--check` compare it; 1 when something was to be done."""
+    drifted = []
+    for path, marker, make in PARTS:
+        file = ROOT / path
+        old = file.read_text()
+        new = put(old, marker, make())
+        if new != old:
+            drifted.append(f"{path}, {marker}")
+            if "--check" not in sys.argv[1:]:
+                file.write_text(new)
+    for part in drifted:
+        print(f"{part}: not as the code says. Run: uv run poe docs" if "--check" in sys.argv else f"{part}: rewritten")
+    return 1 if drifted and "--check" in sys.argv else 0
+
+
+def put(page: str, marker: str, text: str) -> str:
+    """The page with `text` between `<!-- marker -->` and `<!-- /marker -->`."""
+    start, end = f"<!-- {marker} -->\n", f"<!-- /{marker} -->"
+    before, found, rest = page.partition(start)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise SystemExit(f"the page lacks {start.strip()} … {end}")
+    return f"{before}{start}{text.strip()}\n{end}{after}"
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    """A Markdown table."""
+    cells = [[str(cell).replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
+    names = list(head)
+    lines = [names, ["---"] * len(names), *cells]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+# ---- ARCHITECTURE.md --------------------------------------------------------------------------------------------
+
+
+def tree() -> str:
+    """Every module with its sentence, the lowest floor first."""
+    return "\n".join(["```", *_tree_lines(), "```"])
+
+
+def _tree_lines() -> Iterator[str]:
+    leaves = sorted(path for path in SOURCE.glob("*.py") if path.stem not in {"__init__", "app"})
+    yield from (f"{path.name:<24} {sentence(path)}" for path in leaves)
+    for room in floors():
+        folder = SOURCE / room
+        if folder.is_dir():
+            yield ""
+            yield f"{room + '/':<24} {sentence(folder / '__init__.py').upper().rstrip('.')}"
+            yield from _room_lines(folder, depth=1)
+        elif room == "app":
+            yield ""
+            yield f"{'app.py':<24} {sentence(SOURCE / 'app.py')}"
+
+
+def _room_lines(folder: Path, depth: int) -> Iterator[str]:
+    indent = "    " * depth
+    for path in sorted(folder.iterdir(), key=lambda path: (path.is_dir(), path.name)):
+        if path.suffix == ".py" and path.name != "__init__.py":
+            yield f"{indent + path.name:<24} {sentence(path)}"
+        elif path.is_dir() and (path / "__init__.py").exists() and path.name != "versions":
+            yield f"{indent + path.name + '/':<24} {sentence(path / '__init__.py')}"
+
+
+def sentence(path: Path) -> str:
+    """A module's docstring."""
+    return ast.get_docstring(ast.parse(path.read_text())) or ""
+
+
+def floors() -> list[str]:
+    """Rooms as the import contracts order them, the lowest first."""
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    [layers] = [c["layers"] for c in config["tool"]["importlinter"]["contracts"] if c["id"] == "floors"]
+    return [room.strip(" ()") for layer in reversed(layers) for room in layer.split("|")]
+
+
+def floor_plan() -> str:
+    """The floors as one line, the highest first."""
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    [layers] = [c["layers"] for c in config["tool"]["importlinter"]["contracts"] if c["id"] == "floors"]
+    return "```\n" + "\n".join(layer for layer in layers if not layer.startswith("(")) + "\n```"
+
+
+# ---- reference --------------------------------------------------------------------------------------------------
+
+
+def settings_page() -> str:
+    """Every setting."""
+    rows = [
+        (
+            f"`{one.variable}`",
+            f"`{one.name}`",
+            says(one.says),
+            f"`{one.default}`" if one.default not in {None, ""} else "",
+        )
+        for one in settings.describe()
+    ]
+    return table(("variable", "in the file", "what it does", "default"), rows)
+
+
+def says(text: str) -> str:
+    """A sentence of the code in a table."""
+    return " ".join(text.split())
+
+
+def errors_page() -> str:
+    """Every refusal."""
+    rows = [
+        (kind.status, f"`{code}`", f"`{kind.type}`", says(kind.when), says(kind.message))
+        for code, kind in sorted(errors.TABLE.items(), key=lambda item: item[1].status)
+    ]
+    return table(("HTTP", "code", "type", "when", "message, where nothing more is known"), rows)
+
+
+def permissions_page() -> str:
+    """Roles by deeds."""
+    names = list(roles.ROLES)
+    rows = [(f"`{deed}`", *(roles.ROLES[role].get(deed, "–") for role in names)) for deed in roles.DEEDS]
+    return table(("deed", *names), rows)
+
+
+def providers_page() -> str:
+    """The catalogue."""
+    rows = [_provider_row(row) for row in catalog.load().providers.values() if not row.hidden]
+    return table(("id", "name", "categories", "operations", "base URL", "free", "where keys are made"), rows)
+
+
+def _provider_row(row: catalog.Provider) -> tuple[object, ...]:
+    categories = ", ".join(_CATEGORY_NAMES.get(name, name.capitalize()) for name in row.categories)
+    free = row.free_tier.kind.replace("_", " ") if row.free_tier and row.free_tier.kind != "none" else ""
+    free = ", ".join(part for part in (free, "free models" if row.free_models else "") if part)
+    where = f"`{row.base_url}`" if row.base_url else "given with the key"
+    keys = f"[{row.name}]({row.signup_url})" if row.signup_url else ""
+    return f"`{row.id}`", row.name, categories, ", ".join(sorted(row.operations)), where, free, keys
+
+
+def cli_page() -> str:
+    """Every command, with its arguments and options, as `--help` has them."""
+    nouns: Any = get_command(cli.app)
+    return "\n\n".join(part for noun, stub in nouns.commands.items() for part in _command(noun, _load(noun), stub.help))
+
+
+def _load(noun: str) -> Any:
+    return get_command(importlib.import_module(f"ostiary.cli.{noun}").app)
+
+
+def _command(name: str, command: Any, summary: str = "") -> Iterator[str]:
+    title = f"`ostiary {name}`"
+    if hasattr(command, "commands"):
+        yield f"## {title}\n\n{says(command.help or summary)}"
+        for verb, inner in command.commands.items():
+            yield from _command(f"{name} {verb}", inner)
+        return
+    level = "###" if " " in name else "##"
+    usage = " ".join(filter(None, [f"ostiary {name}", *(_placeholder(p) for p in command.params)]))
+    yield f"{level} {title}\n\n{paragraphs(command.help or summary)}\n\n```\n{usage}\n```"
+    rows = [_option_row(param) for param in command.params if param.name != "help"]
+    if rows:
+        yield table(("", "what it does", "default"), rows)
+
+
+def paragraphs(text: str) -> str:
+    """A help text with its line breaks taken out."""
+    return "\n\n".join(says(part) for part in re.split(r"\n\s*\n", text))
+
+
+def _placeholder(param: Any) -> str:
+    if param.param_type_name == "argument":
+        shown = (param.metavar or param.name).upper().strip("[]")
+        return f"{shown}…" if param.nargs != 1 else shown
+    return ""
+
+
+def _option_row(param: Any) -> tuple[str, str, str]:
+    if param.param_type_name == "argument":
+        name = _placeholder(param)
+    else:
+        value = "" if param.is_flag else f" {param.metavar or param.type.name.upper()}"
+        name = ", ".join([*param.opts, *param.secondary_opts]) + value + (" …" if param.multiple else "")
+    default = param.default if isinstance(param.default, str | int) and not isinstance(param.default, bool) else ""
+    required = "required" if param.required else default
+    return f"`{name}`", says(getattr(param, "help", "") or ""), str(required)
+
+
+PARTS: Final[tuple[tuple[str, str, Callable[[], str]], ...]] = (
+    ("ARCHITECTURE.md", "tree", tree),
+    ("ARCHITECTURE.md", "floors", floor_plan),
+    (f"{_REFERENCE}/settings.md", "settings", settings_page),
+    (f"{_REFERENCE}/errors.md", "errors", errors_page),
+    (f"{_REFERENCE}/permissions.md", "permissions", permissions_page),
+    (f"{_REFERENCE}/providers.md", "providers", providers_page),
+    (f"{_REFERENCE}/cli.md", "cli", cli_page),
+)
+
+if __name__ == "__main__":
+    sys.exit(main())

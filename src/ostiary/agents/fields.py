@@ -1,0 +1,180 @@
+"""What each field of an agent key may hold (pure)."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import Final, TypeGuard
+
+from ostiary.agents.policy import SCOPES, Choice, parse_networks
+from ostiary.clock import DAY_MS
+from ostiary.errors import Refusal
+from ostiary.limits.budgets import Budget
+from ostiary.money import MAX_NANO
+from ostiary.names import checked_name
+
+USUAL_EXPIRY_MS: Final = 30 * DAY_MS
+_SHORTEST_EXPIRY_MS: Final = DAY_MS // 24
+_LONGEST_EXPIRY_MS: Final = 366 * DAY_MS
+_SLACK_MS: Final = 60_000
+"""A moment passes between the choice of an expiry and the deed."""
+_MAX_RATE: Final = 1_000_000_000
+_MAX_ITEMS: Final = 500
+_MAX_ITEM: Final = 200
+_MAX_METADATA: Final = 4_096
+"""Bytes of JSON: they are written with every trace."""
+_MAX_DEPTH: Final = 8
+
+_NOT_YET: Final = ("tpm", "parallel", "soft_budget_nano")
+"""A limit that nothing keeps is worse than none: it is refused, never stored."""
+
+
+def checked(wished: Mapping[str, object], at: int) -> dict[str, object]:
+    """The fields as they are stored; refuses with `invalid_field` and names the field."""
+    values: dict[str, object] = {}
+    for name, value in wished.items():
+        if name in _NOT_YET:
+            _refuse_unless(value is None, name, f"{name} is not enforced yet, so it cannot be set.")
+        elif name in _CHECKS:
+            values[name] = _CHECKS[name](name, value, at)
+        else:
+            raise _refusal(name, f"{name!r} is not a field of an agent key that can be set.")
+    return values
+
+
+def _name(name: str, value: object, _at: int) -> str:
+    if not isinstance(value, str):
+        raise _refusal(name, f"{name} must be text.")
+    return checked_name(value, name)
+
+
+def _expires_at(name: str, value: object, at: int) -> int | None:
+    if value is None:
+        return None
+    if not _is_whole(value) or not (
+        at + _SHORTEST_EXPIRY_MS - _SLACK_MS <= value <= at + _LONGEST_EXPIRY_MS + _SLACK_MS
+    ):
+        raise _refusal(name, "An agent key expires after 1 hour at the earliest and 1 year at the latest, or never.")
+    return value
+
+
+def _scopes(name: str, value: object, _at: int) -> frozenset[str]:
+    scopes = _texts(name, value)
+    admin = sorted(scope for scope in scopes if scope.startswith("admin:"))
+    _refuse_unless(not admin, name, f"The scope {', '.join(admin)} is not enforced yet, so it cannot be given.")
+    known = ", ".join(sorted(SCOPES))
+    _refuse_unless(
+        scopes <= SCOPES, name, f"There is no scope {', '.join(sorted(scopes - SCOPES))}; there are {known}."
+    )
+    _refuse_unless(bool(scopes), name, f"A key without a scope opens nothing; there are {known}.")
+    return scopes
+
+
+def _rate(name: str, value: object, _at: int) -> int | None:
+    if value is None:
+        return None
+    if not _is_whole(value) or not 1 <= value <= _MAX_RATE:
+        raise _refusal(name, f"{name} must be a whole number from 1 to {_MAX_RATE}, or none.")
+    return value
+
+
+def _choice(name: str, value: object, _at: int) -> Choice:
+    if not isinstance(value, Choice) or value.mode not in ("all", "only", "none"):
+        raise _refusal(name, f"{name} must be all, only these, or none.")
+    if value.mode != "only":
+        _refuse_unless(not value.items, name, f"{name} names some, but its mode is {value.mode}.")
+        return Choice(value.mode)
+    items = _texts(name, value.items)
+    _refuse_unless(bool(items), name, f"{name} is limited to these, but names none.")
+    return Choice("only", items)
+
+
+def _addresses(name: str, value: object, at: int) -> Choice:
+    choice = _choice(name, value, at)
+    try:
+        networks = parse_networks(sorted(choice.items))
+    except ValueError as error:
+        raise _refusal(name, f"{error}.") from None
+    return Choice(choice.mode, frozenset(str(network) for network in networks))
+
+
+def _free_only(name: str, value: object, _at: int) -> bool:
+    if not isinstance(value, bool):
+        raise _refusal(name, f"{name} must be true or false.")
+    return value
+
+
+def _metadata(name: str, value: object, _at: int) -> dict[str, object]:
+    if not isinstance(value, Mapping):
+        raise _refusal(name, f"{name} must be a JSON object.")
+    kept = dict(value)
+    _refuse_unless(_is_plain(kept, _MAX_DEPTH), name, f"{name} must be plain JSON, at most {_MAX_DEPTH} levels deep.")
+    size = len(json.dumps(kept, ensure_ascii=False, separators=(",", ":")).encode())
+    _refuse_unless(size <= _MAX_METADATA, name, f"{name} must be at most {_MAX_METADATA} bytes of JSON.")
+    return kept
+
+
+def _is_plain(value: object, levels: int) -> bool:
+    """Whether every encoder and both databases take it: no NaN, no NUL, no half characters, integers of 64 bits."""
+    if isinstance(value, dict):
+        texts = all(isinstance(key, str) for key in value)
+        return texts and _is_plain([*value, *value.values()], levels)
+    if isinstance(value, list):
+        return levels > 0 and all(_is_plain(item, levels - 1) for item in value)
+    if isinstance(value, str):
+        return "\0" not in value and not any("\ud800" <= letter <= "\udfff" for letter in value)
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return value is None or (isinstance(value, int) and -(2**63) <= value < 2**63)
+
+
+def _budget(name: str, value: object, _at: int) -> Budget | None:
+    if value is None:
+        return None
+    if not isinstance(value, Budget) or value.kind not in ("month", "total") or not _is_whole(value.cap_nano):
+        raise _refusal(name, f"{name} must be an amount in USD, per month or in total.")
+    _refuse_unless(0 <= value.cap_nano <= MAX_NANO, name, f"{name} must be between 0 and {MAX_NANO} nano-dollars.")
+    return value
+
+
+def _texts(name: str, value: object) -> frozenset[str]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise _refusal(name, f"{name} must be a list of texts.")
+    texts = frozenset(value)
+    _refuse_unless(len(texts) <= _MAX_ITEMS, name, f"{name} must name {_MAX_ITEMS} at most.")
+    for text in texts:
+        if not isinstance(text, str) or not text.isprintable() or not 0 < len(text) <= _MAX_ITEM:
+            raise _refusal(name, f"{name} holds something that is not a name.")
+    return texts
+
+
+def _is_whole(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _refuse_unless(holds: bool, name: str, message: str) -> None:  # noqa: FBT001 - it reads as a sentence
+    if not holds:
+        raise _refusal(name, message)
+
+
+def _refusal(name: str, message: str) -> Refusal:
+    return Refusal("invalid_field", message, param=name)
+
+
+_CHECKS: Final[Mapping[str, Callable[[str, object, int], object]]] = MappingProxyType(
+    {
+        "name": _name,
+        "expires_at": _expires_at,
+        "scopes": _scopes,
+        "rpm": _rate,
+        "rpd": _rate,
+        "models": _choice,
+        "providers": _choice,
+        "free_only": _free_only,
+        "addresses": _addresses,
+        "metadata": _metadata,
+        "budget": _budget,
+    }
+)

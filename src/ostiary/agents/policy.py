@@ -1,0 +1,115 @@
+"""What a key may do: restrictions as values, judged without I/O (pure)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Final, Literal
+
+from ostiary.errors import Refusal
+
+Mode = Literal["all", "only", "none"]
+Status = Literal["active", "inactive", "revoked"]
+Network = IPv4Network | IPv6Network
+
+SCOPES: Final = frozenset({"gate:chat", "gate:models", "gate:usage"})
+"""What a key may be used for; all three unless asked for otherwise."""
+
+_MAPPED_BITS: Final = 96
+"""::ffff:0:0/96 is IPv4 in IPv6's clothes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """All, only these, or none: the mode is said, never guessed from an empty list."""
+
+    mode: Mode = "all"
+    items: frozenset[str] = frozenset()
+
+    def admits(self, names: Collection[str]) -> bool:
+        """Whether any of the names that one thing goes by is chosen."""
+        return self.mode == "all" or (self.mode == "only" and not self.items.isdisjoint(names))
+
+
+ALL: Final = Choice()
+
+
+def choice_of(items: Iterable[str]) -> Choice:
+    """The shorthand of forms and command lines, where naming nothing means all."""
+    chosen = frozenset(items)
+    return Choice("only", chosen) if chosen else ALL
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Everything that is asked about a key on the path of a call. `networks` of None is any address."""
+
+    status: Status = "active"
+    expires_at: int | None = None
+    scopes: frozenset[str] = SCOPES
+    models: Choice = ALL
+    providers: Choice = ALL
+    free_only: bool = False
+    networks: tuple[Network, ...] | None = None
+
+
+def judge_caller(policy: Policy, *, now: int, scope: str, address: str | None) -> Refusal | None:
+    """Whether the key may come in at all, at this time, from there, for that.
+
+    Status and expiry come first and look like a key nobody knows: whoever holds a dead key learns nothing else.
+    """
+    if policy.status != "active" or (policy.expires_at is not None and policy.expires_at <= now):
+        return Refusal("invalid_api_key")
+    if policy.networks is not None and not _is_within(policy.networks, address):
+        return Refusal("ip_not_allowed")
+    if scope not in policy.scopes:
+        return Refusal("insufficient_scope", f"This key lacks the scope {scope}.", scope=scope)
+    return None
+
+
+def judge_model(policy: Policy, names: Collection[str]) -> Refusal | None:
+    """Whether the key may ask for a model, by any of its names: as asked, `provider/model`, bare."""
+    return None if policy.models.admits(names) else Refusal("model_not_allowed", param="model")
+
+
+def judge_target(policy: Policy, provider_id: str, *, free: bool) -> Refusal | None:
+    """Whether the key may be served by this provider, with a model that is free or not."""
+    if not policy.providers.admits((provider_id,)):
+        return Refusal("provider_not_allowed", f"This key may not use the provider {provider_id}.")
+    if policy.free_only and not free:
+        return Refusal("model_not_allowed", "This key may use free models only.", param="model")
+    return None
+
+
+def parse_networks(texts: Iterable[str]) -> tuple[Network, ...]:
+    """Addresses and CIDR ranges, v4 and v6, as networks; raises ValueError that names the one it cannot read."""
+    return tuple(_parse_network(text) for text in texts)
+
+
+def _parse_network(text: str) -> Network:
+    try:
+        network = ip_network(text if "%" not in text else "", strict=False)
+    except ValueError:
+        raise ValueError(f"{text!r} is not an IP address or range such as 192.0.2.7 or 2001:db8::/32") from None
+    if "/" in text and ip_address(text.partition("/")[0]) != network.network_address:
+        raise ValueError(f"{text!r} names one address and a range; write {network} for the range")
+    if isinstance(network, IPv6Network) and network.prefixlen >= _MAPPED_BITS:
+        mapped = network.network_address.ipv4_mapped
+        if mapped is not None:
+            return IPv4Network((mapped, network.prefixlen - _MAPPED_BITS))
+    return network
+
+
+def _is_within(networks: tuple[Network, ...], address: str | None) -> bool:
+    try:
+        found = _unmapped(ip_address(address or ""))
+    except ValueError:
+        return False
+    return any(found in network for network in networks)
+
+
+def _unmapped(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    return address

@@ -1,0 +1,77 @@
+"""The `ostiary` command: finds what was asked for and loads only that."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Annotated, Any, Final
+
+import typer
+from typer.core import TyperGroup
+from typer.main import get_command
+
+from ostiary.errors import CannotStart, Refusal
+
+_COMMANDS: Final = {
+    "serve": "Run the gateway.",
+    "demo": "See one call go through a gateway of its own, from an empty folder; no key needed.",
+    "doctor": "Check the settings, the database, the master key and the way to the providers.",
+    "vault": "Provider keys: the credentials that go out.",
+    "keys": "Agent keys: what agents and people present.",
+    "credentials": "Client credentials: what an organization's own servers present.",
+    "orgs": "Organizations.",
+    "members": "Who belongs to an organization, and as what.",
+    "prices": "What a model costs, where the built-in prices do not say or should not count.",
+    "usage": "Requests, tokens and cost by day, key and model.",
+    "traces": "Single calls, the newest first.",
+}
+
+
+class _Nouns(TyperGroup):
+    """Lists every command, and imports the one that is called: a help page need not load a database."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:  # noqa: ANN401 - typer keeps its click private
+        name, _, rest = super().resolve_command(ctx, args)
+        return name, get_command(importlib.import_module(f"ostiary.cli.{name}").app), rest
+
+
+app: Final = typer.Typer(cls=_Nouns, name="ostiary", no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+
+
+def _show_version(wanted: bool) -> None:  # noqa: FBT001 - a flag of the command line
+    if wanted:
+        from importlib.metadata import version  # noqa: PLC0415 - not needed by anything else
+
+        typer.echo(f"ostiary {version('ostiary')}")
+        raise typer.Exit
+
+
+@app.callback()
+def ostiary(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """A self-hosted AI gateway with a key vault: one OpenAI-compatible door in front of every provider.
+
+    Exit codes: 0 done, 1 refused, 2 not understood.
+    """
+
+
+def _placeholder() -> None:
+    """Stands in the list of commands; `_Nouns` puts the command itself in its place when it is called."""
+
+
+for _name, _help in _COMMANDS.items():
+    app.command(_name, help=_help)(_placeholder)
+
+
+def run() -> None:
+    """The entry point. What a person can mend is said in one line, without a traceback."""
+    try:
+        get_command(app)(prog_name="ostiary")
+    except (CannotStart, Refusal) as refused:
+        message = refused.message if isinstance(refused, Refusal) else str(refused)
+        typer.echo(f"ostiary: {message}", err=True)
+        sys.exit(1)

@@ -1,0 +1,55 @@
+"""From where a request came, behind proxies that are trusted and only those (pure)."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from ostiary.agents.policy import Network
+from ostiary.gateway.exchange import Scope
+
+_MOST_HOPS = 32
+
+
+def address_of(scope: Scope, trusted: tuple[Network, ...]) -> str | None:
+    """The address of the caller: the peer, or, where the peer is trusted, the first untrusted hop from the right.
+
+    IPv4 in IPv6's clothes is written as IPv4. What a hop that is not an address says is not believed any further.
+    """
+    client = scope.get("client")
+    peer = client[0] if client else None
+    if not trusted:
+        return _plain(peer)
+    found = _read(peer)
+    if found is None or not _is_within(found, trusted):
+        return _plain(peer)
+    lines = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
+    hops = b",".join(lines).decode("latin-1").split(",")[-_MOST_HOPS:] if lines else []
+    for hop in reversed(hops):
+        said = _read(hop.strip())
+        if said is None:
+            break
+        found = said
+        if not _is_within(said, trusted):
+            break
+    return str(found)
+
+
+def _plain(peer: str | None) -> str | None:
+    """Most peers are plain IPv4 and stay as they are."""
+    if peer is None or ":" not in peer:
+        return peer
+    return str(_read(peer) or peer)
+
+
+def _read(text: str | None) -> IPv4Address | IPv6Address | None:
+    try:
+        address = ip_address((text or "").partition("%")[0])
+    except ValueError:
+        return None
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    return address
+
+
+def _is_within(address: IPv4Address | IPv6Address, networks: tuple[Network, ...]) -> bool:
+    return any(address in network for network in networks)

@@ -1,0 +1,47 @@
+"""Whether the call may come in: the caller's restrictions, in one order, the first refusal wins."""
+
+from __future__ import annotations
+
+from ostiary.agents import policy
+from ostiary.errors import Refusal
+from ostiary.gateway.call import Call
+from ostiary.gateway.directory import Caller
+from ostiary.providers.catalog import Catalog
+
+SCOPE = "gate:chat"
+
+
+def admit_caller(caller: Caller, now: int, scope: str, address: str | None) -> None:
+    """Status, expiry, address, scope: everything that can be judged before the body is read."""
+    refusal = policy.judge_caller(caller.policy, now=now, scope=scope, address=address)
+    if refusal is not None:
+        raise refusal
+
+
+def admit_call(caller: Caller, call: Call, catalog: Catalog) -> None:
+    """The model asked for, by any of its names; and no field that would pick another behind our back."""
+    if caller.policy.models.mode != "all":
+        refusal = policy.judge_model(caller.policy, _names_of(call.ask.model, catalog))
+        if refusal is not None:
+            raise refusal
+    escape = call.ask.escape
+    if escape is not None and (caller.allowance.budgets or _restricts_models(caller)):
+        raise Refusal(
+            "unsupported_parameter",
+            f"`{escape}` may pick another model, tier or paid service, which a key with a hard budget "
+            "or a model list may not.",
+            param=escape,
+        )
+
+
+def _restricts_models(caller: Caller) -> bool:
+    return caller.policy.models.mode != "all" or caller.policy.free_only
+
+
+def _names_of(model: str, catalog: Catalog) -> set[str]:
+    """As asked; and the bare name of `provider/model`, where the part before the slash is a provider."""
+    names = {model}
+    provider, slash, bare = model.partition("/")
+    if slash and catalog.find(provider) is not None:
+        names.add(bare)
+    return names

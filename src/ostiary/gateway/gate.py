@@ -1,0 +1,33 @@
+"""Everything the path of a call needs, in one record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ostiary.agents.policy import Network
+from ostiary.clock import Clock
+from ostiary.db.database import Database
+from ostiary.gateway.directory import Directory
+from ostiary.ledger.spool import Spool
+from ostiary.ledger.writer import Writer
+from ostiary.limits.local import LocalCounters
+from ostiary.limits.reserve import Reserve
+from ostiary.providers.dialect import Dialect
+from ostiary.providers.transport import Transport
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Built once by `app.py`; `database` is for the routes that report, never for the path of a call."""
+
+    clock: Clock
+    directory: Directory
+    dialect: Dialect
+    counters: LocalCounters
+    reserve: Reserve
+    spool: Spool
+    transport: Transport
+    writer: Writer
+    database: Database
+    public_catalog: bool
+    trusted_proxies: tuple[Network, ...]

@@ -1,0 +1,136 @@
+"""The way of a call: identify, read, admit, plan, reserve, attempt, relay, settle."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from ostiary.errors import TABLE, Refusal
+from ostiary.gateway import plan as planning
+from ostiary.gateway.admit import SCOPE, admit_call, admit_caller
+from ostiary.gateway.attempt import Failure, attempt
+from ostiary.gateway.call import Call, read_call
+from ostiary.gateway.exchange import Exchange, Headers
+from ostiary.gateway.gate import Gate
+from ostiary.gateway.identify import identify
+from ostiary.gateway.pace import pace_headers
+from ostiary.gateway.plan import Target
+from ostiary.gateway.relay import relay, relay_stream
+from ostiary.gateway.settle import Book, Outcome
+from ostiary.providers.verdict import scrub
+
+_US: Final = 1_000_000
+
+
+async def answer_call(gate: Gate, exchange: Exchange, operation: str) -> None:
+    """Serve one call from its first byte to its settlement, or raise the refusal that answers it.
+
+    Nothing is consumed before `reserve`; from there on the book is closed whatever happens: an error, a hang-up, a
+    shutdown. Retries are a loop over targets that are all allowed, priced and covered by the one hold.
+    """
+    begun = gate.clock.monotonic()
+    caller = identify(exchange, gate.directory)
+    admit_caller(caller, gate.clock.now(), SCOPE, exchange.address)
+    call = await read_call(exchange, operation, gate.dialect)
+    admit_call(caller, call, gate.directory.catalog)
+    targets = planning.plan(caller, call, gate.directory)
+    bid = planning.bid_for(call, targets, gate.directory)
+    judged = gate.clock.monotonic()
+    hold = await gate.reserve.take(caller.allowance, bid, call.max_cost_nano)
+    held = gate.clock.monotonic()
+    timings = {"judge_us": int((judged - begun) * _US), "reserve_us": int((held - judged) * _US)}
+    book = Book(gate, exchange, caller, call, hold, timings)
+    exchange.when_gone(_hang_up(book))
+    try:
+        await _try_in_order(book, targets)
+    except BaseException:
+        await book.close(book.seen)
+        raise
+    finally:
+        exchange.when_gone(None)
+
+
+async def _try_in_order(book: Book, targets: tuple[Target, ...]) -> None:
+    """Attempts, until one is relayed, one must not be repeated, or none is left."""
+    failures: list[tuple[Target, Failure]] = []
+    for target in targets:
+        failure = await _try(book, target, failures)
+        if failure is None:
+            return
+        failures.append((target, failure))
+        verdict = failure.verdict
+        book.end_attempt(Outcome("error", failure.http_status, verdict.code, billed=verdict.billed))
+        if verdict.next == "stop":
+            break
+    await book.close(Outcome("error", billed=False))
+    raise _refusal_of(book.call, failures)
+
+
+async def _try(book: Book, target: Target, failures: list[tuple[Target, Failure]]) -> Failure | None:
+    await book.open(target)
+    book.seen = Outcome("cancelled")
+    size = book.hold.size
+    answer = await attempt(book.gate, book.call, target, size.output_tokens if size.shrunk else None)
+    if isinstance(answer, Failure):
+        return answer
+    try:
+        headers = _headers(book, target, failures)
+        if book.call.ask.stream:
+            return await relay_stream(book, answer, headers)
+        return await relay(book, answer, headers)
+    except BaseException:
+        answer.abort()  # the upstream stops too: nobody is listening
+        raise
+
+
+def _headers(book: Book, target: Target, failures: list[tuple[Target, Failure]]) -> Headers:
+    headers = [
+        (b"x-ostiary-provider", target.provider.id.encode()),
+        (b"x-ostiary-model", target.model.encode("ascii", "replace")),
+        (b"x-ostiary-attempts", b"%d" % book.attempt),
+    ]
+    if failures:
+        headers.append((b"x-ostiary-fallback-from", failures[0][0].provider.id.encode()))
+    if book.hold.size.shrunk:
+        headers.append((b"x-ostiary-max-tokens-capped", b"%d" % book.hold.size.output_tokens))
+    return headers + pace_headers(book.gate.counters, book.caller.allowance)
+
+
+def _refusal_of(call: Call, failures: list[tuple[Target, Failure]]) -> Refusal:
+    """What the caller hears when no attempt succeeded: the last verdict, and each attempt in its words, scrubbed."""
+    verdict = failures[-1][1].verdict
+    tried = [
+        {
+            "provider": target.provider.id,
+            "model": target.model,
+            "status": failure.http_status or None,
+            "code": failure.verdict.code,
+            "message": scrub(failure.said),
+        }
+        for target, failure in failures
+    ]
+    waits = [failure.retry_after for _, failure in failures if failure.retry_after and failure.retry_after.isdigit()]
+    said = tried[-1]["message"] or verdict.reason
+    message = f"{TABLE[verdict.code].message} {verdict.reason}: {said}" if verdict.scope != "caller" else str(said)
+    return Refusal(
+        verdict.code,
+        message,
+        status=verdict.status,
+        param="model" if verdict.code == "model_not_found" else None,
+        headers=((b"retry-after", min(waits, key=int).encode()),) if waits else (),
+        model=call.ask.model,
+        attempts=tried,
+    )
+
+
+class _hang_up:  # noqa: N801 - used like a function
+    """Ends the call when its caller has gone; the task finds out by being cancelled."""
+
+    def __init__(self, book: Book) -> None:
+        self._task = asyncio.current_task()
+        self._book = book
+
+    def __call__(self) -> None:
+        self._book.exchange.is_gone = True
+        if self._task is not None:
+            self._task.cancel()

@@ -1,0 +1,128 @@
+"""Which providers and keys to try, in which order, and the most that any of them could cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ostiary.agents import policy
+from ostiary.errors import Refusal
+from ostiary.gateway.call import Call
+from ostiary.gateway.directory import Caller, Directory, OpenKey
+from ostiary.limits.budgets import Bid
+from ostiary.providers.catalog import Model, Provider
+from ostiary.providers.prices import Price
+
+_MOST_ATTEMPTS = 3
+_UNKNOWN_OUTPUT = 32_768
+"""Output tokens to hold where neither the caller nor the catalogue says how long an answer may be."""
+_MEDIA_TOKENS = 20_000
+"""A ceiling for one image, file or sound, whose tokens are not in the bytes of the body."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One attempt that could be made: a model at a provider with one provider key. No price is `unpriced`."""
+
+    key: OpenKey
+    model: str
+    price: Price | None
+
+    @property
+    def provider(self) -> Provider:
+        """The provider of the key."""
+        return self.key.provider
+
+
+def plan(caller: Caller, call: Call, directory: Directory) -> tuple[Target, ...]:
+    """The targets in order, each allowed to this caller; never empty, else the refusal that says what is missing."""
+    model = call.ask.model
+    provider_ids, bare = _resolve(model, directory)
+    serving = [provider for provider in provider_ids if call.operation in directory.catalog.get(provider).operations]
+    if not serving:
+        raise Refusal("model_not_found", f"{model!r} does not serve {call.operation}.", param="model")
+    allowed, first_refusal = _judge(caller, serving, bare, directory)
+    if not allowed and first_refusal is not None:
+        raise first_refusal
+    keys = [key for provider in allowed for key in directory.keys_for(caller.organization_id, provider)]
+    if not keys:
+        raise Refusal(
+            "no_provider_key",
+            f"There is no key for {allowed[0]} in the vault. Add one with 'ostiary vault add {allowed[0]}'.",
+            provider=allowed[0],
+        )
+    targets = [Target(key, bare, directory.prices.find(key.provider, bare)) for key in keys]
+    if caller.allowance.budgets:
+        targets = [target for target in targets if target.price is not None]
+        if not targets:
+            raise Refusal("model_not_priced", param="model")
+    return tuple(targets[:_MOST_ATTEMPTS])
+
+
+def bid_for(call: Call, targets: tuple[Target, ...], directory: Directory) -> Bid:
+    """The most the call can cost at the dearest target: bytes bound the input, `max_tokens` or the model the output."""
+    fixed = rate = 0
+    longest = 0
+    for target in targets:
+        longest = max(
+            longest, _output_bound(call, directory.catalog.models.get(f"{target.provider.id}/{target.model}"))
+        )
+        if target.price is not None:
+            fixed = max(fixed, target.price.bound_nano(input_bound(call, target.provider), 0))
+            rate = max(rate, target.price.output_nano_per_million)
+    return Bid(fixed, longest, rate, may_shrink=call.ask.output_tokens is None)
+
+
+def input_bound(call: Call, provider: Provider) -> int:
+    """Input tokens never exceed this: one a byte for byte-level tokenizers, with what templates and media add."""
+    ask = call.ask
+    return (
+        ask.size * provider.tokens_per_byte // 100
+        + ask.messages * provider.message_overhead
+        + ask.media * _MEDIA_TOKENS
+    )
+
+
+def _output_bound(call: Call, model: Model | None) -> int:
+    if call.ask.output_tokens is not None:
+        return call.ask.output_tokens
+    known = model.max_output if model is not None and model.max_output else _UNKNOWN_OUTPUT
+    return known * call.ask.choices
+
+
+def _resolve(model: str, directory: Directory) -> tuple[tuple[str, ...], str]:
+    """The providers that could serve a name, and the model's bare name there.
+
+    `provider/model` goes to that provider; else a bare name goes to every provider whose catalogue has it, those with
+    a usable key first.
+    """
+    catalog = directory.catalog
+    provider, slash, bare = model.partition("/")
+    if slash and bare and catalog.find(provider) is not None:
+        return (provider,), bare
+    serving = catalog.served_by(model)
+    if serving:
+        return serving, model
+    near = catalog.near(model)
+    hint = f" Did you mean {' or '.join(near)}?" if near else " GET /v1/models lists what there is."
+    raise Refusal("model_not_found", f"There is no model {model[:200]!r}.{hint}", param="model", near=list(near))
+
+
+def _judge(
+    caller: Caller, provider_ids: list[str], bare: str, directory: Directory
+) -> tuple[list[str], Refusal | None]:
+    allowed = []
+    first_refusal = None
+    for provider_id in provider_ids:
+        refusal = policy.judge_target(caller.policy, provider_id, free=_is_free(provider_id, bare, directory))
+        if refusal is None:
+            allowed.append(provider_id)
+        first_refusal = first_refusal or refusal
+    return allowed, first_refusal
+
+
+def _is_free(provider_id: str, bare: str, directory: Directory) -> bool:
+    model = directory.catalog.models.get(f"{provider_id}/{bare}")
+    if model is not None and model.free:
+        return True
+    price = directory.prices.find(directory.catalog.get(provider_id), bare)
+    return price is not None and price.is_free

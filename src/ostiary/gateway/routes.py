@@ -1,0 +1,106 @@
+"""Every route of /v1 on one page, and the ASGI application that serves them."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from ostiary.errors import CannotStart, Refusal
+from ostiary.gateway import public
+from ostiary.gateway.address import address_of
+from ostiary.gateway.exchange import Exchange, Receive, Scope, Send
+from ostiary.gateway.gate import Gate
+from ostiary.gateway.pipeline import answer_call
+from ostiary.logs import about, get
+
+Answerer = Callable[[Gate, Exchange], Awaitable[None]]
+NEEDS: Final = frozenset({"nothing", "public_catalog", "gate:chat", "gate:usage"})
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One route. `needs` is what it takes to use it; a route that does not say stops the start."""
+
+    method: str
+    path: str
+    needs: str
+    answer: Answerer
+
+
+def _call(operation: str) -> Answerer:
+    async def answer(gate: Gate, exchange: Exchange) -> None:
+        await answer_call(gate, exchange, operation)
+
+    return answer
+
+
+ROUTES: Final = (
+    Route("POST", "/v1/chat/completions", "gate:chat", _call("chat")),
+    Route("POST", "/v1/embeddings", "gate:chat", _call("embeddings")),
+    Route("GET", "/health", "nothing", public.health),
+    Route("GET", "/v1/health", "nothing", public.health),
+    Route("GET", "/v1/models", "public_catalog", public.models),
+    Route("GET", "/v1/models/{id}", "public_catalog", public.model),
+    Route("GET", "/v1/aliases", "public_catalog", public.aliases),
+    Route("GET", "/v1/providers", "public_catalog", public.providers),
+    Route("GET", "/v1/key", "gate:usage", public.key),
+    Route("GET", "/v1/usage", "gate:usage", public.usage),
+)
+_ID: Final = "{id}"
+
+
+class Door:
+    """Door one: an ASGI application without a framework, which would cost more than the whole way of a call."""
+
+    def __init__(self, gate: Gate, routes: tuple[Route, ...] = ROUTES) -> None:
+        for route in routes:
+            if route.needs not in NEEDS:
+                raise CannotStart(f"The route {route.method} {route.path} does not declare what it needs.")
+        self._gate = gate
+        self._log = get("gateway")
+        self._exact: dict[str, dict[str, Route]] = {}
+        self._prefixed: dict[str, dict[str, Route]] = {}
+        for route in routes:
+            table = self._prefixed if route.path.endswith(_ID) else self._exact
+            table.setdefault(route.path.removesuffix(_ID), {})[route.method] = route
+        self._stem = "req_" + os.urandom(8).hex()
+        self._numbers = itertools.count(1)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; every refusal is answered in the shape of `errors`, every fault is logged and a 503."""
+        request_id = f"{self._stem}{next(self._numbers):08x}"
+        exchange = Exchange(scope, receive, send, request_id, address_of(scope, self._gate.trusted_proxies))
+        try:
+            await self._route(exchange).answer(self._gate, exchange)
+        except Refusal as refusal:
+            await exchange.refuse(refusal)
+        except asyncio.CancelledError:
+            # The caller hung up, or the drain is over. The book is closed; who still listens hears why.
+            task = asyncio.current_task()
+            if task is not None:
+                task.uncancel()
+            if not exchange.is_gone:
+                await exchange.refuse(Refusal("service_unavailable", "The gateway is stopping. Try again."))
+        except Exception:  # noqa: BLE001 - the last resort: logged with its trace, answered as a 503
+            with about(request_id):
+                self._log.exception("call.failed", path=exchange.path[:200])
+            await exchange.refuse(Refusal("service_unavailable", "The gateway failed at this call; it is in the log."))
+
+    def _route(self, exchange: Exchange) -> Route:
+        path = exchange.path
+        by_method = self._exact.get(path)
+        if by_method is None:
+            by_method = next(
+                (table for stem, table in self._prefixed.items() if path.startswith(stem) and path != stem), None
+            )
+        if by_method is None:
+            raise Refusal("not_found", f"There is no route {path[:200]}. The API begins at /v1.")
+        route = by_method.get(exchange.scope["method"])
+        if route is None:
+            allowed = ", ".join(sorted(by_method)).encode()
+            raise Refusal("method_not_allowed", headers=((b"allow", allowed),))
+        return route

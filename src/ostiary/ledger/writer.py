@@ -1,0 +1,177 @@
+"""Moves settled calls from the spool into the database, in batches, and adopts what dead processes left."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from pathlib import Path
+
+from ostiary.clock import Clock, month_of
+from ostiary.db.database import Database, Transaction
+from ostiary.errors import Refusal
+from ostiary.ledger import store
+from ostiary.ledger.events import Event
+from ostiary.ledger.spool import Leftover, Spool, find_orphans
+from ostiary.limits import store as money
+from ostiary.limits.budgets import TOTAL, AccountKey
+from ostiary.logs import get
+
+_BATCH = 500
+_PAUSE_S = 0.1
+_BACK_OFF_S = 1.0
+_HEARTBEAT_MS = 5_000
+_ADOPT_MS = 30_000
+
+
+class Writer:
+    """The one way from this process's spool to the ledger."""
+
+    def __init__(self, database: Database, spool: Spool, clock: Clock) -> None:
+        """Shares the spool's event loop."""
+        self._database = database
+        self._spool = spool
+        self._clock = clock
+        self._log = get("ledger")
+        self._beat_at = 0
+        self._adopted_at = clock.now()
+        self._is_down = False
+        self._one = asyncio.Lock()
+
+    @property
+    def behind(self) -> int:
+        """Settled calls that the database does not have yet."""
+        return len(self._spool.unsent)
+
+    async def run(self) -> None:
+        """Until cancelled: write, stay alive, adopt. A database that is away is waited for, never given up on."""
+        while True:
+            try:
+                wrote = await self.flush_once()
+                await self._keep_house()
+                self._say_up()
+            except Refusal as refusal:
+                self._say_down(refusal)
+                await self._clock.sleep(_BACK_OFF_S)
+            else:
+                await self._clock.sleep(0 if wrote == _BATCH else _PAUSE_S)
+
+    async def flush(self) -> None:
+        """Write all that is settled now, for a report that must not miss it."""
+        while self.behind:
+            await self.flush_once()
+
+    async def flush_once(self) -> int:
+        """Write one batch; the answer is how many events it held."""
+        async with self._one:
+            return await self._flush_batch()
+
+    async def _flush_batch(self) -> int:
+        batch = [self._spool.unsent[i] for i in range(min(_BATCH, self.behind))]
+        if batch:
+            async with self._database.transaction() as tx:
+                await write_events(tx, self._spool.owner, [event for _, event in batch])
+            for _ in batch:
+                self._spool.unsent.popleft()
+            self._spool.mark_sent(batch[-1][0])
+        return len(batch)
+
+    async def close(self) -> None:
+        """Write everything, give every lease back, and delete the spool; if the database is away the spool stays."""
+        try:
+            await self.flush()
+            async with self._database.transaction() as tx:
+                await close_leases(tx, self._spool.owner, self._clock.now(), charge_rest=False)
+        except Refusal as refusal:
+            self._say_down(refusal)
+            await self._spool.close(remove=False)
+            return
+        await self._spool.close(remove=True)
+
+    async def _keep_house(self) -> None:
+        now = self._clock.now()
+        if abs(now - self._beat_at) >= _HEARTBEAT_MS:
+            async with self._database.transaction() as tx:
+                await money.mark_owner(tx, self._spool.owner, now)
+            self._beat_at = now
+            late = self._spool.retry_late()
+            if late:
+                self._log.warning("spool.retried", settlements=late)
+        if abs(now - self._adopted_at) >= _ADOPT_MS:
+            self._adopted_at = now
+            await adopt(self._database, self._spool.path.parent, self._clock)
+
+    def _say_down(self, refusal: Refusal) -> None:
+        if not self._is_down:
+            self._is_down = True
+            self._log.error("ledger.down", behind=self.behind, reason=refusal.message)
+
+    def _say_up(self) -> None:
+        if self._is_down:
+            self._is_down = False
+            self._log.warning("ledger.up", behind=self.behind)
+
+
+async def adopt(database: Database, folder: Path, clock: Clock) -> int:
+    """Take over every spool in the folder whose process is gone; the answer is how many.
+
+    What was settled is sent, what was only held is charged at the held amount, and the leases are closed, all in one
+    transaction; the file is deleted after it. Dying in between repeats it, and counts nothing twice.
+    """
+    log = get("ledger")
+    orphans = find_orphans(folder)
+    for orphan in orphans:
+        left = orphan.read()
+        async with database.transaction() as tx:
+            await _take_over(tx, left, clock.now())
+        log.warning(
+            "spool.adopted",
+            owner=left.owner,
+            settled=len(left.settled),
+            charged_holds=len(left.held),
+            damaged=left.damaged,
+            lost_power=left.lost_power,
+        )
+        if left.damaged:
+            orphan.keep()
+        else:
+            orphan.finish()
+    return len(orphans)
+
+
+async def _take_over(tx: Transaction, left: Leftover, at: int) -> None:
+    events = left.settled + left.held
+    for start in range(0, len(events), _BATCH):
+        await write_events(tx, left.owner, events[start : start + _BATCH])
+    await close_leases(tx, left.owner, at, charge_rest=left.lost_power)
+
+
+async def close_leases(tx: Transaction, owner: str, at: int, *, charge_rest: bool) -> None:
+    """End everything an owner holds and the owner itself."""
+    for key in await money.list_lease_keys(tx, owner):
+        await money.close_lease(tx, owner, key, charge_rest=charge_rest)
+    await money.mark_owner(tx, owner, at, closed=True)
+
+
+async def write_events(tx: Transaction, owner: str, events: list[Event]) -> None:
+    """Insert events and charge their accounts: the sums are of the rows that were really inserted."""
+    inserted = await store.add_events(tx, owner, events)
+    costs: defaultdict[AccountKey, list[int]] = defaultdict(lambda: [0, 0])
+    for event in inserted:
+        leased = {AccountKey(*key) for key in event.leased}
+        for key in _accounts_of(event):
+            sums = costs[key]
+            sums[0] += event.cost_nano
+            sums[1] += event.cost_nano if key in leased else 0
+    for key in sorted(costs):
+        cost, leased_cost = costs[key]
+        if cost:
+            await money.charge(tx, owner, key, cost, leased_cost)
+
+
+def _accounts_of(event: Event) -> list[AccountKey]:
+    """Every account an event counts in: spend is known per month and in total, with or without a cap."""
+    month = month_of(event.started_at)
+    whose = [("organization", event.organization_id)]
+    if event.agent_key_id is not None:
+        whose.append(("agent_key", event.agent_key_id))
+    return [AccountKey(scope, id_, period) for scope, id_ in whose for period in (month, TOTAL)]

@@ -1,0 +1,83 @@
+"""What a budget is, and how large a hold a call needs and may have (pure)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from ostiary.clock import month_ends, month_of
+from ostiary.money import TOKENS_PER_RATE
+
+Kind = Literal["month", "total"]
+TOTAL = "total"
+"""The period id of accounts that never end."""
+
+_LEAST_OUTPUT = 64
+"""Output tokens below which an answer is not worth lowering `max_tokens` for."""
+_SHARE = 4
+"""An unfixed answer may take one part in four of the headroom, so that one call does not starve the next."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """A hard cap in nano-dollars, per UTC month or in total."""
+
+    kind: Kind
+    cap_nano: int
+
+    def period_at(self, at: int) -> str:
+        """The id of the period that a call held at `at` is paid from."""
+        return month_of(at) if self.kind == "month" else TOTAL
+
+    def resets_at(self, at: int) -> int | None:
+        """When the current period ends, None when it never does."""
+        return month_ends(at) if self.kind == "month" else None
+
+
+class AccountKey(NamedTuple):
+    """Which account: `scope` is agent_key or organization, `period_id` a month (`2026-11`) or `total`."""
+
+    scope: str
+    id: str
+    period_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bid:
+    """The most a call can cost: a fixed part, and output tokens at a rate in nano-dollars per million."""
+
+    fixed_nano: int
+    output_tokens: int
+    output_rate: int
+    may_shrink: bool
+
+    def nano_for(self, output_tokens: int) -> int:
+        """The hold for that much output, rounded up."""
+        return self.fixed_nano + -(-output_tokens * self.output_rate // TOKENS_PER_RATE)
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """A hold in nano-dollars and the output it pays for; `shrunk` when that is less than was bid."""
+
+    nano: int
+    output_tokens: int
+    shrunk: bool
+
+
+def size_hold(bid: Bid, headroom_nano: int) -> Size:
+    """The hold to ask for, given what is left.
+
+    Output that the caller did not fix is lowered to a quarter of the headroom, else to all of it, never below 64
+    tokens; a hold that still does not fit is returned as it is and will be refused.
+    """
+    full = bid.nano_for(bid.output_tokens)
+    if not bid.may_shrink or bid.output_rate == 0 or full <= headroom_nano // _SHARE:
+        return Size(full, bid.output_tokens, shrunk=False)
+    for share in (headroom_nano // _SHARE, headroom_nano):
+        tokens = (share - bid.fixed_nano) * TOKENS_PER_RATE // bid.output_rate
+        if tokens >= _LEAST_OUTPUT:
+            tokens = min(tokens, bid.output_tokens)
+            return Size(bid.nano_for(tokens), tokens, shrunk=tokens < bid.output_tokens)
+    least = min(_LEAST_OUTPUT, bid.output_tokens)
+    return Size(bid.nano_for(least), least, shrunk=least < bid.output_tokens)

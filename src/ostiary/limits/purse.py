@@ -1,0 +1,164 @@
+"""A process's own part of each capped account, so that a call needs no round trip to the authority."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from ostiary.clock import Clock, month_of
+from ostiary.db.database import Database
+from ostiary.errors import Refusal
+from ostiary.limits import store
+from ostiary.limits.budgets import TOTAL, AccountKey
+
+_PART = 4
+"""A top-up takes one part in 4 × live processes of what remains, and the exact hold near the cap."""
+_TRIES = 3
+_TIDY_S = 0.5
+
+
+@dataclass(slots=True, eq=False)
+class Purse:
+    """What this process may spend of one account without asking, in nano-dollars.
+
+    `free` + `held` + spent-here = `leased`; `room` is what nobody had leased when the authority was last asked.
+    `others` is what other processes had leased then. `free` is below zero after an answer cost more than its hold:
+    a debt the next hold must not build on.
+    """
+
+    key: AccountKey
+    leased: int = 0
+    free: int = 0
+    held: int = 0
+    room: int = 0
+    cap: int | None = None
+    others: int = 0
+    is_known: bool = False
+    line: asyncio.Lock = field(default_factory=asyncio.Lock)
+    settled: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def headroom(self) -> int:
+        """The most a hold could be made of now, as far as is known here."""
+        return max(self.free, 0) + self.room
+
+    @property
+    def possible(self) -> int:
+        """What a hold could become if every open hold and every lease of others came back unspent."""
+        return self.headroom + self.held + self.others
+
+    def take(self, nano: int) -> None:
+        """Hold `nano`; the caller has seen that it is free."""
+        self.free -= nano
+        self.held += nano
+
+    def give(self, held_nano: int, cost_nano: int) -> None:
+        """End a hold at its true cost and wake whoever waits for room."""
+        self.held -= held_nano
+        self.free += held_nano - cost_nano
+        if self.held == 0 and self.free < 0:
+            self.free = 0  # the lease is used up, and the ledger counts what went over as spent
+        self.settled.set()
+
+
+class Purses:
+    """Every purse of this process; the only caller of leases outside adoption."""
+
+    def __init__(self, database: Database, owner: str, clock: Clock) -> None:
+        """`owner` is the id of this process's spool, under which the leases stand."""
+        self._database = database
+        self._owner = owner
+        self._clock = clock
+        self._purses: dict[AccountKey, Purse] = {}
+        self._stale: set[AccountKey] = set()
+
+    def get(self, key: AccountKey) -> Purse:
+        """The purse of an account, empty and unknown at first."""
+        purse = self._purses.get(key)
+        if purse is None:
+            purse = self._purses[key] = Purse(key)
+        return purse
+
+    async def top_up(self, purse: Purse, need_nano: int) -> None:
+        """Ask the authority for enough that `need_nano` is free; afterwards `room` and `cap` are fresh.
+
+        Takes nothing when that much is not to be had. A change whose outcome stayed unknown is read again first.
+        """
+        for _ in range(_TRIES):
+            if await self._try_top_up(purse, need_nano):
+                return
+        raise Refusal("service_unavailable", "The budget could not be read. Try again shortly.")
+
+    async def _try_top_up(self, purse: Purse, need_nano: int) -> bool:
+        async with self._database.transaction() as tx:
+            account = await store.lock_account(tx, purse.key)
+            lease = await store.find_lease(tx, self._owner, purse.key)
+            in_sql = lease.amount_nano if lease else 0
+            missed = in_sql - purse.leased  # an earlier top-up that committed though we were not told
+            live = await store.count_live_owners(tx, self._clock.now())
+            want = _size_top_up(need_nano - purse.free - missed, account, live)
+            want = want or -min(_over(account), max(purse.free + missed, 0))
+            if want and not await store.change_lease(tx, self._owner, account, in_sql, want):
+                return False
+        purse.leased = in_sql + want
+        purse.free += missed + want
+        purse.cap = account.cap_nano
+        purse.room = account.room_nano - want if account.cap_nano is not None else 0
+        purse.others = account.leased_nano - (in_sql - (lease.used_nano if lease else 0))
+        purse.is_known = True
+        return True
+
+    async def give_back(self, purse: Purse) -> None:
+        """Return what is free to the account: its cap was changed, or the process stops."""
+        async with purse.line:
+            back = purse.free
+            if back > 0:
+                purse.free = 0  # nobody may take it while the authority is being told
+                try:
+                    moved = await self._try_give_back(purse, back)
+                except Refusal:
+                    moved = False
+                if not moved:
+                    purse.free += back
+            purse.is_known = False
+
+    async def _try_give_back(self, purse: Purse, back: int) -> bool:
+        async with self._database.transaction() as tx:
+            account = await store.lock_account(tx, purse.key)
+            moved = await store.change_lease(tx, self._owner, account, purse.leased, -back)
+        if moved:
+            purse.leased -= back
+        return moved
+
+    def mark_changed(self, scope: str, id: str) -> None:
+        """The budget was edited: the next call reads it again, and `run` returns what is not held."""
+        for key, purse in self._purses.items():
+            if key.scope == scope and key.id == id:
+                purse.is_known = False
+                self._stale.add(key)
+
+    async def run(self) -> None:
+        """Until cancelled: return what edited accounts no longer need, and forget periods that are over."""
+        while True:
+            await self._clock.sleep(_TIDY_S)
+            now = self._clock.now()
+            over = {key for key in self._purses if key.period_id not in (TOTAL, month_of(now))}
+            for key in self._stale | over:
+                self._stale.discard(key)
+                await self.give_back(self._purses[key])
+            for key in over:
+                if self._purses[key].leased == 0:
+                    del self._purses[key]
+
+
+def _over(account: store.Account) -> int:
+    """By how much a lowered cap is passed by what is spent and leased already."""
+    return max(account.spent_nano + account.leased_nano - account.cap_nano, 0) if account.cap_nano is not None else 0
+
+
+def _size_top_up(short: int, account: store.Account, live: int) -> int:
+    """How much to lease when `short` is missing: a fair part of the room, the exact sum near the cap, else nothing."""
+    if short <= 0 or account.cap_nano is None:  # a cap lifted a moment ago: the exact sum will do
+        return max(short, 0)
+    room = account.room_nano
+    return max(short, room // (_PART * live)) if short <= room else 0

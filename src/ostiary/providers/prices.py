@@ -1,0 +1,176 @@
+"""What a call costs and the most it can cost, by model, in exact nano-dollars."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from ostiary.clock import Clock, SystemClock
+from ostiary.money import Nano, cost_of
+from ostiary.providers import published
+from ostiary.providers.catalog import Provider
+from ostiary.providers.tokens import Tokens
+
+DIMENSIONS: Final = ("input", "output", "cache_read", "cache_write", "request")
+"""What an operator can set a price for."""
+FREE_VERSION: Final = "free"
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """An operator's price: nano-dollars per million of each dimension (tokens, or requests)."""
+
+    provider: str
+    model: str
+    rates: Mapping[str, int]
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Nano-dollars per million, for calls of more than `above` input tokens."""
+
+    above: int
+    input: int
+    output: int
+    cache_read: int
+    cache_write: int
+    reasoning: int
+    audio_input: int
+    audio_output: int
+    request: int
+
+    @classmethod
+    def of(cls, rates: Mapping[str, int], above: int = -1) -> Rates:
+        """Rates by dimension; a kind of input or output that has none of its own costs what its whole costs."""
+        given, produced = rates["input"], rates.get("output", 0)
+        return cls(
+            above=above,
+            input=given,
+            output=produced,
+            cache_read=rates.get("cache_read", given),
+            cache_write=rates.get("cache_write", given),
+            reasoning=rates.get("reasoning", produced),
+            # Which side audio was on is not counted, so it is never taken for cheaper than text.
+            audio_input=max(given, rates.get("audio_input", given)),
+            audio_output=max(produced, rates.get("audio_output", produced)),
+            request=rates.get("request", 0),
+        )
+
+    @property
+    def dearest_input(self) -> int:
+        """The most a million input tokens of any kind cost."""
+        return max(self.input, self.cache_read, self.cache_write, self.audio_input)
+
+    @property
+    def dearest_output(self) -> int:
+        """The most a million output tokens of any kind cost."""
+        return max(self.output, self.reasoning, self.audio_output)
+
+
+class Price:
+    """The price of one model. Steps are cliffs: past a threshold of input tokens all tokens cost the new rate."""
+
+    __slots__ = ("_bounds", "_steps", "is_free", "output_nano_per_million", "version")
+
+    def __init__(self, steps: Iterable[Rates], version: str) -> None:
+        self._steps = tuple(sorted(steps, key=lambda step: step.above))
+        self._bounds = tuple(
+            (step.above, step.dearest_input, step.dearest_output, step.request) for step in self._steps
+        )
+        self.version = version
+        self.output_nano_per_million = max(step.dearest_output for step in self._steps)
+        self.is_free = not any(any(bound[1:]) for bound in self._bounds)
+
+    @classmethod
+    def of(cls, rates: Mapping[str, int], version: str) -> Price:
+        """A price without steps, of rates by dimension."""
+        return cls([Rates.of(rates)], version)
+
+    @property
+    def steps(self) -> tuple[Rates, ...]:
+        """The rates, cheapest threshold first."""
+        return self._steps
+
+    def cost_nano(self, tokens: Tokens) -> Nano:
+        """What these tokens cost, rounded up once. Counts that contradict each other are charged in full."""
+        rates = self._steps[0]
+        for step in self._steps:
+            if tokens.input > step.above:
+                rates = step
+        given = max(0, tokens.input - tokens.cache_read - tokens.cache_write)
+        produced = max(0, tokens.output - tokens.reasoning)
+        parts = [
+            (given, rates.input),
+            (tokens.cache_read, rates.cache_read),
+            (tokens.cache_write, rates.cache_write),
+            (produced, rates.output),
+            (tokens.reasoning, rates.reasoning),
+            (1, rates.request),
+        ]
+        if tokens.audio:
+            parts += _surcharges(rates, tokens.audio, given, produced)
+        return cost_of(parts)
+
+    def bound_nano(self, input_tokens: int, output_tokens: int) -> Nano:
+        """The most a call of at most so many tokens can cost, whatever their kinds and whichever step it reaches."""
+        costs = (
+            cost_of([(input_tokens, given), (output_tokens, produced), (1, request)])
+            for above, given, produced, request in self._bounds
+            if above < max(input_tokens, 0)
+        )
+        return max(costs)
+
+
+def _surcharges(rates: Rates, audio: int, given: int, produced: int) -> list[tuple[int, int]]:
+    """What audio costs above text, taking as much of it as can be for the dearer side."""
+    sides = [(rates.audio_input - rates.input, given), (rates.audio_output - rates.output, produced)]
+    surcharges = []
+    for extra, room in sorted(sides, reverse=True):
+        count = min(audio, room)
+        surcharges.append((count, extra))
+        audio -= count
+    return surcharges
+
+
+_FREE: Final = Price.of({"input": 0}, FREE_VERSION)
+
+
+class PriceBook:
+    """Every price, resolved once and kept: an operator's override, else free by the catalogue, else as published."""
+
+    def __init__(self, overrides: Iterable[Override] = (), clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
+        self._overrides = MappingProxyType(
+            {(each.provider, each.model): Price.of(each.rates, each.version) for each in overrides}
+        )
+        self._known: dict[tuple[str, str], tuple[Price | None, int]] = {}
+
+    def find(self, provider: Provider, model: str) -> Price | None:
+        """The price of a model now; None when none is known. Asked again at once, it is a look-up."""
+        key = (provider.id, model)
+        known = self._known.get(key)
+        if known is None or known[1] <= self._clock.now():
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+            known = self._known[key] = self._resolve(provider, model)
+        return known[0]
+
+    def _resolve(self, provider: Provider, model: str) -> tuple[Price | None, int]:
+        override = self._overrides.get((provider.id, model))
+        if override is not None:
+            return override, published.FOREVER
+        if provider.is_free(model):
+            return _FREE, published.FOREVER
+        if provider.prices is None:
+            return None, published.FOREVER
+        quote = published.quote(provider.prices, model, self._clock.now())
+        if not quote.steps:
+            return None, quote.until
+        return Price((Rates.of(step.rates, step.above) for step in quote.steps), quote.version), quote.until
+
+
+_MOST_KNOWN: Final = 10_000
+"""Names come from callers; more of them than this are not kept."""

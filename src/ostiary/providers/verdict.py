@@ -1,0 +1,227 @@
+"""Whose fault a failed attempt was and what comes next: one pure table."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from ostiary.providers.transport import Failure, TransportError
+
+Scope = Literal["caller", "key", "key_model", "provider", "egress"]
+Next = Literal["stop", "next_key"]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`scope` is who pays for it; `billed`: the provider may charge for it, so its hold stands.
+
+    `code` and `status` are what the caller gets when nothing comes after; `reason` is ours, fit for anybody.
+    """
+
+    scope: Scope
+    next: Next
+    billed: bool
+    code: str
+    status: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """Statuses from `low` to `high`, and, where given, one of the marks in the body."""
+
+    low: int
+    high: int
+    verdict: Verdict
+    marks: frozenset[str] = frozenset()
+    body: bool | None = None
+
+
+def _caller(code: str, status: int, reason: str) -> Verdict:
+    return Verdict("caller", "stop", billed=False, code=code, status=status, reason=reason)
+
+
+def _other(scope: Scope, reason: str) -> Verdict:
+    """Not the caller's fault, and nothing was used up: another key may do."""
+    return Verdict(scope, "next_key", billed=False, code="provider_error", status=502, reason=reason)
+
+
+def _spent(reason: str) -> Verdict:
+    """The provider may have done the work: a second try would hold the money twice."""
+    return Verdict("provider", "stop", billed=True, code="provider_error", status=502, reason=reason)
+
+
+def _late(next_: Next, reason: str, *, billed: bool) -> Verdict:
+    return Verdict("provider", next_, billed=billed, code="provider_timeout", status=504, reason=reason)
+
+
+_BAD_KEY: Final = frozenset({"api_key_invalid", "invalid_api_key", "incorrect api key", "authentication_error"})
+_MONEY: Final = frozenset(
+    {
+        "insufficient_quota",
+        "credit_balance_exhausted",
+        "billing_hard_limit_reached",
+        "enforced_spend_limit_reached",
+        "organization_spend_limit_exceeded",
+        "organization_usage_limit_exceeded",
+        "project_spend_limit_exceeded",
+    }
+)
+_COUNTRY: Final = frozenset({"unsupported_country_region_territory"})
+_NO_ROUTE: Final = frozenset({"not found"})
+
+_ANSWERS: Final = (
+    # Some say 400 for a bad key; the caller never sees, and never sends, the provider's key.
+    _Row(400, 400, _other("key", "the provider did not accept the key"), _BAD_KEY),
+    _Row(402, 402, _other("key", "the key's account is out of money")),
+    _Row(403, 403, _other("egress", "the provider does not serve this country"), _COUNTRY),
+    _Row(401, 403, _other("key", "the provider did not accept the key")),
+    # No error object, or the framework's own: nothing there speaks the API, so the base URL is wrong, not the model.
+    _Row(404, 404, _other("provider", "the provider has nothing at this address"), body=False),
+    _Row(404, 404, _other("provider", "the provider has nothing at this address"), _NO_ROUTE),
+    _Row(404, 404, _caller("model_not_found", 404, "the provider does not know the model")),
+    _Row(405, 405, _other("provider", "the provider does not take this call")),
+    _Row(407, 408, _other("provider", "the provider did not take the call")),
+    _Row(413, 413, _caller("request_too_large", 413, "the request is too large for the provider")),
+    _Row(422, 422, _caller("invalid_request", 422, "the provider did not accept the request")),
+    _Row(429, 429, _other("key", "the key's account is out of money"), _MONEY),
+    _Row(429, 429, _other("key_model", "the key is at the provider's rate limit")),
+    _Row(400, 499, _caller("invalid_request", 400, "the provider did not accept the request")),
+    _Row(504, 504, _late("next_key", "the provider did not answer itself in time", billed=False)),
+    _Row(524, 524, _late("next_key", "the provider did not answer itself in time", billed=False)),
+    _Row(500, 599, _other("provider", "the provider failed")),
+    _Row(300, 399, _other("provider", "the provider redirected the call, which is not followed")),
+    _Row(200, 299, _spent("the provider's answer cannot be understood")),
+    _Row(0, 999, _other("provider", "the provider answered with a status that means nothing here")),
+)
+"""The first row that fits is the verdict."""
+
+_FAILURES: Final[Mapping[tuple[Failure, bool], Verdict]] = {
+    ("blocked", False): _other("egress", "connections there are not allowed"),
+    ("dns", False): _other("egress", "the provider's host name could not be resolved"),
+    ("refused", False): _other("provider", "the provider could not be connected to"),
+    ("tls", False): _other("provider", "the provider's certificate or TLS was not accepted"),
+    ("connect_timeout", False): _late("next_key", "the provider could not be connected to in time", billed=False),
+    ("total_timeout", False): _late("next_key", "the provider could not be connected to in time", billed=False),
+    ("broken", False): _other("provider", "the connection to the provider broke"),
+    ("first_byte_timeout", True): _late("stop", "the provider did not begin to answer in time", billed=True),
+    ("idle_timeout", True): _late("stop", "the provider stopped answering", billed=True),
+    ("total_timeout", True): _late("stop", "the provider's answer took too long", billed=True),
+    ("broken", True): _spent("the connection to the provider broke"),
+    ("too_large", True): _spent("the provider's answer is too large"),
+    ("encoding", True): _spent("the provider's answer is compressed, though it was asked for plain"),
+}
+_UNFORESEEN: Final = (_other("provider", "the provider was not reached"), _spent("the provider's answer was lost"))
+"""By whether it was sent: what is not foreseen is not known to be free of charge."""
+
+
+def judge(status: int | None, error: TransportError | None, body: Mapping[str, object] | None) -> Verdict:
+    """The verdict on an attempt that failed: with an error, or with a status whose answer is not the one asked for.
+
+    `body` is the JSON object that came with it, None when there was none. A 2xx is judged when it cannot be understood.
+    """
+    if error is not None:
+        return _FAILURES.get((error.kind, error.sent)) or _UNFORESEEN[error.sent]
+    marks = _marks(body)
+    return next(row.verdict for row in _ANSWERS if _fits(row, status or 0, marks, has_body=body is not None))
+
+
+def _fits(row: _Row, status: int, marks: frozenset[str], *, has_body: bool) -> bool:
+    return (
+        row.low <= status <= row.high
+        and (not row.marks or not row.marks.isdisjoint(marks))
+        and row.body in (None, has_body)
+    )
+
+
+# ---- what the provider says -------------------------------------------------------------------------------------
+
+_MARK_KEYS: Final = ("code", "type", "status", "reason", "error_code", "detail")
+_LONGEST_MARK: Final = 64
+_BAD_KEY_OPENING: Final = re.compile(r"incorrect api key|invalid api key|api key not valid", re.IGNORECASE)
+
+
+def _marks(body: Mapping[str, object] | None) -> frozenset[str]:
+    """The short words a provider uses for the kind of its error, in lower case.
+
+    Free text counts only by how it opens: further in, it may quote the caller, who must not choose the verdict.
+    """
+    found: set[str] = set()
+    for level in _levels(body):
+        words = [level.get(key) for key in _MARK_KEYS]
+        found.update(word.casefold() for word in words if isinstance(word, str) and len(word) <= _LONGEST_MARK)
+    if _BAD_KEY_OPENING.match(_message(body) or ""):
+        found.add("incorrect api key")
+    return frozenset(found)
+
+
+def _levels(body: Mapping[str, object] | None) -> Iterable[Mapping[str, object]]:
+    if body is None:
+        return
+    yield body
+    error = body.get("error")
+    if isinstance(error, Mapping):
+        yield error
+        details = error.get("details")
+        for detail in details if isinstance(details, list) else [details]:
+            if isinstance(detail, Mapping):
+                yield detail
+
+
+def _message(body: Mapping[str, object] | None) -> str | None:
+    if body is None:
+        return None
+    error = body.get("error")
+    places = [error.get("message") if isinstance(error, Mapping) else error]
+    places += [body.get(key) for key in ("message", "detail", "title")]
+    return next((text for text in places if isinstance(text, str) and text), None)
+
+
+def said(body: Mapping[str, object] | None, secrets: Iterable[str] = ()) -> str | None:
+    """The provider's own message from its error body, scrubbed; None when there is none."""
+    text = _message(body)
+    return None if text is None else scrub(text, secrets)
+
+
+_LONGEST: Final = 500
+_READ: Final = 2_000
+_MASK: Final = "***"
+_SHORTEST_SECRET: Final = 4
+_SECRETS: Final = tuple(
+    (re.compile(pattern, re.IGNORECASE), replacement)
+    for pattern, replacement in (
+        (r"(?<![a-z])([a-z]{2,10}://)[^\s/@]{0,256}@", rf"\1{_MASK}@"),
+        (r"(?<![\w.+%-])[\w.+%-]{1,64}@[\w-]{1,64}(?:\.[\w-]{1,64}){1,8}", _MASK),
+        (r"\b(bearer|basic) +[\w.~+/=*-]{8,}", rf"\1 {_MASK}"),
+        (
+            r"\b(api[ _-]?key|access[ _-]?token|secret|authorization|password)( provided)?( ?[=:] ?)[^\s,;)}]{6,}",
+            rf"\1\2\3{_MASK}",
+        ),
+        (r"\b(?:sk|gsk|xai|nvapi|pplx|hf|api_org|ost)[-_][\w.*•…-]{3,}", _MASK),
+        (r"\b(?:AIza|AQ\.|AKIA|ASIA|ya29\.|eyJ)[\w.*•…-]{6,}", _MASK),
+        (
+            r"\b(?:pk|rk|csk|fw|key|tok|org|proj|project|user|acct|team|req)[-_](?=[\w-]{0,64}[\d*])[\w*•…-]{6,}",
+            _MASK,
+        ),
+        (r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", _MASK),
+        (r"(?<![\w+=])(?=[\w+=]{0,64}\d)[\w+=]{32,}", _MASK),
+    )
+)
+"""Keys, identifiers of the account that owns one, addresses of people, and anything long that looks like chance."""
+
+
+def scrub(text: str, secrets: Iterable[str] = ()) -> str:
+    """A provider's text, fit for a caller, a log and the database: no secret, no owner's identifiers, one short line.
+
+    `secrets` are taken out wherever they stand, whatever they look like.
+    """
+    line = "".join(each if each.isprintable() else " " for each in text[:_READ])
+    for secret in secrets:
+        if len(secret) >= _SHORTEST_SECRET:
+            line = line.replace(secret, _MASK)
+    for pattern, replacement in _SECRETS:
+        line = pattern.sub(replacement, line)
+    line = " ".join(line.split())
+    return line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"

@@ -1,0 +1,146 @@
+"""What every test may ask for: real servers, the gateway, people, canaries; and the sweep when all is done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.servers import behaviours, canaries, gateway, llama, postgres, valkey
+from tests.servers.canaries import REGISTER, Canaries, Leak
+from tests.servers.gateway import Gateway, GatewayMaker
+from tests.servers.llama import Llama
+from tests.servers.postgres import Postgres
+from tests.servers.upstream import Upstream
+
+_LEAKS = pytest.StashKey[list[Leak]]()
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """The loop under async tests; the product's own is uvloop, tried in tests/acceptance."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session", name="canaries")
+def the_canaries(tmp_path_factory: pytest.TempPathFactory) -> Canaries:
+    """Secrets to plant, and what to watch for: `canaries.plant()` for the vault, `canaries.watch(minted)`."""
+    return Canaries(tmp_path_factory.mktemp("canaries") / REGISTER)
+
+
+@pytest.fixture(scope="session", name="postgres")
+def the_postgres(canaries: Canaries) -> Iterator[Postgres]:
+    """A real PostgreSQL, one for each worker of the suite."""
+    with postgres.running(canaries) as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres: Postgres) -> Iterator[str]:
+    """A fresh, empty database in it, as OSTIARY_DATABASE_URL."""
+    name = postgres.make()
+    yield postgres.url(name)
+    postgres.drop(name)
+
+
+@pytest.fixture(scope="session", name="valkey")
+def the_valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real Valkey; its URL."""
+    with valkey.running(tmp_path_factory.mktemp("valkey")) as url:
+        yield url
+
+
+@pytest.fixture(scope="session", name="llama")
+def the_llama(tmp_path_factory: pytest.TempPathFactory, canaries: Canaries) -> Iterator[Llama]:
+    """A real llama.cpp server that chats."""
+    with llama.running(tmp_path_factory.mktemp("llama"), canaries) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def llama_embeddings(tmp_path_factory: pytest.TempPathFactory, canaries: Canaries) -> Iterator[Llama]:
+    """A real llama.cpp server that makes embeddings."""
+    with llama.running(tmp_path_factory.mktemp("llama"), canaries, embedding=True) as server:
+        yield server
+
+
+@pytest.fixture
+def upstream() -> Iterator[Upstream]:
+    """A provider that does what the test tells it: see `tests/servers/behaviours.py`."""
+    with behaviours.serving() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def shared_upstream() -> Iterator[Upstream]:
+    """The same for all tests of a file, beside `shared_gateway`; it chooses by model name, pushes would mix."""
+    with behaviours.serving() as server:
+        yield server
+
+
+@pytest.fixture
+def gateways(tmp_path: Path, canaries: Canaries) -> Iterator[GatewayMaker]:
+    """Starts real gateways: `gateways(allow=[upstream.origin], env={…}, clock=True)`."""
+    with gateway.making(tmp_path, canaries) as maker:
+        yield maker
+
+
+@pytest.fixture(name="gateway")
+def the_gateway(gateways: GatewayMaker, upstream: Upstream) -> Gateway:
+    """A fresh gateway that may reach `upstream`, with nothing in its vault."""
+    return gateways(allow=[upstream.origin])
+
+
+@pytest.fixture(scope="module")
+def shared_gateway(
+    tmp_path_factory: pytest.TempPathFactory, canaries: Canaries, shared_upstream: Upstream
+) -> Iterator[Gateway]:
+    """One gateway for all tests of a file, whose vault holds a key for `shared_upstream`, named `upstream`.
+
+    Give each test an agent key of its own. Calls go to `openai-compatible/NAME`, NAME being a behaviour's.
+    """
+    with gateway.making(tmp_path_factory.mktemp("shared"), canaries) as maker:
+        made = maker(allow=[shared_upstream.origin])
+        made.add_provider_key("openai-compatible", "upstream", shared_upstream.url)
+        yield made
+
+
+# ---- the canary sweep -------------------------------------------------------------------------------------------
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Begin without leaks."""
+    config.stash[_LEAKS] = []
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """When all is done: read everything the suite left on disk; a secret in the clear fails the run."""
+    config = session.config
+    if hasattr(config, "workerinput"):
+        return  # a worker of xdist: its controller sweeps for all
+    root = config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]
+    watched = canaries.registered(root)
+    leaks = canaries.sweep(root, watched)
+    wanted = canaries.needles(watched)
+    for report in _reports(config):
+        for title, text in report.sections:
+            leaks += canaries.sweep_text(f"{report.nodeid}, {title}", text, wanted)
+    config.stash[_LEAKS] = leaks
+    if leaks:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say which secrets were found, and where."""
+    leaks = config.stash[_LEAKS]
+    if leaks:
+        terminalreporter.section("secrets in the clear", sep="!", red=True)
+        for leak in leaks[:50]:
+            terminalreporter.line(str(leak))
+
+
+def _reports(config: pytest.Config) -> list[pytest.TestReport]:
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    found = [report for reports in reporter.stats.values() for report in reports] if reporter else []
+    return [report for report in found if isinstance(report, pytest.TestReport)]

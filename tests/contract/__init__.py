@@ -1,0 +1,1 @@
+"""The same promise kept by every implementation: SQLite and PostgreSQL, process and Valkey."""

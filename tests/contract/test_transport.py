@@ -1,0 +1,581 @@
+"""The one HTTP client against servers that do, byte for byte, what a hostile or broken provider does."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gzip
+import socket
+import ssl
+import struct
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+import pytest
+import trustme
+
+from ostiary.providers.egress import Egress
+from ostiary.providers.transport import Failure, Transport, TransportError, Waits
+
+Behaviour = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+BRISK = Waits(connect_s=0.5, first_byte_s=0.3, idle_s=0.3, total_s=2)
+CANARY = "sk-canary-transport-0123456789"
+FOREVER_S = 30
+
+
+class Server:
+    """A TCP server that remembers what it was sent, and by how many connections."""
+
+    def __init__(self, behave: Behaviour) -> None:
+        self._behave = behave
+        self.connections = 0
+        self.hung_up = asyncio.Event()
+        self.heads: list[bytes] = []
+        self.bodies: list[bytes] = []
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                self.heads.append(head)
+                self.bodies.append(await reader.readexactly(content_length(head)))
+                await self._behave(reader, writer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            self.hung_up.set()
+        finally:
+            writer.close()
+
+
+def content_length(head: bytes) -> int:
+    for line in head.lower().split(b"\r\n"):
+        if line.startswith(b"content-length:"):
+            return int(line.partition(b":")[2])
+    return 0
+
+
+@contextlib.asynccontextmanager
+async def serving(behave: Behaviour, tls: ssl.SSLContext | None = None) -> AsyncIterator[tuple[Server, str]]:
+    server = Server(behave)
+    listener = await asyncio.start_server(server.serve, "127.0.0.1", 0, ssl=tls)
+    port = listener.sockets[0].getsockname()[1]
+    try:
+        yield server, f"{'https' if tls else 'http'}://127.0.0.1:{port}"
+    finally:
+        listener.close()
+
+
+@contextlib.asynccontextmanager
+async def transport_to(
+    *origins: str,
+    trust: ssl.SSLContext | None = None,
+    lookup: Callable[[str, int], Awaitable[Sequence[str]]] | None = None,
+) -> AsyncIterator[Transport]:
+    transport = Transport(Egress(origins, lookup), trust)
+    await transport.open()
+    try:
+        yield transport
+    finally:
+        await transport.close()
+        await asyncio.sleep(0)
+
+
+def says(*pieces: bytes, pause_s: float = 0.02) -> Behaviour:
+    async def behave(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(pause_s if len(pieces) > 1 else 0)
+
+    return behave
+
+
+def then_closes(*pieces: bytes) -> Behaviour:
+    async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await says(*pieces)(reader, writer)
+        writer.close()
+        raise ConnectionResetError
+
+    return behave
+
+
+def then_stalls(*pieces: bytes) -> Behaviour:
+    async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await says(*pieces)(reader, writer)
+        await asyncio.wait_for(reader.read(1), FOREVER_S)
+        raise ConnectionResetError
+
+    return behave
+
+
+def then_resets(*pieces: bytes) -> Behaviour:
+    async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await says(*pieces)(reader, writer)
+        raw = writer.get_extra_info("socket")
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
+        raise ConnectionResetError
+
+    return behave
+
+
+def answer(body: bytes, *headers: str, status: str = "200 OK") -> bytes:
+    lines = [f"HTTP/1.1 {status}", f"content-length: {len(body)}", *headers]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+EVENT = b"data: {}\n\n"
+PIECE = b"a\r\n" + EVENT + b"\r\n"
+
+
+async def fetch(transport: Transport, url: str, *, limit: int = 1_000_000, waits: Waits = BRISK) -> bytes:
+    got = await transport.send("POST", url, [("authorization", f"Bearer {CANARY}")], b"{}", waits)
+    return await got.read(limit)
+
+
+async def failing(transport: Transport, url: str, *, limit: int = 1_000_000, waits: Waits = BRISK) -> TransportError:
+    with pytest.raises(TransportError) as caught:
+        await fetch(transport, url, limit=limit, waits=waits)
+    seen: BaseException | None = caught.value
+    while seen is not None:
+        assert CANARY not in f"{seen} {seen!r}"
+        seen = seen.__cause__
+    return caught.value
+
+
+# ---- what goes well ---------------------------------------------------------------------------------------------
+
+
+async def test_a_call_and_its_answer_pass_unchanged() -> None:
+    async with serving(says(answer(b'{"ok":1}', "x-request-id: r1", "Set-Cookie: a=b"))) as (server, origin):
+        async with transport_to(origin) as transport:
+            got = await transport.send(
+                "POST", f"{origin}/v1/chat?api-version=1", [("Content-Type", "application/json"), ("X-A", "1")], b"body"
+            )
+            assert (got.status, got.headers.get("X-Request-ID")) == (200, "r1")
+            assert await got.read(100) == b'{"ok":1}'
+            await fetch(transport, f"{origin}/again")
+    head = server.heads[0].lower()
+    assert head.startswith(b"post /v1/chat?api-version=1 http/1.1\r\n")
+    for line in (b"\r\ncontent-type: application/json\r\n", b"\r\nx-a: 1\r\n", b"\r\naccept-encoding: identity\r\n"):
+        assert line in head
+    assert b"user-agent" not in head
+    assert b"cookie" not in server.heads[1].lower()
+    assert server.bodies[0] == b"body"
+
+
+async def test_connections_are_kept_and_used_again() -> None:
+    async with serving(says(answer(b"x"))) as (server, origin), transport_to(origin) as transport:
+        for _ in range(5):
+            assert await fetch(transport, origin) == b"x"
+        assert server.connections == 1
+
+
+async def test_a_large_body_arrives_whole() -> None:
+    body = bytes(range(256)) * 20_000
+    async with serving(says(answer(b"x"))) as (server, origin), transport_to(origin) as transport:
+        got = await transport.send("POST", origin, [], body)
+        assert await got.read(10) == b"x"
+        assert server.bodies == [body]
+
+
+async def test_pieces_come_as_they_were_sent() -> None:
+    async with serving(says(CHUNKED, PIECE, PIECE, PIECE, b"0\r\n\r\n")) as (server, origin):
+        async with transport_to(origin) as transport:
+            got = await transport.send("POST", origin, [], b"{}", BRISK)
+            assert [chunk async for chunk in got.chunks()] == [EVENT, EVENT, EVENT]
+            assert await fetch(transport, origin) == EVENT * 3
+        assert server.connections == 1
+
+
+async def test_every_status_is_an_answer() -> None:
+    for status in ("204 No Content", "400 Bad", "401 No", "429 Slow", "500 Oh", "529 Full"):
+        async with serving(says(answer(b"", status=status))) as (_, origin), transport_to(origin) as transport:
+            got = await transport.send("GET", origin, [])
+            assert got.status == int(status[:3])
+            assert await got.read(10) == b""
+
+
+async def test_a_redirect_is_not_followed() -> None:
+    async with serving(says(answer(b"secret"))) as (elsewhere, other):
+        for status in ("301", "302", "303", "307", "308"):
+            away = says(answer(b"", f"location: {other}/", status=f"{status} Away"))
+            async with serving(away) as (_, origin), transport_to(origin, other) as transport:
+                got = await transport.send("POST", origin, [("x-api-key", CANARY)], b"{}", BRISK)
+                assert got.status == int(status)
+                got.release()
+        assert elsewhere.connections == 0
+
+
+async def test_the_environment_does_not_send_us_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving(says(answer(b"proxied"))) as (proxy, elsewhere):
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, elsewhere)
+        async with serving(says(answer(b"direct"))) as (_, origin), transport_to(origin) as transport:
+            assert await fetch(transport, origin) == b"direct"
+        assert proxy.connections == 0
+
+
+# ---- no connection: nothing was sent ----------------------------------------------------------------------------
+
+
+async def test_a_refused_connection() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, but nobody listens
+        origin = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        async with transport_to(origin) as transport:
+            error = await failing(transport, origin)
+    assert (error.kind, error.sent) == ("refused", False)
+
+
+async def test_a_connection_that_never_comes_about() -> None:
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        port = full.getsockname()[1]
+        fillers = [socket.socket() for _ in range(4)]
+        for filler in fillers:
+            filler.setblocking(False)
+            filler.connect_ex(("127.0.0.1", port))
+        try:
+            origin = f"http://127.0.0.1:{port}"
+            async with transport_to(origin) as transport:
+                error = await failing(transport, origin)
+        finally:
+            for filler in fillers:
+                filler.close()
+    assert (error.kind, error.sent) == ("connect_timeout", False)
+
+
+async def test_a_name_nobody_knows() -> None:
+    async def unknown(_host: str, _port: int) -> Sequence[str]:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    async with transport_to(lookup=unknown) as transport:
+        error = await failing(transport, "https://nobody.example/v1")
+    assert (error.kind, error.sent) == ("dns", False)
+
+
+async def test_a_name_without_addresses() -> None:
+    async def nothing(_host: str, _port: int) -> Sequence[str]:
+        return []
+
+    async with transport_to(lookup=nothing) as transport:
+        error = await failing(transport, "https://nobody.example/v1")
+    assert (error.kind, error.sent) == ("dns", False)
+
+
+async def test_a_name_server_that_does_not_answer() -> None:
+    async def silent(_host: str, _port: int) -> Sequence[str]:
+        await asyncio.sleep(FOREVER_S)
+        return []
+
+    async with transport_to(lookup=silent) as transport:
+        error = await failing(transport, "https://slow.example/v1")
+    assert (error.kind, error.sent) == ("connect_timeout", False)
+
+
+# ---- TLS --------------------------------------------------------------------------------------------------------
+
+
+def server_side(authority: trustme.CA, name: str) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(name).configure_cert(context)
+    return context
+
+
+def client_side(authority: trustme.CA) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    return context
+
+
+async def quiet(_loop: asyncio.AbstractEventLoop, _context: dict[str, object]) -> None:
+    return None
+
+
+async def test_a_trusted_certificate() -> None:
+    authority = trustme.CA()
+    async with (
+        serving(says(answer(b"sealed")), server_side(authority, "127.0.0.1")) as (_, origin),
+        transport_to(origin, trust=client_side(authority)) as transport,
+    ):
+        assert await fetch(transport, origin) == b"sealed"
+
+
+@pytest.mark.parametrize("name", ["127.0.0.1", "another.example"])
+async def test_a_certificate_that_is_not_to_be_trusted(name: str) -> None:
+    """Of an unknown authority, and of a trusted one but for another name."""
+    theirs, ours = trustme.CA(), trustme.CA()
+    trusted = theirs if name == "another.example" else ours
+    async with (
+        serving(says(answer(b"x")), server_side(theirs, name)) as (server, origin),
+        transport_to(origin, trust=client_side(trusted)) as transport,
+    ):
+        error = await failing(transport, origin)
+        assert (error.kind, error.sent) == ("tls", False)
+        assert server.heads == []
+
+
+async def test_plain_http_where_tls_is_spoken() -> None:
+    async with serving(says(answer(b"x"))) as (server, origin):
+        secure = origin.replace("http:", "https:")
+        async with transport_to(secure) as transport:
+            error = await failing(transport, secure)
+    assert (error.kind, error.sent) in {("tls", False), ("connect_timeout", False)}
+    assert server.heads == []
+
+
+# ---- sent, and then no answer or half of one --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("behave", "kind"),
+    [
+        pytest.param(then_stalls(), "first_byte_timeout", id="no head"),
+        pytest.param(then_stalls(b"HTTP/1.1 200"), "first_byte_timeout", id="half a head"),
+        pytest.param(then_stalls(CHUNKED), "first_byte_timeout", id="head, then nothing"),
+        pytest.param(then_stalls(CHUNKED, PIECE), "idle_timeout", id="stalls in the body"),
+        pytest.param(
+            then_stalls(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n", b"abc"), "idle_timeout", id="stalls short"
+        ),
+        pytest.param(then_closes(), "broken", id="closes without a word"),
+        pytest.param(then_closes(CHUNKED, PIECE), "broken", id="closes in the body"),
+        pytest.param(then_closes(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc"), "broken", id="promised more"),
+        pytest.param(then_resets(), "broken", id="resets"),
+        pytest.param(then_resets(CHUNKED, PIECE), "broken", id="resets in the body"),
+        pytest.param(then_closes(CHUNKED, b"zz\r\nnot a chunk\r\n"), "broken", id="bad chunk"),
+        pytest.param(then_closes(b"SSH-2.0-OpenSSH_9.6\r\n"), "broken", id="not HTTP"),
+        pytest.param(then_closes(b"HTTP/1.1 200 OK\r\nx: " + b"a" * 100_000 + b"\r\n\r\n"), "broken", id="long header"),
+        pytest.param(then_closes(b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 5_000 + b"\r\n"), "broken", id="many headers"),
+        pytest.param(
+            then_closes(b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\nabcd"),
+            "broken",
+            id="two lengths",
+        ),
+        pytest.param(
+            then_closes(b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"),
+            "broken",
+            id="length and chunks",
+        ),
+    ],
+)
+async def test_a_sent_call_that_fails(behave: Behaviour, kind: Failure) -> None:
+    async with serving(behave) as (server, origin), transport_to(origin) as transport:
+        began = time.monotonic()
+        error = await failing(transport, origin)
+        assert (error.kind, error.sent) == (kind, True)
+        assert time.monotonic() - began < BRISK.total_s
+        assert len(server.heads) == 1, "a call that may have been billed is not repeated"
+
+
+async def test_a_drip_is_bounded_by_the_total() -> None:
+    drip = says(CHUNKED, *[PIECE] * 100, pause_s=0.1)
+    async with serving(drip) as (_, origin), transport_to(origin) as transport:
+        error = await failing(transport, origin, waits=Waits(connect_s=1, first_byte_s=1, idle_s=1, total_s=0.5))
+    assert (error.kind, error.sent) == ("total_timeout", True)
+
+
+async def test_a_slow_reader_of_ours_is_not_the_providers_fault() -> None:
+    """While nobody reads, reading is paused, and a pause of ours is not an idle provider."""
+    much = b"x" * 400_000
+    async with serving(says(answer(much))) as (_, origin), transport_to(origin) as transport:
+        got = await transport.send("POST", origin, [], b"{}", BRISK)
+        chunks = got.chunks()
+        first = await anext(chunks)
+        await asyncio.sleep(BRISK.idle_s * 2)
+        assert len(first) + sum([len(chunk) async for chunk in chunks]) == len(much)
+
+
+# ---- bounds in bytes, encodings, headers ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "behave",
+    [
+        pytest.param(says(answer(b"x" * 1_001)), id="declared"),
+        pytest.param(says(CHUNKED, *[PIECE] * 200, b"0\r\n\r\n", pause_s=0), id="chunked"),
+        pytest.param(then_stalls(b"HTTP/1.1 200 OK\r\ncontent-length: 99999999999\r\n\r\n"), id="promised"),
+    ],
+)
+async def test_more_bytes_than_we_take(behave: Behaviour) -> None:
+    async with serving(behave) as (server, origin), transport_to(origin) as transport:
+        error = await failing(transport, origin, limit=1_000)
+        assert (error.kind, error.sent) == ("too_large", True)
+        await asyncio.wait_for(server.hung_up.wait(), 2)
+
+
+async def test_exactly_as_many_as_we_take() -> None:
+    async with serving(says(answer(b"x" * 1_000))) as (_, origin), transport_to(origin) as transport:
+        assert len(await fetch(transport, origin, limit=1_000)) == 1_000
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "deflate", "identity, gzip", "GZIP"])
+async def test_what_we_asked_for_plain_comes_plain(encoding: str) -> None:
+    bomb = gzip.compress(bytes(2_000_000))
+    async with (
+        serving(says(answer(bomb, f"content-encoding: {encoding}"))) as (server, origin),
+        transport_to(origin) as transport,
+    ):
+        error = await failing(transport, origin)
+        assert (error.kind, error.sent) == ("encoding", True)
+        await asyncio.wait_for(server.hung_up.wait(), 2)
+
+
+async def test_bytes_after_the_answer_reach_no_other_call() -> None:
+    two = answer(b"first") + answer(b"smuggled")
+    async with serving(says(two)) as (server, origin), transport_to(origin) as transport:
+        assert await fetch(transport, origin) == b"first"
+        assert await fetch(transport, origin) == b"first"
+        assert server.connections == 2
+
+
+@pytest.mark.parametrize("value", ["a\r\nx-admin: 1", "a\nb", "a\x00b"])
+async def test_a_header_cannot_become_two(value: str) -> None:
+    async with serving(says(answer(b"x"))) as (server, origin), transport_to(origin) as transport:
+        with pytest.raises(TransportError) as caught:
+            await transport.send("POST", origin, [("authorization", f"{CANARY}{value}")], b"{}", BRISK)
+        assert (caught.value.kind, caught.value.sent) == ("blocked", False)
+        assert CANARY not in f"{caught.value!r}{caught.value.__cause__!r}"
+        assert server.heads == []
+
+
+# ---- stopping ---------------------------------------------------------------------------------------------------
+
+
+async def test_abort_hangs_up_at_once() -> None:
+    async with serving(then_stalls(CHUNKED, PIECE)) as (server, origin), transport_to(origin) as transport:
+        got = await transport.send("POST", origin, [], b"{}")
+        chunks = got.chunks()
+        assert await anext(chunks) == EVENT
+        got.abort()
+        got.abort()
+        await asyncio.wait_for(server.hung_up.wait(), 2)
+        with pytest.raises(TransportError):
+            await anext(chunks)
+
+
+async def test_abort_hangs_up_on_a_provider_that_does_not_read() -> None:
+    ended = asyncio.Event()
+
+    async def deaf(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(CHUNKED + PIECE)
+        with contextlib.suppress(ConnectionError):
+            while await reader.read(1):
+                await asyncio.sleep(0)
+        ended.set()
+
+    listener = await asyncio.start_server(deaf, "127.0.0.1", 0)
+    origin = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+    async with transport_to(origin) as transport:
+        got = await transport.send("POST", origin, [], bytes(8_000_000))
+        got.abort()
+        await asyncio.wait_for(ended.wait(), 5)
+    listener.close()
+
+
+async def test_a_cancelled_call_hangs_up() -> None:
+    async with serving(then_stalls()) as (server, origin), transport_to(origin) as transport:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await transport.send("POST", origin, [], b"{}")
+        await asyncio.wait_for(server.hung_up.wait(), 2)
+
+
+async def test_release_before_the_end_closes() -> None:
+    async with serving(then_stalls(CHUNKED, PIECE)) as (server, origin), transport_to(origin) as transport:
+        got = await transport.send("POST", origin, [], b"{}")
+        got.release()
+        got.release()
+        await asyncio.wait_for(server.hung_up.wait(), 2)
+
+
+async def test_a_connection_closed_while_idle_is_not_used_again() -> None:
+    async with serving(then_closes(answer(b"x"))) as (server, origin), transport_to(origin) as transport:
+        for _ in range(3):
+            assert await fetch(transport, origin) == b"x"
+            await asyncio.sleep(0.05)
+        assert server.connections == 3
+
+
+async def test_a_closed_client_says_so() -> None:
+    async with serving(says(answer(b"x"))) as (_, origin):
+        transport = Transport(Egress([origin]))
+        for _ in range(2):
+            error = await failing(transport, origin)
+            assert (error.kind, error.sent) == ("broken", False)
+            await transport.open()
+            assert await fetch(transport, origin) == b"x"
+            await transport.close()
+
+
+# ---- egress at the socket ---------------------------------------------------------------------------------------
+
+
+async def test_a_private_address_is_not_connected_to() -> None:
+    async with serving(says(answer(b"x"))) as (server, origin):
+        port = origin.rpartition(":")[2]
+
+        async def inward(_host: str, _port: int) -> Sequence[str]:
+            return ["127.0.0.1"]
+
+        async with transport_to(lookup=inward) as transport:
+            for url in (f"https://rebound.example:{port}/v1", f"https://127.0.0.1:{port}/v1", origin):
+                error = await failing(transport, url)
+                assert (error.kind, error.sent) == ("blocked", False)
+        assert server.connections == 0
+
+
+async def test_one_private_address_among_public_ones_blocks_all() -> None:
+    async with serving(says(answer(b"x"))) as (server, origin):
+        port = origin.rpartition(":")[2]
+        for addresses in (["93.184.216.34", "127.0.0.1"], ["127.0.0.1", "93.184.216.34"], ["2606:2800::1", "::1"]):
+
+            async def mixed(_host: str, _port: int, addresses: list[str] = addresses) -> Sequence[str]:
+                return addresses
+
+            async with transport_to(lookup=mixed) as transport:
+                error = await failing(transport, f"https://mixed.example:{port}/v1")
+                assert (error.kind, error.sent) == ("blocked", False)
+        assert server.connections == 0
+
+
+async def test_the_address_that_was_checked_is_the_one_connected_to() -> None:
+    """A name server that answers differently the second time is not asked a second time."""
+    async with serving(says(answer(b"x"))) as (server, origin):
+        port = origin.rpartition(":")[2]
+        asked: list[str] = []
+
+        async def rebinding(host: str, _port: int) -> Sequence[str]:
+            asked.append(host)
+            return ["127.0.0.1"] if len(asked) == 1 else ["169.254.169.254"]
+
+        async with transport_to(f"http://listed.example:{port}", lookup=rebinding) as transport:
+            assert await fetch(transport, f"http://listed.example:{port}/v1") == b"x"
+            assert await fetch(transport, f"http://listed.example:{port}/v2") == b"x"
+        assert asked == ["listed.example"]
+        assert f"host: listed.example:{port}".encode() in server.heads[0].lower()
+
+
+async def test_the_socket_itself_is_guarded() -> None:
+    """Should anything before it fail to look: here a resolver that checks nothing."""
+
+    class Blind(Egress):
+        async def resolve(self, host: str, port: int) -> Sequence[str]:
+            return [] if not host or not port else ["127.0.0.1"]
+
+    class BlindTwice(Egress):
+        async def resolve(self, host: str, port: int) -> Sequence[str]:
+            return [] if not host or not port else ["127.0.0.1", "127.0.0.2"]
+
+    async with serving(says(answer(b"x"))) as (server, origin):
+        port = origin.rpartition(":")[2]
+        for blind in (Blind(), BlindTwice()):
+            transport = Transport(blind)
+            await transport.open()
+            error = await failing(transport, f"https://blind.example:{port}/v1")
+            assert (error.kind, error.sent) == ("blocked", False)
+            await transport.close()
+        assert server.connections == 0

@@ -1,0 +1,129 @@
+"""Secrets that must never be seen again, and the sweep that looks for them."""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import secrets
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+PATTERN = re.compile(rb"CANARY[0-9a-f]{24}")
+"""What every planted provider secret holds."""
+REGISTER = "planted.canaries"
+"""The list of secrets we did not choose (minted agent keys); the one file that holds them by right."""
+INPUT_SUFFIX = ".secret"
+"""What a test itself writes as an input with a secret in it (a key file, a config) ends in this, and is not swept."""
+_CHUNK = 1 << 20
+_SHORTEST = 12
+_HEART = 24
+
+
+def plant(prefix: str = "") -> str:
+    """A new provider secret; wherever its pattern turns up in the clear, a secret has leaked.
+
+    Without a prefix it looks like nobody's key, so that no redactor hides who wrote it.
+    """
+    return f"{prefix}CANARY{secrets.token_hex(12)}"
+
+
+@dataclass(slots=True)
+class Canaries:
+    """The secrets a test session has seen. `watch` what the product minted; `plant` what goes into the vault."""
+
+    register: Path
+    seen: set[str] = field(default_factory=set)
+
+    def plant(self, prefix: str = "") -> str:
+        """A new provider secret, watched."""
+        return self.watch(plant(prefix))
+
+    def watch(self, secret: str) -> str:
+        """Look for this secret, too, when the session ends; gives it back. A client credential's id is no secret."""
+        parts = {part for part in secret.split(":") if not part.startswith("org_")}
+        with self.register.open("a") as file:
+            file.writelines(f"{part}\n" for part in parts - self.seen)
+        self.seen |= parts
+        return secret
+
+
+@dataclass(frozen=True, slots=True)
+class Leak:
+    """A secret in the clear: where, and enough around it to find the writer."""
+
+    where: str
+    around: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: …{self.around}…"
+
+
+def registered(root: Path) -> set[str]:
+    """Every secret that any worker has watched below `root`."""
+    found: set[str] = set()
+    for register in root.rglob(REGISTER):
+        found.update(line for line in register.read_text().splitlines() if len(line) >= _SHORTEST)
+    return found
+
+
+def needles(watched: Iterable[str]) -> re.Pattern[bytes]:
+    """One pattern for all secrets and for their base64, at each of the three alignments."""
+    texts = {_heart(secret).encode() for secret in watched}
+    for secret in tuple(texts):
+        texts.update(_base64_forms(secret))
+    return re.compile(b"|".join([PATTERN.pattern, *sorted(re.escape(text) for text in texts)]))
+
+
+def _heart(secret: str) -> str:
+    """The middle of a secret: a line that cuts it short leaks it all the same, a preview does not."""
+    spare = len(secret) - _HEART
+    return secret if spare <= 0 else secret[spare // 2 : spare // 2 + _HEART]
+
+
+def _base64_forms(secret: bytes) -> Iterator[bytes]:
+    for shift in range(3):
+        whole = base64.b64encode(b"\0" * shift + secret)
+        # The first and the last group depend on the neighbours; what lies between does not.
+        inner = whole[4 if shift else 0 : -4]
+        yield inner
+        yield inner.replace(b"+", b"-").replace(b"/", b"_")
+
+
+def sweep(root: Path, watched: Iterable[str]) -> list[Leak]:
+    """Read every file below `root`, databases, logs and spools alike, for secrets in the clear."""
+    wanted = needles(watched)
+    return [leak for path in _files(root) for leak in _search(path, wanted)]
+
+
+def sweep_text(where: str, text: str, wanted: re.Pattern[bytes]) -> list[Leak]:
+    """The same for what a test has printed or logged."""
+    read = text.encode(errors="replace")
+    return [_leak(where, read, match) for match in wanted.finditer(read)]
+
+
+def _files(root: Path) -> Iterator[Path]:
+    for folder, _, names in os.walk(root):
+        for name in names:
+            path = Path(folder, name)
+            if name != REGISTER and not name.endswith(INPUT_SUFFIX) and path.is_file() and not path.is_symlink():
+                yield path
+
+
+def _search(path: Path, wanted: re.Pattern[bytes]) -> Iterator[Leak]:
+    overlap = 256
+    with path.open("rb") as file:
+        before = b""
+        while chunk := file.read(_CHUNK):
+            text = before + chunk
+            for match in wanted.finditer(text):
+                if match.end() > len(before):
+                    yield _leak(str(path), text, match)
+            before = text[-overlap:]
+
+
+def _leak(where: str, text: bytes, match: re.Match[bytes]) -> Leak:
+    start, end = match.span()
+    around = text[max(0, start - 80) : start] + b"<<" + match.group()[:10] + b">>" + text[end : end + 40]
+    return Leak(where, around.decode(errors="replace").replace("\n", "⏎"))

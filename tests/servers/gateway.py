@@ -1,0 +1,269 @@
+"""The gateway as its users meet it: the real process, from outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from tests.servers.canaries import Canaries
+from tests.servers.waiting import answers, free_port, stop, tail, until_alive
+
+ROOT = Path(__file__).parents[2]
+OSTIARY = Path(sys.executable).with_name("ostiary")
+_TRIES = 3
+_CLI_S = 60
+_START_S = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What a command of the CLI did."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """The output of `--json`."""
+        return json.loads(self.out)
+
+
+class CommandError(AssertionError):
+    """A command of the CLI that should have passed."""
+
+
+@dataclass(slots=True)
+class House:
+    """One data directory and the environment around it: where `ostiary` commands act, with or without a gateway."""
+
+    folder: Path
+    canaries: Canaries
+    env: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def data_dir(self) -> Path:
+        """`--data-dir`."""
+        return self.folder / "data"
+
+    def environment(self) -> dict[str, str]:
+        """What a process gets: no setting but the test's, so that a developer's own change nothing."""
+        kept = {
+            name: value for name, value in os.environ.items() if not name.startswith(("OSTIARY_", "PYTEST_", "COV_"))
+        }
+        kept.pop("PYTHONDONTWRITEBYTECODE", None)
+        return kept | {"OSTIARY_DATA_DIR": str(self.data_dir), "COLUMNS": "200", "NO_COLOR": "1", **self.env}
+
+    def cli(self, *words: str, stdin: str | None = None, check: bool = True) -> Ran:
+        """Run `ostiary …`; fails the test when the command does, unless told not to `check`."""
+        done = subprocess.run(
+            [OSTIARY, *words],
+            input=stdin or "",
+            capture_output=True,
+            text=True,
+            timeout=_CLI_S,
+            env=self.environment(),
+            cwd=self.folder,
+            check=False,
+        )
+        if check and done.returncode:
+            raise CommandError(f"ostiary {' '.join(words)} → {done.returncode}\n{done.stdout}\n{done.stderr}")
+        return Ran(done.returncode, done.stdout, done.stderr)
+
+    def json(self, *words: str, stdin: str | None = None) -> Any:
+        """Run `ostiary … --json` and read what it prints. A secret in it is watched from then on."""
+        found = self.cli(*words, "--json", stdin=stdin).json
+        if isinstance(found, dict) and isinstance(found.get("secret"), str):
+            self.canaries.watch(found["secret"])
+        return found
+
+    def add_provider_key(self, provider: str, name: str, base_url: str | None = None, secret: str | None = None) -> str:
+        """Put a key in the vault, untested; its secret, which nobody must ever see again."""
+        secret = secret or self.canaries.plant()
+        where = ["--base-url", base_url] if base_url else []
+        self.cli("vault", "add", provider, "--name", name, *where, "--no-test", "--secret-stdin", stdin=secret)
+        return secret
+
+    def create_key(self, name: str, *options: str) -> str:
+        """Mint an agent key; its secret."""
+        secret: str = self.json("keys", "create", "--name", name, *options)["secret"]
+        return secret
+
+    def create_credential(self, name: str) -> str:
+        """Mint a client credential; the triple."""
+        secret: str = self.json("credentials", "create", "--name", name)["secret"]
+        return secret
+
+
+@dataclass(slots=True)
+class Gateway(House):
+    """A running `ostiary serve`, and the house it serves."""
+
+    args: Sequence[str] = ()
+    clock: bool = False
+    """Whether it runs under the test's clock: then `shift` moves its time."""
+    port: int = 0
+    process: subprocess.Popen[bytes] | None = None
+    _clients: list[httpx2.Client] = field(default_factory=list)
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """The `base_url` of an SDK."""
+        return f"{self.origin}/v1"
+
+    @property
+    def log(self) -> Path:
+        """Where its output goes."""
+        return self.folder / "gateway.log"
+
+    @property
+    def output(self) -> str:
+        """What it has printed so far."""
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
+
+    @property
+    def clock_file(self) -> Path:
+        """Where its clock reads how far it is ahead."""
+        return self.folder / "clock"
+
+    def client(self, secret: str | None = None, **options: Any) -> httpx2.Client:
+        """An HTTP client of this gateway, with a credential; closed when the gateway is."""
+        headers = {"authorization": f"Bearer {secret}"} if secret else {}
+        client = httpx2.Client(base_url=self.origin, headers=headers, timeout=options.pop("timeout", 20), **options)
+        self._clients.append(client)
+        return client
+
+    def chat(self, secret: str, model: str, **more: Any) -> httpx2.Response:
+        """One plain chat completion."""
+        body = {"model": model, "messages": [{"role": "user", "content": "Who keeps the door?"}], **more}
+        return self.client(secret).post("/v1/chat/completions", json=body)
+
+    def start(self) -> None:
+        """Start it and wait until it is healthy. Starting again after its end is a restart on the same data."""
+        for left in reversed(range(_TRIES)):
+            self.port = self.port or free_port()
+            try:
+                self._start_once()
+            except RuntimeError:
+                if not left or "address already in use" not in tail(self.log).lower():
+                    raise
+                self.port = 0
+            else:
+                return
+
+    def _start_once(self) -> None:
+        self.spawn()
+        assert self.process
+        try:
+            until_alive(self.process, lambda: answers(self.port), self.log, _START_S)
+        except BaseException:
+            stop(self.process)
+            raise
+
+    def spawn(self) -> subprocess.Popen[bytes]:
+        """Start it and wait for nothing: for tests of a start that fails."""
+        self.port = self.port or free_port()
+        program = [sys.executable, "-m", "tests.clock_entry"] if self.clock else [OSTIARY, "serve"]
+        env = self.environment()
+        if self.clock:
+            env |= {"PYTHONPATH": str(ROOT), "CLOCK_FILE": str(self.clock_file)}
+        with self.log.open("ab") as out:
+            self.process = subprocess.Popen(
+                [*program, "--port", str(self.port), *self.args],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                env=env,
+                cwd=self.folder,
+            )
+        return self.process
+
+    def shift(self, seconds: float) -> None:
+        """Move its clock so far ahead of the machine's, in all. It sees it at its next look at the clock."""
+        assert self.clock, "start the gateway with clock=True"
+        fresh = self.clock_file.with_suffix(".new")
+        fresh.write_text(str(seconds))
+        fresh.replace(self.clock_file)
+
+    def stop(self) -> int:
+        """SIGTERM, as an orchestrator does; its exit code."""
+        assert self.process
+        return stop(self.process, 40)
+
+    def kill(self) -> None:
+        """SIGKILL: nothing is closed, nothing is said."""
+        assert self.process
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(10)
+
+    def restart(self) -> None:
+        """End it as an orchestrator does, then start it on the same data, environment and port."""
+        self.stop()
+        self.start()
+
+    def traces(self, *options: str) -> list[dict[str, Any]]:
+        """All events of the ledger, newest first."""
+        found: list[dict[str, Any]] = self.json("traces", "--limit", "0", *options)
+        return found
+
+    def close(self) -> None:
+        """End what a test left open."""
+        for client in self._clients:
+            client.close()
+        if self.process and self.process.poll() is None:
+            with suppress(ProcessLookupError):
+                stop(self.process, 40)
+
+
+@contextmanager
+def making(folder: Path, canaries: Canaries) -> Iterator[GatewayMaker]:
+    """Makes gateways below `folder`; all of them end with the block."""
+    maker = GatewayMaker(folder, canaries)
+    try:
+        yield maker
+    finally:
+        for gateway in maker.made:
+            gateway.close()
+
+
+@dataclass(slots=True)
+class GatewayMaker:
+    """Makes gateways, each with a data directory of its own unless `folder` is given."""
+
+    root: Path
+    canaries: Canaries
+    made: list[Gateway] = field(default_factory=list)
+
+    def __call__(
+        self,
+        *args: str,
+        env: Mapping[str, str] | None = None,
+        allow: Sequence[str] = (),
+        clock: bool = False,
+        folder: Path | None = None,
+        start: bool = True,
+    ) -> Gateway:
+        """A gateway; `allow` are the origins it may connect to, `args` go behind `ostiary serve`."""
+        folder = folder or self.root / f"gateway-{len(self.made)}"
+        folder.mkdir(parents=True, exist_ok=True)
+        allowed = {"OSTIARY_EGRESS_ALLOW": ",".join(allow)} if allow else {}
+        gateway = Gateway(folder, self.canaries, {**allowed, **(env or {})}, args, clock)
+        self.made.append(gateway)
+        if start:
+            gateway.start()
+        return gateway

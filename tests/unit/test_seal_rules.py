@@ -1,0 +1,195 @@
+"""Master keys and places: what is taken for a key, how its file is kept, and what a place is."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import os
+import stat
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from cryptography.fernet import Fernet, InvalidToken
+
+from ostiary.errors import CannotStart
+from ostiary.secret import Secret
+from ostiary.vault.seal import MasterKeys, Place, Seal, Undecryptable, make_key_file, read_key_file, record_key
+
+DATA_KEY = bytes(range(32))
+PLACE = Place("orgn_1", "provider_keys", "pkey_1", "sealed", 1, "https://api.example.org")
+
+
+def key(number: int = 1) -> str:
+    return base64.urlsafe_b64encode(bytes([number]) * 32).decode()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " ,\n, ",
+        "short",
+        "password" * 6,
+        key()[:-1],
+        key() + "=",
+        base64.b64encode(b"\xff" * 32).decode(),  # not the URL-safe alphabet
+        base64.urlsafe_b64encode(b"k" * 16).decode(),
+        key() + ",short",
+        key() + "," + key()[:20] + "é" + key()[21:],
+    ],
+)
+def test_what_is_no_master_key_is_refused_and_not_quoted(text: str) -> None:
+    with pytest.raises(CannotStart) as refused:
+        MasterKeys.parse(Secret(text))
+    assert "openssl rand" in str(refused.value)
+    for part in filter(None, text.replace("\n", ",").split(",")):
+        assert len(part) < 6 or part not in str(refused.value)
+
+
+def test_it_says_which_of_several_is_wrong() -> None:
+    with pytest.raises(CannotStart, match="Master key 2 of 3"):
+        MasterKeys.parse(Secret(f"{key()},oops,{key()}"))
+
+
+@pytest.mark.parametrize("between", [",", "\n", ", ", "\r\n", ",\n"])
+def test_keys_are_separated_by_commas_or_lines(between: str) -> None:
+    masters = MasterKeys.parse(Secret(f"{key(1)}{between}{key(2)}\n"))
+    wrapped = MasterKeys.parse(Secret(key(2))).wrap("o", 1, DATA_KEY)
+    assert masters.unwrap("o", 1, wrapped) == DATA_KEY
+
+
+def test_the_first_key_wraps_and_each_opens() -> None:
+    wrapped = MasterKeys.parse(Secret(f"{key(1)},{key(2)}")).wrap("o", 1, DATA_KEY)
+    assert MasterKeys.parse(Secret(key(1))).unwrap("o", 1, wrapped) == DATA_KEY
+    with pytest.raises(Undecryptable):
+        MasterKeys.parse(Secret(key(2))).unwrap("o", 1, wrapped)
+
+
+def test_a_data_key_belongs_to_its_row() -> None:
+    masters = MasterKeys.parse(Secret(key()))
+    wrapped = masters.wrap("orgn_1", 1, DATA_KEY)
+    for organization_id, version in (("orgn_2", 1), ("orgn_1", 2), ("orgn_11", 1), ("", 1)):
+        with pytest.raises(Undecryptable):
+            masters.unwrap(organization_id, version, wrapped)
+
+
+@pytest.mark.parametrize("wrapped", ["", "x", "é", "gAAAAA==", Fernet(key()).encrypt(b"").decode()])
+def test_what_wraps_nothing_does_not_open(wrapped: str) -> None:
+    with pytest.raises(Undecryptable):
+        MasterKeys.parse(Secret(key())).unwrap("o", 1, wrapped)
+
+
+def test_nothing_prints_a_key() -> None:
+    masters = MasterKeys.parse(Secret(key()))
+    assert key() not in f"{masters!r} {masters} {Seal(masters)!r} {vars(Seal(masters))}"
+
+
+def test_a_place_is_all_of_its_parts() -> None:
+    """Every single part matters, and no part can flow over into its neighbour."""
+    places = [
+        PLACE,
+        replace(PLACE, organization_id="orgn_2"),
+        replace(PLACE, table="other"),
+        replace(PLACE, row="pkey_2"),
+        replace(PLACE, field="other"),
+        replace(PLACE, version=2),
+        replace(PLACE, origin="https://evil.example.org"),
+        replace(PLACE, organization_id="orgn_1provider_keys", table=""),
+        replace(PLACE, row="pkey_1sealed", field=""),
+        replace(PLACE, field="sealed1"),
+    ]
+    for one, other in itertools.combinations(places, 2):
+        assert one.info() != other.info()
+
+
+def test_the_pepper_is_not_there_before_the_master_key_is_proved() -> None:
+    with pytest.raises(RuntimeError):
+        _ = Seal(MasterKeys.parse(Secret(key()))).pepper
+
+
+def test_a_record_key_is_not_the_data_key() -> None:
+    token = record_key(DATA_KEY, PLACE).encrypt(b"x")
+    with pytest.raises(InvalidToken):
+        Fernet(base64.urlsafe_b64encode(DATA_KEY)).decrypt(token)
+
+
+# ---- the key file -----------------------------------------------------------------------------------------------
+
+
+def test_a_made_key_file_is_its_owners_only(tmp_path: Path) -> None:
+    path = tmp_path / "master.secret"
+    old = os.umask(0)
+    try:
+        made = make_key_file(path)
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert read_key_file(path).reveal().strip() == made.reveal()
+    MasterKeys.parse(read_key_file(path))
+
+
+def test_no_two_made_keys_are_alike(tmp_path: Path) -> None:
+    assert make_key_file(tmp_path / "1.secret") != make_key_file(tmp_path / "2.secret")
+
+
+def test_an_existing_file_is_never_touched(tmp_path: Path) -> None:
+    path = tmp_path / "master.secret"
+    path.write_text("precious")
+    with pytest.raises(CannotStart, match="exists"):
+        make_key_file(path)
+    assert path.read_text() == "precious"
+
+
+def test_a_link_in_its_place_is_not_followed(tmp_path: Path) -> None:
+    path = tmp_path / "master.secret"
+    path.symlink_to(tmp_path / "elsewhere.secret")
+    with pytest.raises(CannotStart, match="exists"):
+        make_key_file(path)
+    assert not (tmp_path / "elsewhere.secret").exists()
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CannotStart, match="none/master"):
+        make_key_file(tmp_path / "none" / "master.secret")
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o602, 0o610, 0o644, 0o777])
+def test_a_file_that_others_may_read_or_write_is_refused(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "master.secret"
+    path.write_text(key())
+    path.chmod(mode)
+    with pytest.raises(CannotStart, match="chmod 600"):
+        read_key_file(path)
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o400])
+def test_a_file_that_only_its_owner_may_read_is_read(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "master.secret"
+    path.write_text(key() + "\n")
+    path.chmod(mode)
+    assert read_key_file(path).reveal().strip() == key()
+
+
+def test_a_link_to_a_good_file_is_read(tmp_path: Path) -> None:
+    """As container orchestrators mount secrets."""
+    path = tmp_path / "master.secret"
+    make_key_file(path)
+    (tmp_path / "link").symlink_to(path)
+    assert read_key_file(tmp_path / "link") == read_key_file(path)
+
+
+def test_what_is_not_a_file_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    for path, reason in ((tmp_path, "not a file"), (tmp_path / "pipe", "not a file"), (tmp_path / "none", "No such")):
+        with pytest.raises(CannotStart, match=reason):
+            read_key_file(path)
+
+
+@pytest.mark.parametrize("content", [b"x" * 5_000, b"\xff\xfe\x00", b"\xc3\xa9" * 10])
+def test_a_file_that_holds_something_else_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "master.secret"
+    path.touch(0o600)
+    path.write_bytes(content)
+    with pytest.raises(CannotStart, match="holds no master key"):
+        read_key_file(path)
