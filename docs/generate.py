@@ -114,15 +114,13 @@ def floor_plan() -> str:
 def settings_page() -> str:
     """Every setting."""
     rows = [
-        (
-            f"`{one.variable}`",
-            f"`{one.name}`",
-            says(one.says),
-            f"`{one.default}`" if one.default not in {None, ""} else "",
-        )
-        for one in settings.describe()
+        (f"`{one.variable}`", f"`{one.name}`", says(one.says), _default(one.default)) for one in settings.describe()
     ]
     return table(("variable", "in the file", "what it does", "default"), rows)
+
+
+def _default(value: str | None) -> str:
+    return f"`{value.lower() if value in {'True', 'False'} else value}`" if value else ""
 
 
 def says(text: str) -> str:
