@@ -40,9 +40,10 @@ def sampled(target: Target, watch: Watch) -> str | None:
     spy = _py_spy()
     if spy is None:
         return None
+    # Only who holds the interpreter: a thread that waits for work would look as busy as one that does it.
     svg, raw = watch.out.with_suffix(".svg"), watch.out.with_suffix(".raw")
     pid = str(target.running[0].process.pid)
-    command = [*spy, "record", "--pid", pid, "--duration", str(watch.seconds), "--rate", "250"]
+    command = [*spy, "record", "--pid", pid, "--duration", str(watch.seconds), "--rate", "250", "--gil"]
     for form, path in (("flamegraph", svg), ("raw", raw)):
         if not _recorded([*command, "--format", form, "--output", str(path)], target, watch):
             return None

@@ -18,7 +18,7 @@ from bench.target import Target
 
 PROVIDER = "openai-compatible"
 _CLI_S = 60.0
-_RPM, _RPD, _BUDGET_USD = 50_000_000, 2_000_000_000, 1_000_000
+_RPM, _RPD, _BUDGET_USD = 50_000_000, 1_000_000_000, 1_000_000
 _RATES = ("--input", "0.15", "--output", "0.60")
 
 

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import behaviours, canaries, gateway, llama, postgres, valkey
+from tests.servers import behaviours, canaries, gateway, llama, postgres, shell, valkey
 from tests.servers.canaries import REGISTER, Canaries, Leak
 from tests.servers.gateway import Gateway, GatewayMaker
 from tests.servers.llama import Llama
 from tests.servers.postgres import Postgres
+from tests.servers.shell import Shell
 from tests.servers.upstream import Upstream
 
 _LEAKS = pytest.StashKey[list[Leak]]()
@@ -79,10 +80,17 @@ def shared_upstream() -> Iterator[Upstream]:
         yield server
 
 
+@pytest.fixture(scope="session", name="shell")
+def the_shell() -> Iterator[Shell]:
+    """What `ostiary` commands are run by; tests use `gateway.cli(…)`."""
+    with shell.running() as one:
+        yield one
+
+
 @pytest.fixture
-def gateways(tmp_path: Path, canaries: Canaries) -> Iterator[GatewayMaker]:
+def gateways(tmp_path: Path, canaries: Canaries, shell: Shell) -> Iterator[GatewayMaker]:
     """Starts real gateways: `gateways(allow=[upstream.origin], env={…}, clock=True)`."""
-    with gateway.making(tmp_path, canaries) as maker:
+    with gateway.making(tmp_path, canaries, shell) as maker:
         yield maker
 
 
@@ -94,13 +102,13 @@ def the_gateway(gateways: GatewayMaker, upstream: Upstream) -> Gateway:
 
 @pytest.fixture(scope="module")
 def shared_gateway(
-    tmp_path_factory: pytest.TempPathFactory, canaries: Canaries, shared_upstream: Upstream
+    tmp_path_factory: pytest.TempPathFactory, canaries: Canaries, shell: Shell, shared_upstream: Upstream
 ) -> Iterator[Gateway]:
     """One gateway for all tests of a file, whose vault holds a key for `shared_upstream`, named `upstream`.
 
     Give each test an agent key of its own. Calls go to `openai-compatible/NAME`, NAME being a behaviour's.
     """
-    with gateway.making(tmp_path_factory.mktemp("shared"), canaries) as maker:
+    with gateway.making(tmp_path_factory.mktemp("shared"), canaries, shell) as maker:
         made = maker(allow=[shared_upstream.origin])
         made.add_provider_key("openai-compatible", "upstream", shared_upstream.url)
         yield made

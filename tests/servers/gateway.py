@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -16,27 +15,12 @@ from typing import Any
 import httpx2
 
 from tests.servers.canaries import Canaries
+from tests.servers.shell import ROOT, Ran, Shell
 from tests.servers.waiting import answers, free_port, stop, tail, until_alive
 
-ROOT = Path(__file__).parents[2]
 OSTIARY = Path(sys.executable).with_name("ostiary")
 _TRIES = 3
-_CLI_S = 60
 _START_S = 30
-
-
-@dataclass(frozen=True, slots=True)
-class Ran:
-    """What a command of the CLI did."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        """The output of `--json`."""
-        return json.loads(self.out)
 
 
 class CommandError(AssertionError):
@@ -49,6 +33,7 @@ class House:
 
     folder: Path
     canaries: Canaries
+    shell: Shell
     env: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -66,19 +51,10 @@ class House:
 
     def cli(self, *words: str, stdin: str | None = None, check: bool = True) -> Ran:
         """Run `ostiary …`; fails the test when the command does, unless told not to `check`."""
-        done = subprocess.run(
-            [OSTIARY, *words],
-            input=stdin or "",
-            capture_output=True,
-            text=True,
-            timeout=_CLI_S,
-            env=self.environment(),
-            cwd=self.folder,
-            check=False,
-        )
-        if check and done.returncode:
-            raise CommandError(f"ostiary {' '.join(words)} → {done.returncode}\n{done.stdout}\n{done.stderr}")
-        return Ran(done.returncode, done.stdout, done.stderr)
+        ran = self.shell.run(words, self.environment(), self.folder, stdin or "")
+        if check and ran.code:
+            raise CommandError(f"ostiary {' '.join(words)} → {ran.code}\n{ran.out}\n{ran.err}")
+        return ran
 
     def json(self, *words: str, stdin: str | None = None) -> Any:
         """Run `ostiary … --json` and read what it prints. A secret in it is watched from then on."""
@@ -231,9 +207,9 @@ class Gateway(House):
 
 
 @contextmanager
-def making(folder: Path, canaries: Canaries) -> Iterator[GatewayMaker]:
+def making(folder: Path, canaries: Canaries, shell: Shell) -> Iterator[GatewayMaker]:
     """Makes gateways below `folder`; all of them end with the block."""
-    maker = GatewayMaker(folder, canaries)
+    maker = GatewayMaker(folder, canaries, shell)
     try:
         yield maker
     finally:
@@ -247,6 +223,7 @@ class GatewayMaker:
 
     root: Path
     canaries: Canaries
+    shell: Shell
     made: list[Gateway] = field(default_factory=list)
 
     def __call__(
@@ -262,7 +239,7 @@ class GatewayMaker:
         folder = folder or self.root / f"gateway-{len(self.made)}"
         folder.mkdir(parents=True, exist_ok=True)
         allowed = {"OSTIARY_EGRESS_ALLOW": ",".join(allow)} if allow else {}
-        gateway = Gateway(folder, self.canaries, {**allowed, **(env or {})}, args, clock)
+        gateway = Gateway(folder, self.canaries, self.shell, {**allowed, **(env or {})}, args, clock)
         self.made.append(gateway)
         if start:
             gateway.start()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers.canaries import INPUT_SUFFIX, REGISTER, Canaries, plant, registered, sweep
-from tests.servers.gateway import ROOT
+from tests.servers.shell import ROOT
 
 _MINTED = "ost_pat_" + "3kT9aB7cD2eF5gH8iJ1kL4mN6oP0qR" + "sTuVwXyZ01234567890"
 

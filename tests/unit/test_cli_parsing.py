@@ -111,7 +111,8 @@ VERBS = ["serve", "demo", "doctor", "usage", "traces"]
 
 
 def run(*arguments: str) -> tuple[int, str]:
-    done = CliRunner().invoke(main.app, list(arguments), prog_name="ostiary")
+    nowhere = {"OSTIARY_DATA_DIR": "/dev/null/nowhere"}  # whatever slips through the parser opens nothing
+    done = CliRunner().invoke(main.app, list(arguments), prog_name="ostiary", env=nowhere)
     return done.exit_code, done.output
 
 

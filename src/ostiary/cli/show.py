@@ -29,7 +29,12 @@ def print_json(value: object) -> None:
 
 def say(text: str = "") -> None:
     """A line for people."""
-    sys.stdout.write(plain(text) + "\n")
+    write(text + "\n")
+
+
+def write(text: str) -> None:
+    """A part of a line for people, shown at once."""
+    sys.stdout.write(plain(text))
     sys.stdout.flush()
 
 
@@ -77,21 +82,18 @@ def print_fields(fields: Mapping[str, object]) -> None:
 
 def cell(value: object) -> str:
     """A value as people read it."""
+    if value is None or (isinstance(value, str | list | dict) and not value):
+        return _NOTHING
     match value:
         case bool():
             return "yes" if value else "no"
-        case None | "" | []:
-            return _NOTHING
-        case dict() if not value:
-            return _NOTHING
         case list():
             return ", ".join(cell(one) for one in value)
         case dict():
             return ", ".join(f"{plain(str(name))}={cell(one)}" for name, one in value.items())
-        case Decimal():
-            return f"{value:f}"
         case _:
-            return plain(str(value)).replace("\n", " ")
+            text = f"{value:f}" if isinstance(value, Decimal) else str(value)
+            return plain(text).replace("\n", " ")
 
 
 def usd(nano: int | None) -> Decimal | None:

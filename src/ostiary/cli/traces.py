@@ -14,7 +14,7 @@ from ostiary.ledger.reports import Trace
 
 app: Final = typer.Typer(rich_markup_mode=None)
 
-_HEADINGS: Final = ("at", "key", "provider", "model", "status", "input", "output", "cost", "ms", "request id")
+HEADINGS: Final = ("at", "key", "provider", "model", "status", "input", "output", "cost", "ms", "request id")
 
 
 @app.command()
@@ -43,7 +43,7 @@ def traces(
     if json:
         show.print_json([described(trace) for trace in found])
     else:
-        show.print_table(_HEADINGS, [row(trace) for trace in found], "There is no call in this time.")
+        show.print_table(HEADINGS, [row(trace) for trace in found], "There is no call in this time.")
 
 
 def described(trace: Trace) -> dict[str, Any]:

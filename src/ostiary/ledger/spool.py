@@ -11,6 +11,7 @@ import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
@@ -32,6 +33,7 @@ _KEEP = 20_000
 _PRUNE = 500
 _MOST_UNSENT = 200_000
 """Settlements the main database has not taken yet; beyond, new calls are refused rather than memory filled."""
+_DAMAGED = "damaged"
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -228,25 +230,25 @@ class Orphan:
 
     def read(self) -> Leftover:
         """Everything in the file. Rows that can't be read are counted, not guessed at."""
-        db = _connect(self._path, "normal")
-        try:
+        with closing(sqlite3.connect(self._path, isolation_level=None)) as db:
             state = dict(_rows(db, "SELECT name, value FROM state"))
             settled, damaged = _events(_rows(db, "SELECT seq, event FROM settlements ORDER BY seq"))
             held, damaged_holds = _events(_rows(db, "SELECT id, event FROM holds ORDER BY id"))
-        finally:
-            db.close()
+        damaged += damaged_holds + (_DAMAGED in state)
         lost_power = state.get("sync") != "full" and state.get("boot") != boot_id()
-        return Leftover(self._path.stem, settled, held, damaged + damaged_holds, lost_power or bool(damaged))
+        return Leftover(self._path.stem, settled, held, damaged, lost_power or bool(damaged))
 
     def finish(self) -> None:
         """Delete the file: the ledger has it."""
         _delete(self._path)
-        self._lock.close()
 
     def keep(self) -> None:
         """Leave a damaged file beside the others for a person to look at; it isn't adopted again."""
         self._path.rename(self._path.with_suffix(".damaged"))
         _delete(self._path)
+
+    def unlock(self) -> None:
+        """Done with it, or it is left for a later look because the ledger could not take it."""
         self._lock.close()
 
 
@@ -285,7 +287,7 @@ def _rows(db: sqlite3.Connection, query: str) -> list[tuple[str, str]]:
     try:
         rows.extend(db.execute(query))
     except sqlite3.DatabaseError:
-        rows.append(("damaged", ""))
+        rows.append((_DAMAGED, ""))
     return rows
 
 

@@ -11,7 +11,7 @@ from ostiary.db.database import Database, Transaction
 from ostiary.errors import Refusal
 from ostiary.ledger import store
 from ostiary.ledger.events import Event
-from ostiary.ledger.spool import Leftover, Spool, find_orphans
+from ostiary.ledger.spool import Leftover, Orphan, Spool, find_orphans
 from ostiary.limits import store as money
 from ostiary.limits.budgets import TOTAL, AccountKey
 from ostiary.logs import get
@@ -117,25 +117,32 @@ async def adopt(database: Database, folder: Path, clock: Clock) -> int:
     What was settled is sent, what was only held is charged at the held amount, and the leases are closed, all in one
     transaction; the file is deleted after it. Dying in between repeats it, and counts nothing twice.
     """
-    log = get("ledger")
     orphans = find_orphans(folder)
-    for orphan in orphans:
-        left = orphan.read()
-        async with database.transaction() as tx:
-            await _take_over(tx, left, clock.now())
-        log.warning(
-            "spool.adopted",
-            owner=left.owner,
-            settled=len(left.settled),
-            charged_holds=len(left.held),
-            damaged=left.damaged,
-            lost_power=left.lost_power,
-        )
-        if left.damaged:
-            orphan.keep()
-        else:
-            orphan.finish()
+    try:
+        for orphan in orphans:
+            await _adopt_one(database, orphan, clock)
+    finally:
+        for orphan in orphans:
+            orphan.unlock()
     return len(orphans)
+
+
+async def _adopt_one(database: Database, orphan: Orphan, clock: Clock) -> None:
+    left = orphan.read()
+    async with database.transaction() as tx:
+        await _take_over(tx, left, clock.now())
+    get("ledger").warning(
+        "spool.adopted",
+        owner=left.owner,
+        settled=len(left.settled),
+        charged_holds=len(left.held),
+        damaged=left.damaged,
+        lost_power=left.lost_power,
+    )
+    if left.damaged:
+        orphan.keep()
+    else:
+        orphan.finish()
 
 
 async def _take_over(tx: Transaction, left: Leftover, at: int) -> None:

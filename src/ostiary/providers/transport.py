@@ -7,10 +7,12 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from functools import partial
+from typing import Any, Final, Literal, cast
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.client_proto import ResponseHandler
 from multidict import CIMultiDictProxy
 from yarl import URL
 
@@ -96,7 +98,7 @@ class Transport:
 
     async def open(self) -> None:
         """Make the pool; it belongs to the running loop."""
-        connector = aiohttp.TCPConnector(
+        connector = _Connector(
             resolver=_Resolver(self._egress),
             ttl_dns_cache=_DNS_S,
             keepalive_timeout=_KEEP_ALIVE_S,
@@ -134,11 +136,27 @@ class Transport:
 
         The answer must be read to its end, released or aborted.
         """
+        response = await self._request(method, url, headers, body, limits)
+        if isinstance(response, TransportError):
+            raise response
+        answer = Answer(response, limits.idle_s)
+        encoding = answer.headers.get("content-encoding", "identity")
+        if encoding.strip().lower() not in ("", "identity"):
+            answer.abort()
+            raise TransportError("encoding", sent=True, text="the answer is compressed, though we asked for it plain")
+        return answer
+
+    async def _request(
+        self, method: str, url: str, headers: Sequence[tuple[str, str]], body: bytes | None, limits: Waits
+    ) -> aiohttp.ClientResponse | TransportError:
+        """Returns the error, for it to be raised outside: the client's own exceptions hold the request's headers, and
+        so the credential, and must not hang on to ours as their cause or context.
+        """
         session = self._session
         if session is None or session.closed:
-            raise TransportError("broken", sent=False, text="the client is closed")
+            return TransportError("broken", sent=False, text="the client is closed")
         try:
-            response = await session.request(
+            return await session.request(
                 method,
                 self._urls.get(url) or self._url(url),
                 headers=headers,
@@ -148,18 +166,11 @@ class Transport:
                 timeout=self._timeouts.get(limits) or self._timeout(limits),
             )
         except Blocked as error:
-            raise TransportError("blocked", sent=False, text=error.reason) from error
+            return TransportError("blocked", sent=False, text=error.reason)
         except (aiohttp.ClientError, OSError) as error:
-            raise _failure(error, "first_byte_timeout") from error
+            return _failure(error, "first_byte_timeout")
         except ValueError:
-            # Not chained: what is wrong is a header or the URL, and a header is a credential as often as not.
-            raise TransportError("blocked", sent=False, text="the request holds a forbidden character") from None
-        encoding = response.headers.get("content-encoding", "identity")
-        answer = Answer(response, limits.idle_s)
-        if encoding.strip().lower() not in ("", "identity"):
-            answer.abort()
-            raise TransportError("encoding", sent=True, text="the answer is compressed, though we asked for it plain")
-        return answer
+            return TransportError("blocked", sent=False, text="the request holds a forbidden character")
 
     def _url(self, url: str) -> URL:
         target = self._egress.check_url(url)
@@ -215,11 +226,10 @@ class Answer:
         """The body in the pieces in which it came. Raises TransportError, and then the connection is closed."""
         left = limit_bytes
         while True:
-            try:
-                chunk = await self._response.content.readany()
-            except (aiohttp.ClientError, OSError) as error:
+            chunk = await self._next()
+            if isinstance(chunk, TransportError):
                 self.abort()
-                raise _failure(error, "idle_timeout" if self._begun else "first_byte_timeout") from error
+                raise chunk
             if not chunk:
                 self.release()
                 return
@@ -229,6 +239,12 @@ class Answer:
                 self.abort()
                 raise _too_large()
             yield chunk
+
+    async def _next(self) -> bytes | TransportError:
+        try:
+            return await self._response.content.readany()
+        except (aiohttp.ClientError, OSError) as error:
+            return _failure(error, "idle_timeout" if self._begun else "first_byte_timeout")
 
     def release(self) -> None:
         """Done with it: the connection is kept if all was read, closed otherwise. Can be said twice."""
@@ -240,6 +256,22 @@ class Answer:
         if connection is not None and connection.transport is not None:
             connection.transport.abort()
         self._response.close()
+
+
+class _Connection(ResponseHandler):
+    """A connection that tells whoever reads a body when it cannot be parsed: aiohttp 3.14 leaves them waiting."""
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        body = self._payload
+        if self._exception is not None and body is not None and body.exception() is None and not body.is_eof():
+            body.set_exception(aiohttp.ClientPayloadError("not as agreed"))
+
+
+class _Connector(aiohttp.TCPConnector):
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401 - aiohttp's own
+        super().__init__(**options)
+        self._factory = cast("partial[ResponseHandler]", partial(_Connection, loop=self._loop))
 
 
 class _SocketBlockedError(OSError):
@@ -277,12 +309,15 @@ class _Resolver(AbstractResolver):
 
 def _failure(error: BaseException, waiting: Failure) -> TransportError:
     """What to tell of an exception; `waiting` names the wait it was raised in, should it be that."""
-    if isinstance(getattr(error, "os_error", None), _SocketBlockedError):
-        return TransportError("blocked", sent=False, text=str(error.__cause__))
-    for kind_of, kind, sent, text in _FAILURES:
-        if isinstance(error, kind_of):
-            return TransportError(waiting if kind == "idle_timeout" else kind, sent=sent, text=text)
-    raise error
+    cause = getattr(error, "os_error", None)
+    if isinstance(cause, _SocketBlockedError):
+        return TransportError("blocked", sent=False, text=str(cause))
+    kind, sent, text = next(row[1:] for row in _FAILURES if isinstance(error, row[0]))
+    # What the system itself says of it: "Connection refused", "certificate has expired". None of it is the request's.
+    detail = getattr(cause, "verify_message", None) or getattr(cause, "strerror", None)
+    return TransportError(
+        waiting if kind == "idle_timeout" else kind, sent=sent, text=f"{text} ({detail})" if detail else text
+    )
 
 
 def _too_large() -> TransportError:

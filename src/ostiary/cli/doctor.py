@@ -1,0 +1,149 @@
+"""`ostiary doctor`: checks the settings, the database, the master key and the way to the providers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+import typer
+
+from ostiary import logs
+from ostiary.app import Ground, ground
+from ostiary.cli import show
+from ostiary.cli.desk import quiet
+from ostiary.cli.options import Config, DataDir, Json
+from ostiary.errors import CannotStart, Refusal
+from ostiary.providers.transport import Transport
+from ostiary.settings import Settings
+from ostiary.vault import provider_keys
+from ostiary.vault.seal import Undecryptable
+from ostiary.vault.store import ProviderKey, list_all_provider_keys
+
+app: Final = typer.Typer(rich_markup_mode=None)
+
+Verdict = Literal["ok", "warning", "failed"]
+
+_LITTLE_BYTES: Final = 200_000_000
+_WAL_BUG: Final = ((3, 7, 0), (3, 51, 2))
+_WAL_MENDED: Final = frozenset({(3, 44, 6), (3, 50, 7)})
+_OTHERS: Final = 0o077
+_SIGNS: Final = {"ok": "ok", "warning": "WARNING", "failed": "FAILED"}
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at, and how it is."""
+
+    name: str
+    status: Verdict
+    message: str
+
+
+@app.command()
+def doctor(*, data_dir: DataDir = None, config: Config = None, json: Json = False) -> None:
+    """Look at everything a gateway needs. Exit code 1 when something would keep it from working."""
+    checks = asyncio.run(_examine(data_dir, config))
+    is_well = all(check.status != "failed" for check in checks)
+    if json:
+        found = [{"name": one.name, "status": one.status, "message": one.message} for one in checks]
+        show.print_json({"ok": is_well, "checks": found})
+    else:
+        rows = [[one.name, _SIGNS[one.status], one.message] for one in checks]
+        show.print_table(("what", "how", "more"), rows, "")
+    if not is_well:
+        raise typer.Exit(1)
+
+
+async def _examine(data_dir: Path | None, config: Path | None) -> list[Check]:
+    try:
+        settings = quiet(Settings.load(config, data_dir=data_dir))
+    except CannotStart as error:
+        return [Check("settings", "failed", str(error))]
+    logs.configure(settings)
+    checks = [Check("settings", "ok", "Every setting is understood."), *_examine_folder(settings)]
+    if settings.is_embedded and not (settings.data_dir / "ostiary.db").exists():
+        return [*checks, Check("database", "ok", "There is none yet; 'ostiary serve' makes it.")]
+    async with AsyncExitStack() as stack:
+        try:
+            base = await stack.enter_async_context(ground(settings))
+        except (CannotStart, Refusal) as error:
+            message = error.message if isinstance(error, Refusal) else str(error)
+            return [*checks, Check("database and master key", "failed", message)]
+        checks += [
+            Check("database", "ok", f"{base.database.engine.dialect.name}, at this version's schema."),
+            Check("master key", "ok", "It opens this database's vault."),
+        ]
+        checks += _examine_sqlite(base)
+        checks += [check async for check in _examine_providers(base)]
+    return checks
+
+
+def _examine_folder(settings: Settings) -> list[Check]:
+    folder = settings.data_dir
+    if not folder.exists():
+        return [Check("data folder", "ok", f"{folder} is not there yet; 'ostiary serve' makes it.")]
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return [Check("data folder", "failed", f"{folder} cannot be written to.")]
+    found = [Check("data folder", "ok", str(folder))]
+    if folder.stat().st_mode & _OTHERS:
+        found.append(Check("data folder", "warning", f"Others can look into it. Run: chmod 700 {folder}"))
+    free = shutil.disk_usage(folder).free
+    if free < _LITTLE_BYTES:
+        found.append(Check("disk", "warning", f"Only {free // 1_000_000} MB are free; a full disk stops calls."))
+    return found
+
+
+def _examine_sqlite(base: Ground) -> list[Check]:
+    """Some versions of SQLite can lose writes when several processes share a file in WAL mode, as the CLI does."""
+    if not base.database.is_sqlite:
+        return []
+    version: tuple[int, ...] = tuple(getattr(base.database.engine.dialect.loaded_dbapi, "sqlite_version_info", ()))
+    low, high = _WAL_BUG
+    shown = ".".join(map(str, version))
+    if low <= version <= high and version not in _WAL_MENDED:
+        return [
+            Check(
+                "SQLite",
+                "warning",
+                f"Version {shown} has the WAL-reset bug, mended in 3.51.3: rarely, two processes that write at the "
+                "same moment damage the file. Keep backups, use a newer Python, or PostgreSQL.",
+            )
+        ]
+    return [Check("SQLite", "ok", f"Version {shown}.")]
+
+
+async def _examine_providers(base: Ground) -> AsyncIterator[Check]:
+    """The test call of every provider key, one after the other."""
+    async with base.database.read() as tx:
+        keys = await list_all_provider_keys(tx)
+    if not keys:
+        yield Check("providers", "ok", "There is no provider key yet; 'ostiary vault add' adds one.")
+        return
+    transport = Transport(base.egress)
+    await transport.open()
+    try:
+        for key in keys:
+            yield await _examine_key(base, transport, key)
+    finally:
+        await transport.close()
+
+
+async def _examine_key(base: Ground, transport: Transport, key: ProviderKey) -> Check:
+    name = f"provider key {key.name}"
+    provider = base.catalog.find(key.provider)
+    if provider is None:
+        return Check(name, "warning", f"This version knows no provider {key.provider!r}.")
+    try:
+        async with base.database.read() as tx:
+            secret = await provider_keys.open_secret(tx, base.seal, key)
+    except Undecryptable as error:
+        return Check(name, "failed", error.message)
+    result = await provider_keys.test(transport, provider, key.base_url, key.fields, secret)
+    is_well = result.outcome == "valid" or (result.outcome == "unknown" and not provider.test.proves)
+    return Check(name, "ok" if is_well else "warning", f"{result.outcome}: {result.message}")

@@ -1,0 +1,292 @@
+"""Budgets, purses and leases against the authority: SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from ostiary.db.database import Database
+from ostiary.errors import Refusal
+from ostiary.ledger import writer
+from ostiary.ledger.events import Event
+from ostiary.limits import store
+from ostiary.limits.budgets import AccountKey, Bid, Budget
+from ostiary.limits.local import Allowance, LocalCounters
+from ostiary.limits.purse import Purses
+from ostiary.limits.reserve import Hold, Reserve
+from tests.fakes import SetClock
+
+pytestmark = pytest.mark.anyio
+_RATE = 1_000_000_000
+_KEY = "key_1"
+
+
+def _bid(nano: int, *, may_shrink: bool = False) -> Bid:
+    """A bid that holds exactly `nano`: 1,000 nano-dollars a token."""
+    return Bid(fixed_nano=0, output_tokens=nano // 1_000, output_rate=_RATE, may_shrink=may_shrink)
+
+
+class Process:
+    """One gateway's limits, without the gateway."""
+
+    def __init__(self, database: Database, clock: SetClock, owner: str = "spool_a") -> None:
+        self.database, self.clock, self.owner = database, clock, owner
+        self.purses = Purses(database, owner, clock)
+        self.reserve = Reserve(clock, LocalCounters(clock), self.purses)
+
+    async def register(self) -> Process:
+        async with self.database.transaction() as tx:
+            await store.add_owner(tx, self.owner, self.owner, "test", self.clock.now())
+        return self
+
+    def allowance(self, cap: int, kind: str = "month", **limits: int) -> Allowance:
+        return Allowance(_KEY, budgets=(("agent_key", _KEY, Budget(kind, cap)),), **limits)  # type: ignore[arg-type]
+
+    async def written(self, hold: Hold, cost: int, request_id: str) -> None:
+        """Settle a hold and write it, as spool and writer do."""
+        hold.settle(cost)
+        async with self.database.transaction() as tx:
+            await writer.write_events(tx, self.owner, [_event(request_id, hold, cost, self.clock.now())])
+
+
+def _event(request_id: str, hold: Hold, cost: int, at: int) -> Event:
+    return Event(
+        request_id, 1, "orgn_1", _KEY, "a", None, "chat", "p", "m", "m", "pkey", "pk", False, at, None, {},
+        hold.size.nano, hold.accounts, "v", cost, "provider", "ok", 200,
+    )  # fmt: skip
+
+
+async def _cap(database: Database, cap: int | None, clock: SetClock, kind: str = "month") -> None:
+    async with database.transaction() as tx:
+        await store.change_budget(tx, "agent_key", _KEY, kind, cap, clock.now())  # type: ignore[arg-type]
+
+
+async def _account(database: Database, period: str) -> store.Account:
+    async with database.read() as tx:
+        return next(one for one in await store.list_accounts(tx, "agent_key", _KEY) if one.period_id == period)
+
+
+async def test_holds_settle_to_the_true_cost_and_the_rest_comes_back(database: Database) -> None:
+    clock = SetClock()
+    process = await Process(database, clock).register()
+    await _cap(database, 1_000_000, clock)
+    allowance = process.allowance(1_000_000)
+    hold = await process.reserve.take(allowance, _bid(400_000))
+    await process.written(hold, 100_000, "r1")
+    await process.written(await process.reserve.take(allowance, _bid(900_000)), 900_000, "r2")
+    with pytest.raises(Refusal) as refused:
+        await process.reserve.take(allowance, _bid(1_000))
+    assert refused.value.code == "budget_exceeded"
+    assert refused.value.details["retryable"] is False
+    assert refused.value.details["spent_usd"] == "0.001"
+    account = await _account(database, "2026-11")
+    assert (account.spent_nano, account.leased_nano) == (1_000_000, 0)
+    assert (await _account(database, "total")).spent_nano == 1_000_000
+
+
+async def test_many_processes_at_once_never_pass_the_cap(database: Database) -> None:
+    clock = SetClock()
+    cap, cost = 1_000_000, 30_000
+    await _cap(database, cap, clock)
+    processes = [await Process(database, clock, f"spool_{n}").register() for n in range(4)]
+    held: list[int] = []
+
+    async def call(process: Process, number: int) -> None:
+        try:
+            hold = await process.reserve.take(process.allowance(cap), _bid(cost))
+        except Refusal:
+            return
+        held.append(number)
+        await asyncio.sleep(0.001)
+        await process.written(hold, cost, f"r{number}")
+
+    await asyncio.gather(*(call(processes[n % 4], n) for n in range(80)))
+    account = await _account(database, "2026-11")
+    assert account.spent_nano == len(held) * cost
+    assert account.spent_nano + account.leased_nano <= cap
+    assert len(held) >= cap // cost * 0.9
+
+
+async def test_waits_in_order_behind_open_holds_and_is_served_when_they_settle(database: Database) -> None:
+    clock = SetClock()
+    process = await Process(database, clock).register()
+    await _cap(database, 100_000, clock)
+    allowance = process.allowance(100_000)
+    first = await process.reserve.take(allowance, _bid(100_000))
+    served: list[int] = []
+
+    async def wait(number: int) -> None:
+        hold = await process.reserve.take(allowance, _bid(40_000))
+        served.append(number)
+        hold.settle(40_000)
+
+    waiting = [asyncio.ensure_future(wait(number)) for number in (1, 2)]
+    await asyncio.sleep(0.05)
+    assert served == []
+    first.settle(10_000)
+    await asyncio.gather(*waiting)
+    assert served == [1, 2]
+
+
+async def test_a_hold_in_the_way_is_retryable_and_spend_is_not(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ostiary.limits.reserve._PATIENCE_S", 0.05)
+    clock = SetClock()
+    process = await Process(database, clock).register()
+    await _cap(database, 100_000, clock)
+    allowance = process.allowance(100_000)
+    hold = await process.reserve.take(allowance, _bid(80_000))
+    with pytest.raises(Refusal) as refused:
+        await process.reserve.take(allowance, _bid(50_000))
+    assert refused.value.details["retryable"] is True
+    assert refused.value.details["held_usd"] == "0.00008"
+    with pytest.raises(Refusal) as refused:
+        await process.reserve.take(allowance, _bid(101_000))
+    assert refused.value.details["retryable"] is False, "no settlement can make room for that"
+    hold.settle(0)
+
+
+async def test_a_refusal_consumes_nothing(database: Database) -> None:
+    clock = SetClock()
+    process = await Process(database, clock).register()
+    await _cap(database, 100_000, clock)
+    allowance = process.allowance(100_000, rpm=2, rpd=2)
+    for _ in range(5):
+        with pytest.raises(Refusal, match="budget"):
+            await process.reserve.take(allowance, _bid(200_000))
+    for _ in range(2):
+        process.reserve.undo(await process.reserve.take(allowance, _bid(100_000)))
+    for number in range(2):
+        await process.written(await process.reserve.take(allowance, _bid(10_000)), 10_000, f"r{number}")
+    with pytest.raises(Refusal, match=r"3/2 requests per minute"):
+        await process.reserve.take(allowance, _bid(10_000))
+    clock.move(61)
+    with pytest.raises(Refusal, match=r"3/2 requests per day"):
+        await process.reserve.take(allowance, _bid(10_000))
+
+
+async def test_a_cap_lowered_in_flight_binds_the_next_call(database: Database) -> None:
+    clock = SetClock()
+    process = await Process(database, clock).register()
+    await _cap(database, 1_000_000, clock)
+    hold = await process.reserve.take(process.allowance(1_000_000), _bid(100_000))
+    await _cap(database, 150_000, clock)
+    process.purses.mark_changed("agent_key", _KEY)
+    await process.written(hold, 100_000, "r1")
+    with pytest.raises(Refusal):
+        await process.reserve.take(process.allowance(150_000), _bid(60_000))
+    await process.written(await process.reserve.take(process.allowance(150_000), _bid(50_000)), 50_000, "r2")
+    account = await _account(database, "2026-11")
+    assert (account.spent_nano, account.leased_nano) == (150_000, 0)
+
+
+async def test_a_cap_raised_or_added_mid_month_knows_what_was_spent(database: Database) -> None:
+    clock = SetClock()
+    process = await Process(database, clock).register()
+    free = Allowance(_KEY)
+    await process.written(await process.reserve.take(free, _bid(70_000)), 70_000, "r1")
+    await _cap(database, 100_000, clock)
+    with pytest.raises(Refusal):
+        await process.reserve.take(process.allowance(100_000), _bid(40_000))
+    await _cap(database, 200_000, clock)
+    process.purses.mark_changed("agent_key", _KEY)
+    await process.reserve.take(process.allowance(200_000), _bid(130_000))
+
+
+async def test_an_answer_dearer_than_its_hold_is_written_in_full_and_the_next_is_refused(database: Database) -> None:
+    clock = SetClock()
+    process = await Process(database, clock).register()
+    await _cap(database, 100_000, clock)
+    allowance = process.allowance(100_000)
+    await process.written(await process.reserve.take(allowance, _bid(90_000)), 120_000, "r1")
+    account = await _account(database, "2026-11")
+    assert (account.spent_nano, account.leased_nano) == (120_000, 0)
+    with pytest.raises(Refusal):
+        await process.reserve.take(allowance, _bid(1_000))
+
+
+async def test_a_new_month_is_a_new_account(database: Database) -> None:
+    clock = SetClock()
+    process = await Process(database, clock).register()
+    await _cap(database, 100_000, clock)
+    allowance = process.allowance(100_000)
+    late = await process.reserve.take(allowance, _bid(100_000))
+    clock.move(11 * 86_400)
+    await process.written(await process.reserve.take(allowance, _bid(100_000)), 100_000, "r2")
+    late.settle(30_000)
+    async with database.transaction() as tx:
+        await writer.write_events(tx, process.owner, [_event("r1", late, 30_000, clock.now() - 11 * 86_400_000)])
+    assert (await _account(database, "2026-11")).spent_nano == 30_000
+    assert (await _account(database, "2026-12")).spent_nano == 100_000
+    assert (await _account(database, "total")).spent_nano == 130_000
+
+
+async def test_the_same_events_twice_count_once(database: Database) -> None:
+    clock = SetClock()
+    process = await Process(database, clock).register()
+    await _cap(database, 1_000_000, clock)
+    hold = await process.reserve.take(process.allowance(1_000_000), _bid(100_000))
+    old, new = _event("r1", hold, 60_000, clock.now()), _event("r2", hold, 40_000, clock.now())
+    for batch in ([old], [old, new], [new, old]):
+        async with database.transaction() as tx:
+            await writer.write_events(tx, process.owner, batch)
+    assert (await _account(database, "2026-11")).spent_nano == 100_000
+
+
+async def test_closing_an_owner_returns_what_it_did_not_use(database: Database) -> None:
+    clock = SetClock()
+    process = await Process(database, clock).register()
+    await _cap(database, 1_000_000, clock)
+    await process.written(await process.reserve.take(process.allowance(1_000_000), _bid(100_000)), 60_000, "r1")
+    assert (await _account(database, "2026-11")).leased_nano > 0
+    async with database.transaction() as tx:
+        await writer.close_leases(tx, process.owner, clock.now(), charge_rest=False)
+    account = await _account(database, "2026-11")
+    assert (account.spent_nano, account.leased_nano) == (60_000, 0)
+
+
+async def test_a_lease_whose_owner_may_have_forgotten_is_charged(database: Database) -> None:
+    clock = SetClock()
+    process = await Process(database, clock).register()
+    await _cap(database, 1_000_000, clock)
+    await process.reserve.take(process.allowance(1_000_000), _bid(100_000))
+    leased = (await _account(database, "2026-11")).leased_nano
+    async with database.transaction() as tx:
+        await writer.close_leases(tx, process.owner, clock.now(), charge_rest=True)
+    account = await _account(database, "2026-11")
+    assert (account.spent_nano, account.leased_nano) == (leased, 0)
+
+
+async def test_a_top_up_of_unknown_outcome_is_read_again(database: Database) -> None:
+    clock = SetClock()
+    process = await Process(database, clock).register()
+    await _cap(database, 1_000_000, clock)
+    key = AccountKey("agent_key", _KEY, "2026-11")
+    async with database.transaction() as tx:  # committed, but the answer never came
+        account = await store.lock_account(tx, key)
+        assert await store.change_lease(tx, process.owner, account, 0, 300_000)
+    hold = await process.reserve.take(process.allowance(1_000_000), _bid(200_000))
+    purse = process.purses.get(key)
+    assert purse.leased == (await _account(database, "2026-11")).leased_nano
+    await process.written(hold, 200_000, "r1")
+    await process.reserve.take(process.allowance(1_000_000), _bid(800_000))
+
+
+async def test_a_free_model_passes_over_a_spent_budget(database: Database) -> None:
+    clock = SetClock()
+    process = await Process(database, clock).register()
+    await _cap(database, 1_000, clock)
+    hold = await process.reserve.take(process.allowance(1_000), Bid(0, 100, 0, may_shrink=False))
+    assert hold.accounts == ()
+
+
+async def test_a_calls_own_cap_shrinks_or_refuses(database: Database) -> None:
+    clock = SetClock()
+    process = await Process(database, clock).register()
+    hold = await process.reserve.take(Allowance(_KEY), _bid(1_000_000, may_shrink=True), 100_000)
+    assert (hold.size.nano, hold.size.shrunk) == (100_000, True)
+    with pytest.raises(Refusal) as refused:
+        await process.reserve.take(Allowance(_KEY), _bid(1_000_000), 100_000)
+    assert refused.value.details["scope"] == "call"

@@ -1,0 +1,223 @@
+"""What a spool keeps over kill -9, a full disk and damage, and how its leavings are adopted."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sqlite3
+import sys
+from pathlib import Path
+
+import pytest
+
+from ostiary.db.database import Database
+from ostiary.errors import Refusal
+from ostiary.ledger import reports
+from ostiary.ledger.events import Event
+from ostiary.ledger.spool import Spool, SpoolFull, find_orphans
+from ostiary.ledger.writer import Writer, adopt
+from ostiary.limits import store
+from ostiary.limits.budgets import AccountKey
+from tests.fakes import SetClock
+
+pytestmark = pytest.mark.anyio
+_ACCOUNT = AccountKey("agent_key", "key_1", "2026-11")
+
+
+def _event(number: int, cost: int = 100) -> Event:
+    return Event(
+        f"r{number}", 1, "orgn_1", "key_1", "a", None, "chat", "p", "m", "m", "pkey", "pk", False,
+        SetClock().now(), None, {}, 500, (tuple(_ACCOUNT),), "v", cost, "provider", "ok", 200,
+    )  # fmt: skip
+
+
+def _held(number: int) -> Event:
+    held = _event(number, cost=500)
+    held.status, held.usage_source, held.http_status = "unknown", "none", 0
+    return held
+
+
+def _files(folder: Path) -> set[str]:
+    return {path.name for path in folder.glob("spool_*")}
+
+
+async def _leased(database: Database, owner: str, nano: int) -> None:
+    clock = SetClock()
+    async with database.transaction() as tx:
+        await store.add_owner(tx, owner, owner, "test", clock.now())
+        await store.change_budget(tx, "agent_key", "key_1", "month", 10_000, clock.now())
+        account = await store.lock_account(tx, _ACCOUNT)
+        assert await store.change_lease(tx, owner, account, 0, nano)
+
+
+async def _books(database: Database) -> tuple[int, int, list[tuple[str, str, int]]]:
+    async with database.read() as tx:
+        accounts = await store.list_accounts(tx, "agent_key", "key_1")
+        traces = await reports.list_traces(tx, "orgn_1", limit=0)
+    month = next(one for one in accounts if one.period_id == "2026-11")
+    return month.spent_nano, month.leased_nano, sorted((one.request_id, one.status, one.cost_nano) for one in traces)
+
+
+async def test_what_was_settled_is_sent_and_what_was_held_is_charged(database: Database, tmp_path: Path) -> None:
+    """The process is a real one, and is killed."""
+    program = (
+        "import asyncio, sys; from pathlib import Path; from ostiary.ledger.spool import Spool\n"
+        "from tests.contract.test_spool import _event, _held\n"
+        "async def main():\n"
+        "    spool = Spool(Path(sys.argv[1]), 'spool_dead', 'normal')\n"
+        "    one, done = spool.hold(_held(1)); await done\n"
+        "    two, done = spool.hold(_held(2)); await done\n"
+        "    await spool.settle(one, _event(1))\n"
+        "    print('ready', flush=True); await asyncio.sleep(60)\n"
+        "asyncio.run(main())\n"
+    )
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, str(tmp_path), stdout=asyncio.subprocess.PIPE, cwd=Path(__file__).parents[2]
+    )
+    assert child.stdout
+    assert (await child.stdout.readline()).strip() == b"ready"
+    await _leased(database, "spool_dead", 2_000)
+    assert await adopt(database, tmp_path, SetClock()) == 0, "its process lives"
+    child.send_signal(signal.SIGKILL)
+    await child.wait()
+    assert await adopt(database, tmp_path, SetClock()) == 1
+    assert await _books(database) == (600, 0, [("r1", "ok", 100), ("r2", "unknown", 500)])
+    assert _files(tmp_path) == set()
+    assert await adopt(database, tmp_path, SetClock()) == 0
+
+
+async def _abandoned(folder: Path) -> Path:
+    """A spool as a killed process leaves it: r1 and r2 settled, r3 held."""
+    spool = Spool(folder, "spool_dead", "normal")
+    for number in (1, 2):
+        hold, committed = spool.hold(_held(number))
+        await committed
+        await spool.settle(hold, _event(number))
+    await spool.hold(_held(3))[1]
+    await spool.close(remove=False)
+    return folder / "spool_dead.spool"
+
+
+async def test_adopting_twice_counts_once(database: Database, tmp_path: Path) -> None:
+    """The adopter dies between the commit and the deletion of the file."""
+    path = await _abandoned(tmp_path)
+    kept = path.read_bytes()
+    await _leased(database, "spool_dead", 2_000)
+    await adopt(database, tmp_path, SetClock())
+    before = await _books(database)
+    path.write_bytes(kept)
+    await adopt(database, tmp_path, SetClock())
+    assert await _books(database) == before
+    assert before[:2] == (700, 0)
+
+
+async def test_a_torn_tail_loses_only_what_was_never_committed(database: Database, tmp_path: Path) -> None:
+    path = await _abandoned(tmp_path)
+    with path.with_suffix(".spool-wal").open("ab") as wal:
+        wal.write(os.urandom(4_096))
+    await _leased(database, "spool_dead", 2_000)
+    await adopt(database, tmp_path, SetClock())
+    assert (await _books(database))[0] == 700
+
+
+async def test_a_damaged_file_charges_its_lease_and_is_kept(database: Database, tmp_path: Path) -> None:
+    path = await _abandoned(tmp_path)
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE settlements SET event = x'00ff' WHERE seq = 2")
+    db.close()
+    await _leased(database, "spool_dead", 2_000)
+    await adopt(database, tmp_path, SetClock())
+    spent, leased, events = await _books(database)
+    assert (spent, leased) == (2_000, 0)
+    assert [event[0] for event in events] == ["r1", "r3"]
+    assert path.with_suffix(".damaged").exists()
+    assert find_orphans(tmp_path) == []
+
+
+async def test_a_file_of_rubbish_is_survived(database: Database, tmp_path: Path) -> None:
+    (tmp_path / "spool_dead.spool").write_bytes(os.urandom(8_192))
+    await _leased(database, "spool_dead", 2_000)
+    assert await adopt(database, tmp_path, SetClock()) == 1
+    assert (await _books(database))[:2] == (2_000, 0)
+
+
+async def test_after_a_power_loss_the_rest_of_the_lease_is_charged(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await _abandoned(tmp_path)
+    await _leased(database, "spool_dead", 2_000)
+    monkeypatch.setattr("ostiary.ledger.spool.boot_id", lambda: "another boot")
+    await adopt(database, tmp_path, SetClock())
+    assert (await _books(database))[:2] == (2_000, 0)
+
+
+async def test_a_full_disk_refuses_holds_and_keeps_settlements_for_later(database: Database, tmp_path: Path) -> None:
+    spool = Spool(tmp_path, "spool_full", "normal")
+    writer = Writer(database, spool, SetClock())
+    await _leased(database, "spool_full", 9_000)
+    kept, committed = spool.hold(_held(1))
+    await committed
+    pages = spool._db.execute("PRAGMA page_count").fetchone()[0]
+    spool._db.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(SpoolFull) as refused:
+        for number in range(2, 200):
+            await spool.hold(_held(number))[1]
+    assert isinstance(refused.value, Refusal)
+    assert refused.value.status == 503
+    spool._db.execute(f"PRAGMA max_page_count = {pages + 100}")
+    await spool.settle(kept, _event(1))
+    spool.retry_late()
+    for _ in range(100):
+        if spool.unsent:
+            break
+        await asyncio.sleep(0.01)
+    await writer.flush()
+    assert [event[0] for event in (await _books(database))[2]] == ["r1"]
+    await spool.close(remove=True)
+
+
+async def test_a_settlement_that_finds_the_disk_full_is_tried_again(database: Database, tmp_path: Path) -> None:
+    spool = Spool(tmp_path, "spool_full", "normal")
+    await _leased(database, "spool_full", 9_000)
+    hold, committed = spool.hold(_held(1))
+    await committed
+    spool._db.execute("CREATE TRIGGER full BEFORE INSERT ON settlements BEGIN SELECT RAISE(ABORT, 'disk full'); END")
+    await spool.settle(hold, _event(1))
+    assert not spool.unsent
+    spool._db.execute("DROP TRIGGER full")
+    assert spool.retry_late() == 1
+    for _ in range(100):
+        if spool.unsent:
+            break
+        await asyncio.sleep(0.01)
+    assert [event.request_id for _, event in spool.unsent] == ["r1"]
+    await spool.close(remove=True)
+
+
+async def test_an_answer_given_up_while_waiting_is_settled_all_the_same(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, "spool_x", "normal")
+    hold, committed = spool.hold(_held(1))
+    await committed
+    waiting = asyncio.ensure_future(spool.settle(hold, _event(1)))
+    waiting.cancel()
+    for _ in range(100):
+        if spool.unsent:
+            break
+        await asyncio.sleep(0.01)
+    assert len(spool.unsent) == 1
+    await spool.close(remove=True)
+
+
+async def test_the_writer_closes_with_everything_written_and_the_file_gone(database: Database, tmp_path: Path) -> None:
+    spool = Spool(tmp_path, "spool_x", "normal")
+    await _leased(database, "spool_x", 5_000)
+    writer = Writer(database, spool, SetClock())
+    for number in range(1_200):
+        hold, committed = spool.hold(_held(number))
+        await committed
+        await spool.settle(hold, _event(number, cost=1))
+    await writer.close()
+    spent, leased, events = await _books(database)
+    assert (spent, leased, len(events)) == (1_200, 0, 1_200)
+    assert _files(tmp_path) == set()

@@ -1,0 +1,107 @@
+"""Who tries each deed: Alice (owner), Erin (admin), Bob (member), Charlie (no membership), Dora (owner elsewhere)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import pytest
+from sqlalchemy import func, select, text
+
+from ostiary.actor import Actor
+from ostiary.db import schema
+from ostiary.db.database import Database
+from ostiary.errors import Refusal
+from ostiary.orgs import members, organizations, roles, users
+from ostiary.orgs.organizations import Organization
+
+NOW: Final = 1_795_000_000_000
+"""A moment in November 2026."""
+HOUR: Final = 3_600_000
+DAY: Final = 24 * HOUR
+
+NAMES: Final = ("alice", "erin", "bob", "charlie", "dora")
+INSIDE: Final = ("alice", "erin", "bob")
+OUTSIDE: Final = ("charlie", "dora")
+_ROLES: Final = {"alice": "owner", "erin": "admin", "bob": "member"}
+
+
+@dataclass(frozen=True, slots=True)
+class People:
+    """The organization all work in, Dora's, the actors by name, and the operator."""
+
+    home: Organization
+    elsewhere: Organization
+    actors: Mapping[str, Actor]
+    operator: Actor
+
+    def __getitem__(self, name: str) -> Actor:
+        return self.operator if name == "operator" else self.actors[name]
+
+
+async def settle(database: Database) -> People:
+    """Found both organizations and let everybody in, or not."""
+    operator = roles.operator()
+    async with database.transaction() as tx:
+        home = await organizations.create(tx, operator, "Home", NOW)
+        elsewhere = await organizations.create(tx, operator, "Elsewhere", NOW)
+        for name, role in _ROLES.items():
+            await members.add(tx, operator, home.id, f"{name}@example.org", name.title(), role, NOW)
+        await members.add(tx, operator, elsewhere.id, "dora@example.org", "Dora", "owner", NOW)
+        actors = {}
+        for name in NAMES:
+            user = await users.ensure(tx, f"{name}@example.org", name.title(), NOW)
+            role, place = ("owner", elsewhere.id) if name == "dora" else (_ROLES.get(name), home.id)
+            actors[name] = roles.member_actor(user, role, place, "test", "192.0.2.7")
+    return People(home, elsewhere, actors, operator)
+
+
+@contextmanager
+def refused(code: str, param: str | None = None) -> Iterator[pytest.ExceptionInfo[Refusal]]:
+    """The deed inside is refused with this code (and, when given, for this field)."""
+    with pytest.raises(Refusal) as caught:
+        yield caught
+    assert caught.value.code == code, caught.value.message
+    if param is not None:
+        assert caught.value.param == param, caught.value.message
+
+
+@dataclass(frozen=True, slots=True)
+class Traces:
+    """How many rows there are of what every deed leaves behind."""
+
+    audit: int
+    changes: int
+
+    def __sub__(self, other: Traces) -> Traces:
+        return Traces(self.audit - other.audit, self.changes - other.changes)
+
+
+ONE: Final = Traces(1, 1)
+NONE: Final = Traces(0, 0)
+
+
+async def traces(database: Database) -> Traces:
+    """Count them."""
+    async with database.read() as tx:
+        counts = [
+            (await tx.execute(select(func.count()).select_from(table))).scalar_one()
+            for table in (schema.audit, schema.changes)
+        ]
+    return Traces(*counts)
+
+
+async def everything(database: Database) -> str:
+    """All that is stored, as text, to look for what must not be in it."""
+    async with database.read() as tx:
+        rows = [repr(tuple(row)) for table in schema.metadata.sorted_tables for row in await tx.execute(table.select())]
+    return "\n".join(rows)
+
+
+async def spoil(database: Database, statement: str, **values: object) -> None:
+    """What somebody with a shell on the database may do to it."""
+    async with database.transaction() as tx:
+        done = await tx.execute(text(statement), values)
+        assert done.rowcount > 0
