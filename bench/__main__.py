@@ -109,7 +109,7 @@ def _profile(ready: Stand, plan: Plan, out: Path) -> str:
     watch = flame.Watch(ready.loader, plan.concurrency, plan.seconds * _PROFILED, out)
     target = next(one for one in ready.targets if one.name == "ostiary")
     found = flame.sampled(target, watch)
-    return found or flame.traced(ready.houses[0], watch, ready.cores.first)
+    return found or flame.traced(ready.targets[0].ports[0], watch, ready.cores.first)
 
 
 if __name__ == "__main__":

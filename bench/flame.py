@@ -53,11 +53,14 @@ def sampled(target: Target, watch: Watch) -> str | None:
     return f"flame graph: {svg}\n{said}"
 
 
-def traced(house: gateway.House, watch: Watch, cores: frozenset[int]) -> str:
+def traced(upstream: int, watch: Watch, cores: frozenset[int]) -> str:
     """By cProfile, on a gateway of its own: it slows what it watches, so that only the order of the list counts."""
-    stats = watch.loader.work / "gateway.prof"
+    work = watch.loader.work / "traced"
+    work.mkdir()
+    house = gateway.prepare(upstream, work=work)
+    stats = work / "gateway.prof"
     under = [sys.executable, "-m", "cProfile", "-o", str(stats)]
-    with gateway.serving(house, work=watch.loader.work, cores=[cores], under=under) as target:
+    with gateway.serving(house, work=work, cores=[cores], under=under) as target:
         watch.load(target, watch.seconds)
     said = StringIO()
     pstats.Stats(str(stats), stream=said).sort_stats("tottime").print_stats(_SHOWN)

@@ -52,6 +52,7 @@ class Stand:
     loader: Loader
     cores: Cores
     targets: tuple[Target, ...]
+    """The upstream itself first."""
     houses: tuple[gateway.House, ...]
     facts: dict[str, dict[str, float]]
     """Of each target by its name, what is measured once."""

@@ -9,12 +9,13 @@ import sys
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args, get_origin
 
 from typer.main import get_command
 
 from ostiary import errors, settings
 from ostiary.cli import main as cli
+from ostiary.cli import options
 from ostiary.orgs import roles
 from ostiary.providers import catalog
 
@@ -68,25 +69,29 @@ def tree() -> str:
 
 def _tree_lines() -> Iterator[str]:
     leaves = sorted(path for path in SOURCE.glob("*.py") if path.stem not in {"__init__", "app"})
-    yield from (f"{path.name:<24} {sentence(path)}" for path in leaves)
+    yield from (_tree_line(path.name, sentence(path)) for path in leaves)
     for room in floors():
         folder = SOURCE / room
         if folder.is_dir():
             yield ""
-            yield f"{room + '/':<24} {sentence(folder / '__init__.py').upper().rstrip('.')}"
+            yield _tree_line(f"{room}/", sentence(folder / "__init__.py"))
             yield from _room_lines(folder, depth=1)
         elif room == "app":
             yield ""
-            yield f"{'app.py':<24} {sentence(SOURCE / 'app.py')}"
+            yield _tree_line("app.py", sentence(SOURCE / "app.py"))
+
+
+def _tree_line(name: str, said: str) -> str:
+    return f"{name:<28} {said}"
 
 
 def _room_lines(folder: Path, depth: int) -> Iterator[str]:
     indent = "    " * depth
     for path in sorted(folder.iterdir(), key=lambda path: (path.is_dir(), path.name)):
         if path.suffix == ".py" and path.name != "__init__.py":
-            yield f"{indent + path.name:<24} {sentence(path)}"
+            yield _tree_line(indent + path.name, sentence(path))
         elif path.is_dir() and (path / "__init__.py").exists() and path.name != "versions":
-            yield f"{indent + path.name + '/':<24} {sentence(path / '__init__.py')}"
+            yield _tree_line(f"{indent}{path.name}/", sentence(path / "__init__.py"))
 
 
 def sentence(path: Path) -> str:
@@ -172,14 +177,14 @@ def _load(noun: str) -> Any:
 def _command(name: str, command: Any, summary: str = "") -> Iterator[str]:
     title = f"`ostiary {name}`"
     if hasattr(command, "commands"):
-        yield f"## {title}\n\n{says(command.help or summary)}"
+        yield f"## {title}\n\n{says(summary or command.help)}"
         for verb, inner in command.commands.items():
             yield from _command(f"{name} {verb}", inner)
         return
     level = "###" if " " in name else "##"
     usage = " ".join(filter(None, [f"ostiary {name}", *(_placeholder(p) for p in command.params)]))
     yield f"{level} {title}\n\n{paragraphs(command.help or summary)}\n\n```\n{usage}\n```"
-    rows = [_option_row(param) for param in command.params if param.name != "help"]
+    rows = [_option_row(param) for param in command.params if not _is_everywhere(param)]
     if rows:
         yield table(("", "what it does", "default"), rows)
 
@@ -189,22 +194,37 @@ def paragraphs(text: str) -> str:
     return "\n\n".join(says(part) for part in re.split(r"\n\s*\n", text))
 
 
+def _is_everywhere(param: Any) -> bool:
+    """Whether the head of the page has said it for all commands; completion is the shell's business."""
+    common = {alias.__metadata__[0].help for alias in (options.Org, options.DataDir, options.Json)}
+    return param.name in {"help", "install_completion", "show_completion"} or getattr(param, "help", None) in common
+
+
 def _placeholder(param: Any) -> str:
-    if param.param_type_name == "argument":
-        shown = (param.metavar or param.name).upper().strip("[]")
-        return f"{shown}…" if param.nargs != 1 else shown
-    return ""
+    """How an argument is written; nothing for an option."""
+    if param.param_type_name != "argument":
+        return ""
+    name = (param.metavar or param.name).upper()
+    return f"{name}…" if param.nargs != 1 else name
+
+
+def _value(param: Any) -> str:
+    """What an option takes, in the words of the command line."""
+    if param.is_flag:
+        return ""
+    choices = get_args(param.type_descriptor.annotation)
+    if get_origin(param.type_descriptor.annotation) is Literal:
+        return " " + "|".join(choices)
+    return f" {param.metavar or param.opts[-1].rpartition('-')[2].upper()}"
 
 
 def _option_row(param: Any) -> tuple[str, str, str]:
-    if param.param_type_name == "argument":
-        name = _placeholder(param)
-    else:
-        value = "" if param.is_flag else f" {param.metavar or param.type.name.upper()}"
-        name = ", ".join([*param.opts, *param.secondary_opts]) + value + (" …" if param.multiple else "")
-    default = param.default if isinstance(param.default, str | int) and not isinstance(param.default, bool) else ""
-    required = "required" if param.required else default
-    return f"`{name}`", says(getattr(param, "help", "") or ""), str(required)
+    """One line of the table of a command."""
+    many = " …" if getattr(param, "multiple", False) else ""
+    name = _placeholder(param) or ", ".join([*param.opts, *param.secondary_opts]) + _value(param) + many
+    shown = isinstance(param.default, str | int) and not isinstance(param.default, bool)
+    default = "required" if param.required else str(param.default) if shown else ""
+    return f"`{name}`", says(getattr(param, "help", "") or ""), default
 
 
 PARTS: Final[tuple[tuple[str, str, Callable[[], str]], ...]] = (

@@ -53,8 +53,9 @@ async def settle(database: Database) -> People:
         actors = {}
         for name in NAMES:
             user = await users.ensure(tx, f"{name}@example.org", name.title(), NOW)
-            role, place = ("owner", elsewhere.id) if name == "dora" else (_ROLES.get(name), home.id)
-            actors[name] = roles.member_actor(user, role, place, "test", "192.0.2.7")
+            place = elsewhere if name == "dora" else home
+            role_there = "owner" if name == "dora" else _ROLES.get(name)
+            actors[name] = roles.member_actor(user, role_there, place.id, "test", "192.0.2.7")
     return People(home, elsewhere, actors, operator)
 
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ import httpx2
 
 from tests.servers.canaries import Canaries
 from tests.servers.shell import ROOT, Ran, Shell
-from tests.servers.waiting import answers, free_port, stop, tail, until_alive
+from tests.servers.waiting import answers, free_port, stop, tail, until, until_alive
 
 OSTIARY = Path(sys.executable).with_name("ostiary")
 _TRIES = 3
+_NOT_YET = (httpx2.codes.UNAUTHORIZED, httpx2.codes.SERVICE_UNAVAILABLE)
 _START_S = 30
 
 
@@ -91,6 +93,7 @@ class Gateway(House):
     port: int = 0
     process: subprocess.Popen[bytes] | None = None
     _clients: list[httpx2.Client] = field(default_factory=list)
+    _heard: Iterator[int] = field(default_factory=count)
 
     @property
     def origin(self) -> str:
@@ -106,6 +109,11 @@ class Gateway(House):
     def log(self) -> Path:
         """Where its output goes."""
         return self.folder / "gateway.log"
+
+    @property
+    def is_running(self) -> bool:
+        """Whether its process lives."""
+        return self.process is not None and self.process.poll() is None
 
     @property
     def output(self) -> str:
@@ -128,6 +136,24 @@ class Gateway(House):
         """One plain chat completion."""
         body = {"model": model, "messages": [{"role": "user", "content": "Who keeps the door?"}], **more}
         return self.client(secret).post("/v1/chat/completions", json=body)
+
+    def create_key(self, name: str, *options: str) -> str:
+        """Mint an agent key; its secret, known to the gateway already if it runs."""
+        return self._known(House.create_key(self, name, *options))
+
+    def create_credential(self, name: str) -> str:
+        """Mint a client credential; the triple, known to the gateway already if it runs."""
+        return self._known(House.create_credential(self, name))
+
+    def hear(self) -> None:
+        """Wait until the gateway has heard of everything that was done so far: changes are heard in their order."""
+        self.create_credential(f"heard-{next(self._heard)}")
+
+    def _known(self, secret: str) -> str:
+        if self.is_running:
+            with httpx2.Client(base_url=self.origin, headers={"authorization": f"Bearer {secret}"}) as client:
+                until(lambda: client.get("/v1/key").status_code not in _NOT_YET, "the gateway to hear", 10)
+        return secret
 
     def start(self) -> None:
         """Start it and wait until it is healthy. Starting again after its end is a restart on the same data."""
@@ -170,11 +196,17 @@ class Gateway(House):
         return self.process
 
     def shift(self, seconds: float) -> None:
-        """Move its clock so far ahead of the machine's, in all. It sees it at its next look at the clock."""
+        """Move its clock so far ahead of the machine's, in all, and wait until it has found its way there.
+
+        To a gateway that was moved by more than a minute it seems that it heard nothing for so long, and it refuses
+        calls with 503 until it has.
+        """
         assert self.clock, "start the gateway with clock=True"
         fresh = self.clock_file.with_suffix(".new")
         fresh.write_text(str(seconds))
         fresh.replace(self.clock_file)
+        if self.is_running:
+            self.hear()
 
     def stop(self) -> int:
         """SIGTERM, as an orchestrator does; its exit code."""
@@ -201,7 +233,7 @@ class Gateway(House):
         """End what a test left open."""
         for client in self._clients:
             client.close()
-        if self.process and self.process.poll() is None:
+        if self.process and self.is_running:
             with suppress(ProcessLookupError):
                 stop(self.process, 40)
 

@@ -56,6 +56,13 @@ def test_two_gateways_share_a_postgres(gateways: GatewayMaker, upstream: Upstrea
     assert two.chat(secret, MODEL).status_code == 200
 
 
+def test_it_has_heard_what_was_done_before(gateway: Gateway, upstream: Upstream) -> None:
+    secret = ready(gateway, upstream)
+    gateway.cli("keys", "revoke", "first")
+    gateway.hear()
+    assert gateway.chat(secret, MODEL).status_code == 401
+
+
 def test_failed_commands_fail_the_test(gateways: GatewayMaker) -> None:
     house = gateways(start=False)
     with pytest.raises(CommandError, match="nobody"):

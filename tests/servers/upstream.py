@@ -196,12 +196,12 @@ class Upstream:
                 self.received.append(request)
                 if not await self._answer(exchange) or not exchange.keep:
                     break
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # the client has gone, or the server stops
         finally:
             self._open.discard(writer)
             writer.close()
-            with suppress(ConnectionError):
+            with suppress(ConnectionError, asyncio.CancelledError):
                 await writer.wait_closed()
 
     async def _answer(self, exchange: Exchange) -> bool:

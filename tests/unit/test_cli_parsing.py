@@ -101,7 +101,8 @@ def test_money_in_json_is_a_number_with_all_its_digits(nano: int) -> None:
 def test_a_cell_of_a_table_cannot_drive_a_terminal() -> None:
     assert show.cell("a\x1b[2Jb\nc\u202e") == "a\\u001b[2Jb c\\u202e"
     assert show.cell({"\x1b": ["\x9b"]}) == "\\u001b=\\u009b"
-    assert [show.cell(value) for value in (None, "", [], {}, True, False, 0)] == ["–", "–", "–", "–", "yes", "no", "0"]
+    values: list[object] = [None, "", [], {}, True, False, 0]
+    assert [show.cell(value) for value in values] == ["–", "–", "–", "–", "yes", "no", "0"]
 
 
 # ---- the commands themselves --------------------------------------------------------------------------------------

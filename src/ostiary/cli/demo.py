@@ -6,7 +6,7 @@ import asyncio
 import errno
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ from ostiary.app import Ground, ground, serve
 from ostiary.cli import show, traces
 from ostiary.cli.caller import Reply, call
 from ostiary.cli.desk import read_secret
-from ostiary.cli.sample import CHAT_MODEL, PROVIDER, sample_provider
+from ostiary.cli.sample import CHAT_MODEL, EMBEDDING_MODEL, PROVIDER, sample_provider
 from ostiary.clock import Clock, SystemClock
 from ostiary.errors import CannotStart, Refusal
 from ostiary.ids import new_id
@@ -51,7 +51,7 @@ _PORT: Final = 8420
 _BUDGET_NANO: Final = 5 * NANO_PER_USD
 _SAMPLE_RATES: Final = {"input": NANO_PER_USD, "output": 2 * NANO_PER_USD}
 """One dollar for a million tokens in, two for a million out: the sample has a price so that there is one to see."""
-_FREE: Final = {"input": 0, "output": 0}
+_FREE_RATES: Final = {"input": 0, "output": 0}
 _QUESTION: Final = "Who keeps the door?"
 _LEDGER_S: Final = 10.0
 _LOOK_S: Final = 0.05
@@ -60,13 +60,13 @@ _OK: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """What answers behind the gateway, and the key that goes to it. `rates` where no price is published."""
+    """What answers behind the gateway, and the key that goes to it. `rates` by model, where no price is published."""
 
     provider: Provider
     base_url: str
     model: str
     secret: Secret
-    rates: dict[str, int] | None
+    rates: Mapping[str, Mapping[str, int]]
 
     @property
     def name(self) -> str:
@@ -97,6 +97,16 @@ class _Result:
     def cost_nano(self) -> int:
         """Of all calls."""
         return sum(trace.cost_nano for trace in self.traces)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What was asked for: without a port the usual one, without a source the sample provider."""
+
+    port: int | None
+    source: _Source | None
+    json: bool
+    once: bool
 
 
 class _DoneError(Exception):
@@ -132,31 +142,34 @@ def demo(
     real = (
         _real_source(upstream, upstream_model, from_stdin=upstream_key_stdin) if upstream and upstream_model else None
     )
-    clock = SystemClock()
-    begun = clock.monotonic()
-
-    async def perform(folder: Path) -> None:
-        async with AsyncExitStack() as stack:
-            source = await stack.enter_async_context(_sample_source(clock)) if real is None else real
-            settings = _settings(folder, source, _PORT if port is None else port, is_chosen=port is not None)
-            logs.configure(settings)
-            base = await stack.enter_async_context(ground(settings, clock))
-            stage = await _prepare(base, source)
-
-            async def ready(url: str) -> None:
-                await _perform(stage, url, json=json, once=once, begun=begun)
-                if once:
-                    raise _DoneError
-
-            await serve(settings, clock, ready)
-
+    wish = _Wish(port, real, json, once)
     with _fresh(data_dir) as folder, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
-            runner.run(perform(folder))
+            runner.run(_run(folder, wish))
         except* _DoneError:
             pass
         except* Refusal as refused:
             raise _first(refused) from None
+
+
+async def _run(folder: Path, wish: _Wish) -> None:
+    clock = SystemClock()
+    begun = clock.monotonic()
+    async with AsyncExitStack() as stack:
+        source = wish.source
+        if source is None:
+            source = await stack.enter_async_context(_sample_source(clock))
+        settings = _settings(folder, source, wish.port)
+        logs.configure(settings)
+        base = await stack.enter_async_context(ground(settings, clock))
+        stage = await _prepare(base, source)
+
+        async def ready(url: str) -> None:
+            await _perform(stage, url, wish, begun)
+            if wish.once:
+                raise _DoneError
+
+        await serve(settings, clock, ready)
 
 
 # ---- the stage --------------------------------------------------------------------------------------------------
@@ -173,13 +186,13 @@ def _fresh(chosen: Path | None) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _settings(folder: Path, source: _Source, port: int, *, is_chosen: bool) -> Settings:
+def _settings(folder: Path, source: _Source, port: int | None) -> Settings:
     """Made by hand, so that nothing in the environment takes part."""
     parts = urlsplit(source.base_url)
-    free = port if is_chosen or _is_free(port) else 0
+    usual = _PORT if _is_free(_PORT) else 0
     return Settings(
         host=_HOST,
-        port=free,
+        port=usual if port is None else port,
         data_dir=folder,
         egress_allow=(f"{parts.scheme}://{parts.netloc}",),
         log_level="error",
@@ -200,8 +213,9 @@ def _is_free(port: int) -> bool:
 @asynccontextmanager
 async def _sample_source(clock: Clock) -> AsyncIterator[_Source]:
     secret = Secret(new_id("sample", clock.now()))
+    rates = dict.fromkeys((CHAT_MODEL, EMBEDDING_MODEL), _SAMPLE_RATES)
     async with sample_provider(secret, clock) as base_url:
-        yield _Source(catalog.load().get(PROVIDER), base_url, CHAT_MODEL, secret, _SAMPLE_RATES)
+        yield _Source(catalog.load().get(PROVIDER), base_url, CHAT_MODEL, secret, rates)
 
 
 def _real_source(url: str, model: str, *, from_stdin: bool) -> _Source:
@@ -212,18 +226,18 @@ def _real_source(url: str, model: str, *, from_stdin: bool) -> _Source:
     provider = next(known, None) or rows.get("openai-compatible")
     secret = read_secret(f"API key for {origin}", from_stdin=from_stdin, is_optional=provider.key_optional)
     is_priced = PriceBook().find(provider, model) is not None
-    return _Source(provider, url, model, secret, None if is_priced else _FREE)
+    return _Source(provider, url, model, secret, {} if is_priced else {model: _FREE_RATES})
 
 
 async def _prepare(base: Ground, source: _Source) -> _Stage:
     """What a person would do by `vault add`, `prices set` and `keys create`: the same deeds, in one transaction."""
     by, at = roles.operator(origin="demo"), base.clock.now()
-    wish = NewProviderKey("demo", source.provider, source.secret, source.base_url)
+    new = NewProviderKey("demo", source.provider, source.secret, source.base_url)
     async with base.database.transaction() as tx:
         (organization,) = await organizations.list_(tx, by)
-        key = await provider_keys.add(tx, by, organization.id, wish, seal=base.seal, egress=base.egress, at=at)
-        if source.rates is not None:
-            await prices.set_price(tx, by, source.provider, source.model, source.rates, at)
+        key = await provider_keys.add(tx, by, organization.id, new, seal=base.seal, egress=base.egress, at=at)
+        for model, rates in source.rates.items():
+            await prices.set_price(tx, by, source.provider, model, rates, at)
         agent_key, secret = await agent_keys.create(
             tx,
             by,
@@ -238,17 +252,17 @@ async def _prepare(base: Ground, source: _Source) -> _Stage:
 # ---- the calls --------------------------------------------------------------------------------------------------
 
 
-async def _perform(stage: _Stage, url: str, *, json: bool, once: bool, begun: float) -> None:
-    if not json:
+async def _perform(stage: _Stage, url: str, wish: _Wish, begun: float) -> None:
+    if not wish.json:
         _introduce(stage)
     transport = Transport(Egress((url,)))
     await transport.open()
     try:
         replies = []
         for stream in (True, False):
-            if not json:
+            if not wish.json:
                 show.say(f"\n{'Streamed' if stream else 'Plain'}: {_QUESTION}")
-            write = None if json else show.write
+            write = None if wish.json else show.write
             replies.append(
                 await call(transport, url, stage.secret, stage.source.name, _QUESTION, stream=stream, write=write)
             )
@@ -256,12 +270,12 @@ async def _perform(stage: _Stage, url: str, *, json: bool, once: bool, begun: fl
         await transport.close()
     result = await _settled(stage, tuple(replies))
     elapsed_ms = int((stage.base.clock.monotonic() - begun) * 1_000)
-    if json:
+    if wish.json:
         show.print_json(_described(stage, result, elapsed_ms))
     else:
         _conclude(result)
-    if not once:
-        (show.warn if json else show.say)(_how_to_call(stage, url))
+    if not wish.once:
+        (show.warn if wish.json else show.say)(_how_to_call(stage, url))
 
 
 async def _settled(stage: _Stage, replies: tuple[Reply, ...]) -> _Result:
@@ -302,9 +316,9 @@ def _introduce(stage: _Stage) -> None:
     show.say(f"A gateway of its own in {stage.base.settings.data_dir}; nothing else is touched.")
     show.say(f"Provider     {source.provider.name}, {source.base_url}")
     show.say(f"Its key      {stage.provider_key.preview or 'none'}, sealed in the vault")
-    if source.rates == _SAMPLE_RATES:
+    if source.provider.id == PROVIDER:
         show.say("Its price    $1 for a million tokens in, $2 for a million out")
-    elif source.rates == _FREE:
+    elif source.rates:
         show.say("Its price    not published: counted as 0 here")
     show.say(f"Agent key    {stage.agent_key.previews[0]}, with a budget of {show.dollars(_BUDGET_NANO)}")
 

@@ -82,19 +82,22 @@ def create(  # noqa: PLR0913 - one argument an option
         soft_budget_nano=_value(soft_budget_usd),
     )
 
-    async def deed(desk: Desk) -> dict[str, Any]:
-        at = desk.at
-        async with desk.ground.database.transaction() as tx:
-            organization = await desk.organization(tx)
-            wish = replace(wished, owner_id=await desk.user_id(tx, organization.id, owner))
-            if expires is not None:
-                wish = replace(wish, expires_at=_moment(expires, at))
-            key, secret = await agent_keys.create(
-                tx, desk.by, organization.id, wish, pepper=desk.ground.seal.pepper, at=at
-            )
-            return _with_secret(await _described(tx, key, at), secret)
+    made = at_desk(Where(data_dir, org), lambda desk: _create(desk, wished, expires, owner))
+    _print_once(made, json=json, done="created")
 
-    _print_once(at_desk(Where(data_dir, org), deed), json=json, done="created")
+
+async def _create(
+    desk: Desk, wished: NewAgentKey, expires: words.Given[int] | None, owner: str | None
+) -> dict[str, Any]:
+    at = desk.at
+    async with desk.ground.database.transaction() as tx:
+        organization = await desk.organization(tx)
+        wish = replace(wished, owner_id=await desk.user_id(tx, organization.id, owner))
+        if expires is not None:
+            wish = replace(wish, expires_at=_moment(expires, at))
+        pepper = desk.ground.seal.pepper
+        key, secret = await agent_keys.create(tx, desk.by, organization.id, wish, pepper=pepper, at=at)
+        return _with_secret(await _described(tx, key, at), secret)
 
 
 @app.command("list")

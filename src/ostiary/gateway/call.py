@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Final
 
 from ostiary.errors import Refusal
@@ -12,11 +12,13 @@ from ostiary.money import nano_of
 from ostiary.providers.dialect import Ask, Dialect
 
 _DEEPEST: Final = 64
+_MOST_CONTAINERS: Final = 250_000
+"""Arrays and objects in one body: far more than any conversation has, and still parsed at once."""
 _LONGEST_NAME: Final = 200
-_STRINGS: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_PIECE: Final = 65_536
 _NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
-_ALIKE: Final = bytes.maketrans(b"{}", b"[]")
-"""Which bracket closes which is the parser's to judge; for the depth they are alike."""
+_STEPS: Final = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
+"""Which bracket closes which is the parser's to judge; for the depth they are one up (1) or one down (-1)."""
 _IDENTITY: Final = frozenset({b"", b"identity"})
 
 
@@ -29,29 +31,49 @@ class Call:
     max_cost_nano: int | None
 
 
-async def read_call(exchange: Exchange, operation: str, dialect: Dialect) -> Call:
-    """Read and parse the body; refuses what is too large, too deep, not JSON or of the wrong type."""
+async def read_call(exchange: Exchange, operation: str, dialect: Dialect, body_s: float) -> Call:
+    """Read and parse the body; refuses what is too slow, too large, too deep, not JSON or of the wrong type."""
     _require_json(exchange)
-    body = await exchange.read_body()
-    if is_too_deep(body):
-        raise Refusal("invalid_request", f"The body is nested deeper than {_DEEPEST} levels.")
+    max_cost_nano = _max_cost(exchange)
+    body = await exchange.read_body(body_s)
+    _require_plain(body)
     ask = dialect.read_ask(operation, body)
     if not ask.model or len(ask.model) > _LONGEST_NAME or not ask.model.isprintable():
         raise Refusal("invalid_request", f"`model` must be 1 to {_LONGEST_NAME} printable characters.", param="model")
-    return Call(operation, ask, _max_cost(exchange))
+    return Call(operation, ask, max_cost_nano)
 
 
 def is_too_deep(body: bytes) -> bool:
-    """Whether arrays and objects are nested deeper than 64 levels; cheap for bodies with few brackets."""
+    """Whether arrays and objects are nested deeper than 64 levels; one look at bodies with few brackets.
+
+    Strings are left out by counting quotes, a piece at a time, so that hostile bodies take no more memory than others.
+    """
     if body.count(b"{") + body.count(b"[") <= _DEEPEST:
         return False
-    brackets = _STRINGS.sub(b"", body).translate(_ALIKE, _NOT_BRACKETS)
-    for _ in range(_DEEPEST):
-        shallower = brackets.replace(b"[]", b"")
-        if len(shallower) == len(brackets):
-            return bool(brackets) and len(brackets) > _DEEPEST  # unbalanced: the parser will say where
-        brackets = shallower
-    return bool(brackets)
+    if b"\\" in body:
+        body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
+    depth = in_string = 0
+    for start in range(0, len(body), _PIECE):
+        parts = body[start : start + _PIECE].split(b'"')
+        steps = b"".join(parts[in_string::2]).translate(_STEPS, _NOT_BRACKETS)
+        if max(accumulate(memoryview(steps).cast("b"), initial=depth)) > _DEEPEST:
+            return True
+        depth += 2 * steps.count(1) - len(steps)
+        in_string = (in_string + len(parts) - 1) % 2
+    return False
+
+
+def _require_plain(body: bytes) -> None:
+    """What a parser should not be given: another encoding, too many levels, too many things."""
+    if not body.isascii():
+        try:
+            body.decode()
+        except UnicodeDecodeError as error:
+            raise Refusal("invalid_request", f"The body is not UTF-8 (byte {error.start}).") from None
+    if is_too_deep(body):
+        raise Refusal("invalid_request", f"The body is nested deeper than {_DEEPEST} levels.")
+    if body.count(b"{") + body.count(b"[") > _MOST_CONTAINERS:
+        raise Refusal("invalid_request", f"The body holds more than {_MOST_CONTAINERS} arrays and objects.")
 
 
 def _require_json(exchange: Exchange) -> None:
@@ -68,5 +90,9 @@ def _max_cost(exchange: Exchange) -> int | None:
         return None
     try:
         return nano_of(text.decode("latin-1"))
-    except ValueError as error:
-        raise Refusal("invalid_request", f"x-ostiary-max-cost-usd: {error}.", param="x-ostiary-max-cost-usd") from None
+    except (ValueError, ArithmeticError):
+        raise Refusal(
+            "invalid_request",
+            "x-ostiary-max-cost-usd must be an amount in USD with at most nine decimals, such as 0.25.",
+            param="x-ostiary-max-cost-usd",
+        ) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ from ostiary.vault import store as vault
 from ostiary.vault.seal import Seal
 
 _LISTEN_S: Final = 0.25
+_LOOK_AGAIN_S: Final = 0.02
 _STALE_S: Final = 60.0
 """A gateway cut off from the feed may not know of a revocation; after so long it stops serving."""
 _DAY_MS: Final = 86_400_000
@@ -74,6 +76,7 @@ class Directory:
         self._by_provider: dict[str, tuple[OpenKey, ...]] = {}
         self._seq = 0
         self._heard_at = clock.monotonic()
+        self._looking = asyncio.Lock()
         self._seed: Callable[[str, int], None] = lambda _key_id, _count: None
         self._changed: Callable[[Change], None] = lambda _change: None
         self.catalog = catalog
@@ -141,8 +144,29 @@ class Directory:
                     self._log.warning("feed.back", seq=self._seq)
                 is_lost = False
 
+    async def look_again(self) -> bool:
+        """Before somebody is turned away: hear what was said until now, so that a key made a moment ago works.
+
+        Looks at most fifty times a second, whoever asks; False when the feed can't be read.
+        """
+        asked_at = self._clock.monotonic()
+        async with self._looking:
+            if self._heard_at >= asked_at:
+                return True
+            await self._clock.sleep(max(self._heard_at + _LOOK_AGAIN_S - asked_at, 0))
+            try:
+                await self._catch_up()
+            except Refusal:
+                return False
+        return True
+
     async def catch_up(self) -> None:
         """Read what changed since the last look, and nothing else."""
+        async with self._looking:
+            await self._catch_up()
+
+    async def _catch_up(self) -> None:
+        looked_at = self._clock.monotonic()
         async with self._database.read() as tx:
             heard = await changes.list_after(tx, self._seq)
             for change in {(c.noun, c.id): c for c in heard}.values():
@@ -152,7 +176,7 @@ class Directory:
             self._shelve()
             for change in heard:
                 self._changed(change)
-        self._heard_at = self._clock.monotonic()
+        self._heard_at = looked_at
 
     async def _hear(self, tx: Transaction, change: Change) -> None:
         if change.noun == "agent_key":

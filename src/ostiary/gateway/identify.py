@@ -17,15 +17,15 @@ _IN_QUERY: Final = re.compile(
 )
 
 
-def identify(exchange: Exchange, directory: Directory) -> Caller:
+async def identify(exchange: Exchange, directory: Directory) -> Caller:
     """The caller behind the one credential of the request, or a 401; two credentials are a 400."""
-    caller = identify_if_any(exchange, directory)
+    caller = await identify_if_any(exchange, directory)
     if caller is None:
         raise Refusal("missing_api_key")
     return caller
 
 
-def identify_if_any(exchange: Exchange, directory: Directory) -> Caller | None:
+async def identify_if_any(exchange: Exchange, directory: Directory) -> Caller | None:
     """The same where a credential is optional: None when none was sent; a bad one is refused all the same."""
     text = _extract(exchange)
     if text is None:
@@ -34,6 +34,8 @@ def identify_if_any(exchange: Exchange, directory: Directory) -> Caller | None:
     if parsed is None:
         raise Refusal("invalid_token_format")
     caller = directory.find_caller(parsed.text)
+    if caller is None and await directory.look_again():
+        caller = directory.find_caller(parsed.text)
     if caller is None:
         raise Refusal("invalid_api_key")
     return caller

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeVar
 
 from ostiary.errors import TABLE, Refusal
 from ostiary.gateway import plan as planning
@@ -19,7 +20,9 @@ from ostiary.gateway.relay import relay, relay_stream
 from ostiary.gateway.settle import Book, Outcome
 from ostiary.providers.verdict import scrub
 
+_T = TypeVar("_T")
 _US: Final = 1_000_000
+_FOR_WANT_OF_NEWS: Final = tuple(TABLE[code] for code in ("model_not_found", "model_not_priced", "no_provider_key"))
 
 
 async def answer_call(gate: Gate, exchange: Exchange, operation: str) -> None:
@@ -29,11 +32,11 @@ async def answer_call(gate: Gate, exchange: Exchange, operation: str) -> None:
     shutdown. Retries are a loop over targets that are all allowed, priced and covered by the one hold.
     """
     begun = gate.clock.monotonic()
-    caller = identify(exchange, gate.directory)
+    caller = await identify(exchange, gate.directory)
     admit_caller(caller, gate.clock.now(), SCOPE, exchange.address)
     call = await read_call(exchange, operation, gate.dialect)
     admit_call(caller, call, gate.directory.catalog)
-    targets = planning.plan(caller, call, gate.directory)
+    targets = await _or_look_again(gate, lambda: planning.plan(caller, call, gate.directory))
     bid = planning.bid_for(call, targets, gate.directory)
     judged = gate.clock.monotonic()
     hold = await gate.reserve.take(caller.allowance, bid, call.max_cost_nano)
@@ -48,6 +51,16 @@ async def answer_call(gate: Gate, exchange: Exchange, operation: str) -> None:
         raise
     finally:
         exchange.when_gone(None)
+
+
+async def _or_look_again(gate: Gate, step: Callable[[], _T]) -> _T:
+    """Take a step that may refuse for want of news: then hear what changed and take it once more."""
+    try:
+        return step()
+    except Refusal as refusal:
+        if refusal.kind not in _FOR_WANT_OF_NEWS or not await gate.directory.look_again():
+            raise
+    return step()
 
 
 async def _try_in_order(book: Book, targets: tuple[Target, ...]) -> None:

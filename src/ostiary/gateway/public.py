@@ -34,14 +34,14 @@ async def health(_gate: Gate, exchange: Exchange) -> None:
 
 async def models(gate: Gate, exchange: Exchange) -> None:
     """Every known model, as OpenAI lists them."""
-    caller = _reader(gate, exchange)
+    caller = await _reader(gate, exchange)
     known = gate.directory.catalog.models.values()
     await _reply(exchange, {"object": "list", "data": [_model(gate, one, caller) for one in known]})
 
 
 async def model(gate: Gate, exchange: Exchange) -> None:
     """One model, by `provider/model` or by its bare name."""
-    caller = _reader(gate, exchange)
+    caller = await _reader(gate, exchange)
     name = unquote(exchange.path.removeprefix("/v1/models/"))
     catalog = gate.directory.catalog
     found = catalog.models.get(name)
@@ -57,13 +57,13 @@ async def model(gate: Gate, exchange: Exchange) -> None:
 
 async def aliases(gate: Gate, exchange: Exchange) -> None:
     """The operator's aliases; there are none before endpoints exist."""
-    _reader(gate, exchange)
+    await _reader(gate, exchange)
     await _reply(exchange, {"object": "list", "data": []})
 
 
 async def providers(gate: Gate, exchange: Exchange) -> None:
     """The rows of the catalogue; takes `search`, `category` and `free_only`."""
-    caller = _reader(gate, exchange)
+    caller = await _reader(gate, exchange)
     asked = {name: values[-1] for name, values in parse_qs(exchange.scope["query_string"].decode("latin-1")).items()}
     unknown = asked.keys() - {"search", "category", "free_only"}
     if unknown:
@@ -76,13 +76,13 @@ async def providers(gate: Gate, exchange: Exchange) -> None:
 
 async def key(gate: Gate, exchange: Exchange) -> None:
     """What the credential in hand is: what it may do, what it has used, when each limit resets."""
-    caller = _own(gate, exchange)
+    caller = await _own(gate, exchange)
     await _reply(exchange, await _describe(gate, caller))
 
 
 async def usage(gate: Gate, exchange: Exchange) -> None:
     """The caller's own usage of the last 31 days, per day and model."""
-    caller = _own(gate, exchange)
+    caller = await _own(gate, exchange)
     since_at = (gate.clock.now() // DAY_MS - _USAGE_DAYS + 1) * DAY_MS
     await gate.writer.flush()
     async with gate.database.read() as tx:
@@ -113,9 +113,9 @@ async def usage(gate: Gate, exchange: Exchange) -> None:
 # ---- who may look ---------------------------------------------------------------------------------------------
 
 
-def _reader(gate: Gate, exchange: Exchange) -> Caller | None:
+async def _reader(gate: Gate, exchange: Exchange) -> Caller | None:
     """The caller if one may see their own things here, None for the global list. A bad credential is refused."""
-    caller = identify_if_any(exchange, gate.directory)
+    caller = await identify_if_any(exchange, gate.directory)
     if caller is None:
         if not gate.public_catalog:
             raise Refusal("missing_api_key")
@@ -129,8 +129,8 @@ def _reader(gate: Gate, exchange: Exchange) -> Caller | None:
     return caller
 
 
-def _own(gate: Gate, exchange: Exchange) -> Caller:
-    caller = identify(exchange, gate.directory)
+async def _own(gate: Gate, exchange: Exchange) -> Caller:
+    caller = await identify(exchange, gate.directory)
     admit_caller(caller, gate.clock.now(), "gate:usage", exchange.address)
     return caller
 

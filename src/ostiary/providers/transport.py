@@ -219,32 +219,33 @@ class Answer:
         if declared is not None and declared > limit_bytes:
             self.abort()
             raise _too_large()
-        parts = [chunk async for chunk in self.chunks(limit_bytes)]
+        parts: list[bytes] = []
+        left = limit_bytes
+        while chunk := await self._next(left):
+            parts.append(chunk)
+            left -= len(chunk)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def chunks(self, limit_bytes: int = MOST_STREAMED) -> AsyncIterator[bytes]:
         """The body in the pieces in which it came. Raises TransportError, and then the connection is closed."""
         left = limit_bytes
-        while True:
-            chunk = await self._next()
-            if isinstance(chunk, TransportError):
-                self.abort()
-                raise chunk
-            if not chunk:
-                self.release()
-                return
-            self._begun = True
+        while chunk := await self._next(left):
             left -= len(chunk)
-            if left < 0:
-                self.abort()
-                raise _too_large()
             yield chunk
 
-    async def _next(self) -> bytes | TransportError:
+    async def _next(self, left: int) -> bytes:
+        """What has come since, at most `left` bytes; empty at the end, when the connection has been given back."""
         try:
-            return await self._response.content.readany()
+            chunk = await self._response.content.readany()
         except (aiohttp.ClientError, OSError) as error:
-            return _failure(error, "idle_timeout" if self._begun else "first_byte_timeout")
+            failure = _failure(error, "idle_timeout" if self._begun else "first_byte_timeout")
+        else:
+            self._begun = True
+            if len(chunk) <= left:
+                return chunk
+            failure = _too_large()
+        self.abort()
+        raise failure
 
     def release(self) -> None:
         """Done with it: the connection is kept if all was read, closed otherwise. Can be said twice."""

@@ -1,0 +1,137 @@
+"""Rates and hard budgets of a key, through the real door."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+
+import httpx2
+
+from tests.servers.gateway import Gateway, GatewayMaker
+from tests.servers.upstream import Upstream
+
+_MODEL = "openai-compatible/ok"
+
+
+def _priced(gateway: Gateway, upstream: Upstream) -> None:
+    gateway.add_provider_key("openai-compatible", "upstream", upstream.url)
+    gateway.cli("prices", "set", _MODEL, "--input", "100", "--output", "100")
+
+
+def test_requests_a_minute_are_exact_and_refusals_do_not_count(gateway: Gateway, upstream: Upstream) -> None:
+    _priced(gateway, upstream)
+    secret = gateway.create_key("a", "--rpm", "5")
+    answers = [gateway.chat(secret, _MODEL) for _ in range(8)]
+    assert [answer.status_code for answer in answers] == [200] * 5 + [429] * 3
+    first, refused = answers[0], answers[-1]
+    assert first.headers["x-ratelimit-limit-requests"] == "5"
+    assert first.headers["x-ratelimit-remaining-requests"] == "4"
+    error = refused.json()["error"]
+    assert error["code"] == "rate_limit_exceeded"
+    assert error["message"].startswith("Rate limit exceeded: 6/5 requests per minute")
+    assert 1 <= int(refused.headers["retry-after"]) <= 60
+    assert len(upstream.calls) == 5
+
+
+def test_requests_a_day_survive_a_restart_and_end_at_midnight(gateway: Gateway, upstream: Upstream) -> None:
+    _priced(gateway, upstream)
+    secret = gateway.create_key("a", "--rpd", "3")
+    assert [gateway.chat(secret, _MODEL).status_code for _ in range(2)] == [200, 200]
+    gateway.restart()
+    assert [gateway.chat(secret, _MODEL).status_code for _ in range(2)] == [200, 429]
+    refused = gateway.chat(secret, _MODEL)
+    assert refused.json()["error"]["code"] == "daily_rate_limit_exceeded"
+    assert 1 <= int(refused.headers["retry-after"]) <= 86_400
+
+
+def test_a_hundred_calls_at_once_do_not_pass_a_small_budget(gateway: Gateway, upstream: Upstream) -> None:
+    _priced(gateway, upstream)
+    secret = gateway.create_key("a", "--budget-usd", "0.05")
+    body = {"model": _MODEL, "messages": [{"role": "user", "content": "x"}], "max_tokens": 20}
+
+    def call(_: int) -> httpx2.Response:
+        return httpx2.post(
+            f"{gateway.url}/chat/completions", json=body, headers={"authorization": f"Bearer {secret}"}, timeout=30
+        )
+
+    with ThreadPoolExecutor(32) as pool:
+        answers = list(pool.map(call, range(100)))
+    served = [answer for answer in answers if answer.status_code == 200]
+    refused = [answer for answer in answers if answer.status_code == 402]
+    assert len(served) + len(refused) == 100
+    assert refused
+    spent = sum(Decimal(answer.headers["x-ostiary-cost-usd"]) for answer in served)
+    assert spent <= Decimal("0.05")
+    error = refused[-1].json()["error"]
+    assert (error["code"], error["scope"], error["limit_usd"]) == ("budget_exceeded", "agent_key", "0.05")
+    assert Decimal("0.05") - spent < Decimal(error["needed_usd"]), "what could be afforded was served"
+    shown = gateway.client(secret).get("/v1/key").json()["limits"]["budget"]
+    assert Decimal(shown["spent_usd"]) == spent
+    assert len(upstream.calls) == len(served)
+
+
+def test_a_spent_budget_refuses_at_once_and_another_month_begins_anew(gateways: object, upstream: Upstream) -> None:
+    gateway = gateways(allow=[upstream.origin], clock=True)
+    _priced(gateway, upstream)
+    secret = gateway.create_key("a", "--budget-usd", "0.02", "--expires", "never")
+    codes = [gateway.chat(secret, _MODEL, max_tokens=20).status_code for _ in range(20)]
+    assert codes[-1] == 402
+    gateway.shift(32 * 86_400)
+    assert gateway.chat(secret, _MODEL, max_tokens=20).status_code == 200
+
+
+def test_an_answer_that_was_not_limited_is_made_to_fit(gateway: Gateway, upstream: Upstream) -> None:
+    _priced(gateway, upstream)
+    secret = gateway.create_key("a", "--budget-usd", "0.2")
+    answer = gateway.chat(secret, _MODEL)
+    assert answer.status_code == 200
+    capped = int(answer.headers["x-ostiary-max-tokens-capped"])
+    assert upstream.calls[-1].json["max_tokens"] == capped
+    assert 64 <= capped <= 0.2 / 4 / 100e-6
+    fixed = gateway.chat(secret, _MODEL, max_tokens=50)
+    assert "x-ostiary-max-tokens-capped" not in fixed.headers
+    assert upstream.calls[-1].json["max_tokens"] == 50
+
+
+def test_an_unpriced_model_needs_a_key_without_a_budget(gateway: Gateway, upstream: Upstream) -> None:
+    gateway.add_provider_key("openai-compatible", "upstream", upstream.url)
+    refused = gateway.chat(gateway.create_key("bounded", "--budget-usd", "5"), _MODEL)
+    assert refused.status_code == 403
+    assert refused.json()["error"]["code"] == "model_not_priced"
+    assert gateway.chat(gateway.create_key("unbounded"), _MODEL).status_code == 200
+    event = gateway.traces()[0]
+    assert event["cost_usd"] == 0
+    gateway.cli("prices", "set", _MODEL, "--input", "1", "--output", "1")
+    assert gateway.chat(gateway.create_key("bounded-2", "--budget-usd", "5"), _MODEL).status_code == 200
+
+
+def test_a_call_may_cap_itself(gateway: Gateway, upstream: Upstream) -> None:
+    _priced(gateway, upstream)
+    client = gateway.client(gateway.create_key("a"))
+    body = {"model": _MODEL, "messages": [{"role": "user", "content": "x"}], "max_tokens": 1_000}
+    refused = client.post("/v1/chat/completions", json=body, headers={"x-ostiary-max-cost-usd": "0.01"})
+    assert refused.status_code == 402
+    assert refused.json()["error"]["scope"] == "call"
+    allowed = client.post("/v1/chat/completions", json=body, headers={"x-ostiary-max-cost-usd": "1"})
+    assert allowed.status_code == 200
+    wrong = client.post("/v1/chat/completions", json=body, headers={"x-ostiary-max-cost-usd": "lots"})
+    assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "x-ostiary-max-cost-usd")
+
+
+def test_models_providers_and_free_only_are_enforced(gateway: Gateway, upstream: Upstream) -> None:
+    _priced(gateway, upstream)
+    cases = {
+        ("--models", _MODEL): (200, None),
+        ("--models", "ok"): (200, None),
+        ("--models", "gpt-4o"): (403, "model_not_allowed"),
+        ("--providers", "openai-compatible"): (200, None),
+        ("--providers", "openai,groq"): (403, "provider_not_allowed"),
+        ("--free-only",): (403, "model_not_allowed"),
+        ("--ip", "127.0.0.0/8"): (200, None),
+        ("--ip", "192.0.2.0/24"): (403, "ip_not_allowed"),
+        ("--scopes", "gate:usage"): (403, "insufficient_scope"),
+    }
+    for number, (options, (status, code)) in enumerate(cases.items()):
+        answer = gateway.chat(gateway.create_key(f"k{number}", *options), _MODEL)
+        assert answer.status_code == status, options
+        assert answer.json().get("error", {}).get("code") == code, options

@@ -1,0 +1,93 @@
+"""What a command does is heard by the running gateway within a second, on both databases."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import httpx2
+import pytest
+
+from tests.servers.canaries import Canaries
+from tests.servers.gateway import Gateway, GatewayMaker
+from tests.servers.upstream import Upstream
+
+_MODEL = "openai-compatible/ok"
+_MASTER_KEY = "q1Lw3cEWJxCEv7nHc5tUpFYPZ1m0Cnq3zQn5m4oJ2Yk="
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def house(request: pytest.FixtureRequest, gateways: GatewayMaker, upstream: Upstream) -> Iterator[Gateway]:
+    env = {}
+    if request.param == "postgresql":
+        env = {"OSTIARY_DATABASE_URL": request.getfixturevalue("postgres_url"), "OSTIARY_MASTER_KEY": _MASTER_KEY}
+    gateway = gateways(allow=[upstream.origin], env=env)
+    gateway.add_provider_key("openai-compatible", "upstream", upstream.url)
+    yield gateway
+    gateway.close()
+
+
+def _until(gateway: Gateway, secret: str, status: int, since: float) -> float:
+    """Seconds until calls are answered so."""
+    with gateway.client(secret) as client:
+        while time.monotonic() - since < 5:
+            body = {"model": _MODEL, "messages": []}
+            if client.post("/v1/chat/completions", json=body).status_code == status:
+                return time.monotonic() - since
+    pytest.fail(f"never answered {status}")
+
+
+def _after(deed: Callable[[], object]) -> float:
+    deed()
+    return time.monotonic()
+
+
+def test_keys_stop_and_start_within_a_second(house: Gateway) -> None:
+    secret = house.create_key("a")
+    assert house.chat(secret, _MODEL).status_code == 200
+    assert _until(house, secret, 401, _after(lambda: house.cli("keys", "deactivate", "a"))) < 1
+    assert _until(house, secret, 200, _after(lambda: house.cli("keys", "activate", "a"))) < 1
+    assert _until(house, secret, 401, _after(lambda: house.cli("keys", "revoke", "a"))) < 1
+    assert _until(house, secret, 200, _after(lambda: house.cli("keys", "activate", "a"))) < 1
+    rotated = house.json("keys", "rotate", "a")["secret"]
+    since = time.monotonic()
+    assert _until(house, secret, 401, since) < 1
+    assert house.chat(rotated, _MODEL).status_code == 200
+    assert _until(house, rotated, 429, _after(lambda: house.cli("keys", "edit", "a", "--rpm", "1"))) < 1
+    assert _until(house, rotated, 401, _after(lambda: house.cli("keys", "delete", "a", "--yes"))) < 1
+
+
+def test_credentials_and_provider_keys_are_heard_too(house: Gateway, upstream: Upstream, canaries: Canaries) -> None:
+    triple = house.create_credential("backend")
+    assert house.chat(triple, _MODEL).status_code == 200
+    fresh = canaries.plant()
+    house.cli("vault", "edit", "upstream", "--secret-stdin", "--no-test", stdin=fresh)
+    since = time.monotonic()
+    while upstream.calls[-1].key != fresh and time.monotonic() - since < 5:
+        house.chat(triple, _MODEL)
+    assert time.monotonic() - since < 1
+    assert _until(house, triple, 503, _after(lambda: house.cli("vault", "delete", "upstream", "--force"))) < 1
+    assert _until(house, triple, 401, _after(lambda: house.cli("credentials", "revoke", "backend"))) < 1
+
+
+def test_a_key_made_a_moment_ago_works_at_once(house: Gateway) -> None:
+    for number in range(5):
+        secret = house.json("keys", "create", "--name", f"k{number}")["secret"]
+        answer = httpx2.post(
+            f"{house.url}/chat/completions",
+            json={"model": _MODEL, "messages": []},
+            headers={"authorization": f"Bearer {secret}"},
+        )
+        assert answer.status_code == 200
+
+
+def test_an_expired_key_is_refused_without_any_change(gateways: GatewayMaker, upstream: Upstream) -> None:
+    gateway = gateways(allow=[upstream.origin], clock=True)
+    gateway.add_provider_key("openai-compatible", "upstream", upstream.url)
+    secret = gateway.create_key("a", "--expires", "12h")
+    assert gateway.chat(secret, _MODEL).status_code == 200
+    gateway.shift(12 * 3_600 - 30)
+    assert gateway.chat(secret, _MODEL).status_code == 200
+    gateway.shift(12 * 3_600 + 5)
+    refused = gateway.chat(secret, _MODEL)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (401, "invalid_api_key")

@@ -1,0 +1,195 @@
+"""The rows of the catalogue are whole, found by people and by callers, and say only what was looked up."""
+
+from __future__ import annotations
+
+import re
+import string
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ostiary.errors import Refusal
+from ostiary.providers import catalog, published
+from ostiary.providers.catalog import CATEGORIES, Catalog, Model
+from ostiary.providers.egress import Blocked, Egress
+from ostiary.providers.spelling import Speller
+
+
+@pytest.fixture(scope="module", name="known")
+def the_catalog() -> Catalog:
+    return catalog.load()
+
+
+def test_enough_rows_and_those_that_are_promised(known: Catalog) -> None:
+    assert len(known.search()) >= 14
+    promised = "openai openrouter groq mistral deepseek together fireworks cerebras xai nvidia deepinfra gemini ollama"
+    assert {*promised.split(), "vllm", "llamacpp", "openai-compatible", "sample"} <= set(known.providers)
+
+
+def test_every_row_is_whole(known: Catalog) -> None:
+    for provider in known.providers.values():
+        assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", provider.id)
+        assert provider.name.isprintable()
+        assert provider.categories
+        assert set(provider.categories) <= set(CATEGORIES)
+        assert provider.operations <= {"chat", "embeddings"}
+        assert "chat" in provider.operations
+        assert provider.auth_format.count("{key}") == 1
+        assert provider.tokens_per_byte >= 100
+        assert provider.message_overhead > 0
+        assert provider.test.path.startswith("/")
+        assert set(provider.unverified) <= set(type(provider).__slots__)
+        assert provider.callable or provider.reason
+        re.compile(provider.key_shape or "")
+        for field in provider.fields:
+            assert field.label
+            assert field.header is None or set(field.header) <= {*string.ascii_letters, "-"}
+
+
+def test_every_address_may_be_called(known: Catalog) -> None:
+    local = Egress([f"http://localhost:{port}" for port in (11434, 8000, 1234, 8080)])
+    for provider in known.providers.values():
+        if provider.base_url is None:
+            assert provider.id in {"openai-compatible", "sample"}
+            continue
+        if "local" in provider.categories:
+            with pytest.raises(Blocked):
+                Egress().check_url(provider.base_url)
+        assert local.check_url(provider.base_url + provider.test.path).url == provider.base_url + provider.test.path
+        assert not provider.base_url.endswith("/")
+    for provider in known.providers.values():
+        for url in (provider.signup_url, provider.docs_url):
+            assert url is None or url.startswith("https://")
+
+
+def test_every_price_list_exists(known: Catalog) -> None:
+    for provider in known.providers.values():
+        if provider.prices is not None:
+            assert list(published.list_models(provider.prices)), provider.id
+
+
+def test_a_row_is_found_or_refused_with_near_names(known: Catalog) -> None:
+    assert known.get("openai").name == "OpenAI"
+    assert known.find("opnai") is None
+    with pytest.raises(Refusal, match="openai") as caught:
+        known.get("opnai")
+    assert (caught.value.code, caught.value.param) == ("invalid_field", "provider")
+    with pytest.raises(Refusal):
+        known.get("\x00" * 10_000)
+
+
+def test_people_search(known: Catalog) -> None:
+    def ids(text: str = "", category: str | None = None, *, free_only: bool = False) -> list[str]:
+        return [each.id for each in known.search(text, category, free_only=free_only)]
+
+    assert ids(" GROQ ") == ["groq"]
+    assert "gemini" in ids("google")
+    assert ids("nothing like it") == []
+    assert set(ids(category="Local")) == {"ollama", "vllm", "lmstudio", "llamacpp", "openai-compatible"}
+    assert {"openai", "groq"} <= set(ids(category="popular"))
+    assert ids(category="no such") == []
+    free = ids(free_only=True)
+    assert {"groq", "gemini", "openrouter", "ollama"} <= set(free)
+    assert not {"openai", "together"} & set(free)
+    assert "sample" not in ids()
+    assert known.find("sample") is not None
+
+
+def test_models_are_known_by_the_name_to_call_them(known: Catalog) -> None:
+    assert len(known.models) > 1_000
+    for name in (
+        "openai/gpt-4o",
+        "openai/text-embedding-3-small",
+        "fireworks/accounts/fireworks/models/gpt-oss-120b",
+        "zai/GLM-4.7-Flash",
+    ):
+        model = known.models[name]
+        assert model.key == name
+    assert known.models["openai/gpt-4o"].context == 128_000
+    for model in known.models.values():
+        assert not model.id.endswith(("-", ":")), "a pattern is no model"
+        assert model.id.isprintable()
+        assert 0 < len(model.key) <= 200
+
+
+def test_free_models(known: Catalog) -> None:
+    free = {model.key for model in known.models.values() if model.free}
+    assert "zai/GLM-4.7-Flash" in free
+    assert any(key.startswith("openrouter/") for key in free)
+    assert all(key.endswith(":free") for key in free if key.startswith("openrouter/"))
+    assert not any(key.startswith(("openai/", "groq/")) for key in free)
+    openrouter = known.get("openrouter")
+    assert openrouter.is_free("new/model:free")
+    assert not openrouter.is_free("new/model:freemium")
+    assert known.get("ollama").is_free("anything")
+    assert not known.get("openai-compatible").is_free("anything")
+
+
+def test_who_serves_a_bare_name(known: Catalog) -> None:
+    assert known.served_by("gpt-4o")[0] == "openai"
+    assert known.served_by("gpt-4o-2024-11-20") == ("openai",), "a dated name of a known model is known"
+    hosts = known.served_by("gpt-oss-120b")
+    assert "cerebras" in hosts
+    order = list(known.providers)
+    assert [order.index(host) for host in hosts] == sorted(order.index(host) for host in hosts)
+    for unknown in ("", "nope", "gpt-4o/", "openai/gpt-4o-nope", "GPT-4O"):
+        assert known.served_by(unknown) == ()
+
+
+def test_more_models_can_be_known(known: Catalog) -> None:
+    grown = known.with_models(
+        [Model("ollama", "llama3", free=True, max_output=99), Model("openai", "gpt-4o", free=False, max_output=16_384)]
+    )
+    assert grown.served_by("llama3") == ("ollama",)
+    assert grown.models["openai/gpt-4o"] == replace(known.models["openai/gpt-4o"], max_output=16_384)
+    assert grown.near("lama3")[0] == "llama3"
+    assert known.served_by("llama3") == ()
+    assert "ollama/llama3" not in known.models
+
+
+def test_near_names(known: Catalog) -> None:
+    assert known.near("gpt4o")[0] == "gpt-4o"
+    assert known.near("openai/gpt-4o-min")[0] == "openai/gpt-4o-mini"
+    assert len(known.near("claude", 5)) == 5
+    for nothing in ("", "é", "zzzzqqq", "\x00", "x" * 100_000):
+        assert known.near(nothing) == ()
+
+
+def test_near_names_are_found_before_anybody_notices(known: Catalog) -> None:
+    """A caller with wrong names must not hold up the loop."""
+    assert known.near("gpt")
+    began = time.process_time()
+    for number in range(20):
+        known.near(f"openai/gpt-4o-mini-{number}" * 20)
+    assert time.process_time() - began < 1
+
+
+def test_a_speller_of_few_names() -> None:
+    speller = Speller(["OSTIARY_HOST", "OSTIARY_PORT", "a", "ab"])
+    assert speller.near("OSTIARY_PORTS") == ("OSTIARY_PORT", "OSTIARY_HOST")
+    assert speller.near("ostiary_prt", 1) == ("OSTIARY_PORT",)
+    assert speller.near("a")[0] == "a"
+    assert Speller([]).near("a") == ()
+
+
+@pytest.mark.parametrize(
+    ("row", "kind"),
+    [
+        ('id = "a"\nname = "A"\ncategories = ["llm"]\nbase_uri = "https://a.example"', TypeError),
+        ('id = "a"\nname = "A"\ncategories = ["llms"]', ValueError),
+        ('id = "a"\ncategories = ["llm"]', TypeError),
+        ('id = "a"\nname = "A"\ncategories = ["llm"]\ntest = { url = "/x" }', TypeError),
+        ('id = "a"\nname = "A"\ncategories = ["llm"]\nmodels = [{ name = "x" }]', TypeError),
+        (
+            'id = "a"\nname = "A"\ncategories = ["llm"]\n[[provider]]\nid = "a"\nname = "B"\ncategories = ["llm"]',
+            ValueError,
+        ),
+    ],
+)
+def test_a_row_with_a_mistake_is_not_read(tmp_path: Path, row: str, kind: type[Exception]) -> None:
+    path = tmp_path / "catalog.toml"
+    path.write_text(f"[[provider]]\n{row}\n")
+    with pytest.raises(kind):
+        catalog.load(path)

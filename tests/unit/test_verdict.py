@@ -1,0 +1,201 @@
+"""Whose fault a failed attempt was: each row of the table, and what must not decide it."""
+
+from __future__ import annotations
+
+import time
+from typing import get_args
+
+import pytest
+
+from ostiary.errors import TABLE
+from ostiary.providers.transport import Failure, TransportError
+from ostiary.providers.verdict import judge, said, scrub
+
+
+def error(**fields: object) -> dict[str, object]:
+    return {"error": fields}
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "scope", "code", "answered"),
+    [
+        (400, error(message="bad", type="invalid_request_error"), "caller", "invalid_request", 400),
+        (400, None, "caller", "invalid_request", 400),
+        (400, error(status="INVALID_ARGUMENT", details=[{"reason": "API_KEY_INVALID"}]), "key", "provider_error", 502),
+        (400, error(message="API key not valid. Please pass a valid API key."), "key", "provider_error", 502),
+        (400, {"code": "x", "error": "Incorrect API key provided: xa***"}, "key", "provider_error", 502),
+        (401, error(code="invalid_api_key"), "key", "provider_error", 502),
+        (401, None, "key", "provider_error", 502),
+        (402, None, "key", "provider_error", 502),
+        (403, None, "key", "provider_error", 502),
+        (403, error(code="unsupported_country_region_territory"), "egress", "provider_error", 502),
+        (404, error(code="model_not_found"), "caller", "model_not_found", 404),
+        (
+            404,
+            {"status": 404, "title": "Not Found", "detail": "Function 'x': Not found"},
+            "caller",
+            "model_not_found",
+            404,
+        ),
+        (404, None, "provider", "provider_error", 502),
+        (404, {"detail": "Not Found"}, "provider", "provider_error", 502),
+        (405, None, "provider", "provider_error", 502),
+        (408, None, "provider", "provider_error", 502),
+        (413, None, "caller", "request_too_large", 413),
+        (415, None, "caller", "invalid_request", 400),
+        (422, None, "caller", "invalid_request", 422),
+        (429, None, "key_model", "provider_error", 502),
+        (429, error(code="rate_limit_exceeded", type="tokens"), "key_model", "provider_error", 502),
+        (429, error(code="insufficient_quota"), "key", "provider_error", 502),
+        (429, error(code=None, type="insufficient_quota"), "key", "provider_error", 502),
+        (429, error(code="project_spend_limit_exceeded"), "key", "provider_error", 502),
+        (429, error(details={"error_code": "enforced_spend_limit_reached"}), "key", "provider_error", 502),
+        (500, None, "provider", "provider_error", 502),
+        (503, error(message="overloaded"), "provider", "provider_error", 502),
+        (504, None, "provider", "provider_timeout", 504),
+        (524, None, "provider", "provider_timeout", 504),
+        (529, None, "provider", "provider_error", 502),
+        (301, None, "provider", "provider_error", 502),
+        (101, None, "provider", "provider_error", 502),
+        (999, None, "provider", "provider_error", 502),
+    ],
+)
+def test_an_answer_that_is_not_the_one_asked_for(
+    status: int, body: dict[str, object] | None, scope: str, code: str, answered: int
+) -> None:
+    verdict = judge(status, None, body)
+    assert (verdict.scope, verdict.code, verdict.status) == (scope, code, answered)
+    assert verdict.next == ("stop" if scope == "caller" else "next_key")
+    assert not verdict.billed
+
+
+@pytest.mark.parametrize("body", [None, {"unexpected": 1}, error(message="x")])
+def test_a_200_that_cannot_be_understood_may_have_been_billed(body: dict[str, object] | None) -> None:
+    verdict = judge(200, None, body)
+    assert (verdict.scope, verdict.next, verdict.billed) == ("provider", "stop", True)
+    assert (verdict.code, verdict.status) == ("provider_error", 502)
+
+
+@pytest.mark.parametrize(
+    ("kind", "sent", "scope", "next_", "code", "status"),
+    [
+        ("refused", False, "provider", "next_key", "provider_error", 502),
+        ("dns", False, "egress", "next_key", "provider_error", 502),
+        ("tls", False, "provider", "next_key", "provider_error", 502),
+        ("blocked", False, "egress", "next_key", "provider_error", 502),
+        ("connect_timeout", False, "provider", "next_key", "provider_timeout", 504),
+        ("broken", False, "provider", "next_key", "provider_error", 502),
+        ("first_byte_timeout", True, "provider", "stop", "provider_timeout", 504),
+        ("idle_timeout", True, "provider", "stop", "provider_timeout", 504),
+        ("total_timeout", True, "provider", "stop", "provider_timeout", 504),
+        ("broken", True, "provider", "stop", "provider_error", 502),
+        ("too_large", True, "provider", "stop", "provider_error", 502),
+        ("encoding", True, "provider", "stop", "provider_error", 502),
+    ],
+)
+def test_a_transport_that_failed(kind: Failure, *, sent: bool, scope: str, next_: str, code: str, status: int) -> None:
+    verdict = judge(None, TransportError(kind, sent=sent, text="x"), None)
+    assert (verdict.scope, verdict.next, verdict.code, verdict.status) == (scope, next_, code, status)
+
+
+@pytest.mark.parametrize("kind", get_args(Failure))
+@pytest.mark.parametrize("sent", [True, False])
+def test_what_was_sent_is_never_tried_twice_nor_free(kind: Failure, *, sent: bool) -> None:
+    verdict = judge(None, TransportError(kind, sent=sent, text="x"), None)
+    assert (verdict.billed, verdict.next) == ((True, "stop") if sent else (False, "next_key"))
+
+
+def test_every_status_has_a_verdict_with_a_code_of_ours() -> None:
+    for status in range(100, 1000):
+        bodies: list[dict[str, object] | None] = [None, {}, {"error": None}, {"error": []}, error(code=5, details="x")]
+        for body in bodies:
+            verdict = judge(status, None, body)
+            assert verdict.code in TABLE
+            assert verdict.reason
+
+
+@pytest.mark.parametrize("words", ["insufficient_quota", "Incorrect API key provided", "api_key_invalid"])
+@pytest.mark.parametrize("status", [400, 429])
+def test_what_the_provider_quotes_from_the_caller_does_not_decide(status: int, words: str) -> None:
+    """A caller who puts such words in a prompt or a field must not get a key punished."""
+    quoted = judge(status, None, error(message=f"Invalid value: '{words}'", param=words, code="invalid_value"))
+    assert quoted.scope == ("caller" if status == 400 else "key_model")
+
+
+# ---- the provider's words ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "secret"),
+    [
+        ("Incorrect API key provided: sk-proj-abcd***********wxyz. See", "wxyz"),
+        ("Incorrect API key provided: sk-abc", "sk-abc"),
+        ("key gsk_0123456789abcdef is revoked", "0123456789abcdef"),
+        ("xai-AbCdEf0123 nvapi-AbCdEf0123 pplx-AbCdEf01 hf_AbCdEf0123", "AbCdEf01"),
+        ("AIzaSyA0123456789abcdefghijklmnopqrstuv", "0123456789"),
+        ("your agent key ost_pat_3kT9AbCdEfGh", "3kT9"),
+        ("Rate limit in organization org-AbCdEf123456 on tokens", "AbCdEf"),
+        ("project proj_AbCdEf123456 is archived", "AbCdEf"),
+        ("ask alice.doe+x@corp.example.org for more", "alice"),
+        ("see https://alice:hunter2@internal.example/x", "hunter2"),
+        ("header Authorization: Bearer abc.def-ghi012", "abc.def"),
+        ('api_key="qwertyuiop"', "qwerty"),
+        ("x-api-key: qwertyuiop", "qwerty"),
+        ("request 123e4567-e89b-12d3-a456-426614174000 failed", "426614174000"),
+        ("token eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln", "eyJzdWIi"),
+        ("opaque 0123456789abcdef0123456789ABCDEF01 here", "cdef0123"),
+    ],
+)
+def test_secrets_and_identifiers_are_taken_out(text: str, secret: str) -> None:
+    assert secret not in scrub(text)
+    assert "***" in scrub(text)
+
+
+def test_a_known_secret_is_taken_out_whatever_it_looks_like() -> None:
+    assert scrub("You sent 'correct horse' twice: correct horse", ["correct horse"]) == "You sent '***' twice: ***"
+    assert scrub("a b c", ["", "a"]) == "a b c"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The model `accounts/fireworks/models/deepseek-v4p1-flash-1017-ultrafast` does not exist",
+        "max_tokens: 4096 is larger than 2048; unknown key: temperature",
+        "code account_deactivated, see https://platform.openai.com/account/api-keys.",
+        "This model's maximum context length is 128000 tokens.",
+    ],
+)
+def test_what_helps_the_caller_stays(text: str) -> None:
+    assert scrub(text) == text
+
+
+def test_a_text_becomes_one_short_printable_line() -> None:
+    assert scrub("a\r\nFAKE LOG LINE\x1b[31m\x00\u2028b\u202ec") == "a FAKE LOG LINE [31m b c"
+    assert len(scrub("wort " * 1_000)) == 500
+    assert scrub("") == ""
+
+
+@pytest.mark.parametrize(
+    "piece", ["a", "a-", "a@", "http://", "a.b", "1a", "api key ", "sk-", "=", "key_", "bearer ", "é"]
+)
+def test_hostile_texts_take_no_time(piece: str) -> None:
+    began = time.process_time()
+    scrub(piece * 1_000_000)
+    assert time.process_time() - began < 0.5
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (error(message="no such model"), "no such model"),
+        ({"error": "no such model"}, "no such model"),
+        ({"status": 404, "title": "Not Found", "detail": "no such model"}, "no such model"),
+        ({"object": "error", "message": "no such model"}, "no such model"),
+        (error(message="key sk-abcdef was wrong"), "key *** was wrong"),
+        (error(message=5), None),
+        ({}, None),
+        (None, None),
+    ],
+)
+def test_the_providers_own_message(body: dict[str, object] | None, message: str | None) -> None:
+    assert said(body) == message
