@@ -120,8 +120,14 @@ class Loader:
         reports = [Report(**json.loads(text)) for text in said]
         for report in reports:
             if report.failed or not report.done:
-                raise proc.BenchFailed(f"{target.name}: {report.failed} of the {kind} failed: {report.complaint}")
+                raise proc.BenchFailed(
+                    f"{target.name}: {report.failed} of the {kind} failed: {report.complaint}\n{_logs(target)}"
+                )
         return reports
+
+
+def _logs(target: Target) -> str:
+    return "\n".join(running.last_words() for running in target.running)
 
 
 def _shares(target: Target, concurrency: int) -> list[tuple[int, int]]:
@@ -140,7 +146,9 @@ def _calls_of_wrk(target: Target, said: Sequence[dict[str, float]]) -> Calls:
     failed = sum(one["failed"] for one in said)
     done = sum(one["done"] for one in said)
     if failed or not done:
-        raise proc.BenchFailed(f"{target.name}: {failed:.0f} of {done:.0f} calls failed or were not answered by a 200.")
+        raise proc.BenchFailed(
+            f"{target.name}: {failed:.0f} of {done:.0f} calls failed or were not answered by a 200.\n{_logs(target)}"
+        )
     # Several processes: the middle of their medians, the worst of their tails.
     return Calls(
         int(done),

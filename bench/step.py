@@ -95,7 +95,8 @@ def waiting_steps(folder: Path) -> Mapping[str, AsyncStep]:
 
         async def one() -> None:
             for _ in range(count // _IN_FLIGHT):
-                hold_id = await book.hold(event)
+                hold_id, held = book.hold(event)
+                await held
                 await book.settle(hold_id, event)
 
         try:

@@ -196,7 +196,8 @@ def paragraphs(text: str) -> str:
 
 def _is_everywhere(param: Any) -> bool:
     """Whether the head of the page has said it for all commands; completion is the shell's business."""
-    common = {alias.__metadata__[0].help for alias in (options.Org, options.DataDir, options.Json)}
+    aliases: tuple[Any, ...] = (options.Org, options.DataDir, options.Json)
+    common = {alias.__metadata__[0].help for alias in aliases}
     return param.name in {"help", "install_completion", "show_completion"} or getattr(param, "help", None) in common
 
 

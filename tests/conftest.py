@@ -130,10 +130,10 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     root = config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]
     watched = canaries.registered(root)
     leaks = canaries.sweep(root, watched)
-    wanted = canaries.needles(watched)
+    sweeper = canaries.Sweeper(watched)
     for report in _reports(config):
         for title, text in report.sections:
-            leaks += canaries.sweep_text(f"{report.nodeid}, {title}", text, wanted)
+            leaks += sweeper.search_text(f"{report.nodeid}, {title}", text)
     config.stash[_LEAKS] = leaks
     if leaks:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -20,7 +20,7 @@ import uvicorn
 from ostiary.clock import Clock, SystemClock
 from ostiary.db.changes import Change
 from ostiary.db.database import Database
-from ostiary.db.migrate import migrate
+from ostiary.db.migrate import file_lock, migrate
 from ostiary.errors import CannotStart
 from ostiary.gateway.directory import Directory
 from ostiary.gateway.edge import EdgeProtocol, sweep_connections
@@ -68,7 +68,7 @@ async def ground(settings: Settings, clock: Clock | None = None) -> AsyncIterato
     _make_private(settings.data_dir)
     database = Database(settings.database_url or settings.sqlite_url())
     try:
-        with _locked(settings.data_dir / "start.lock"):
+        async with file_lock(settings.data_dir / "start.lock"):  # two first starts must not make two master keys
             seal = Seal(_master_keys(settings, database))
             await migrate(database)
             await seal.open_instance(database, clock.now())
@@ -236,14 +236,6 @@ def _make_private(data_dir: Path) -> None:
         raise CannotStart(f"The data directory {data_dir} cannot be made: {error.strerror}.") from None
     if not os.access(data_dir, os.W_OK | os.X_OK):
         raise CannotStart(f"The data directory {data_dir} cannot be written to.")
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """One at a time, so that two first starts do not make two master keys."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 @contextmanager

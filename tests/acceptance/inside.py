@@ -1,4 +1,4 @@
-"""Inside a gateway's data directory, without the seconds that each command takes: mint keys, set prices, read the ledger."""
+"""Inside a gateway's data directory, without the seconds a command takes: mint keys, set prices, read the ledger."""
 
 from __future__ import annotations
 

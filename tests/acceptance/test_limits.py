@@ -70,7 +70,9 @@ def test_a_hundred_calls_at_once_do_not_pass_a_small_budget(gateway: Gateway, up
     assert len(upstream.calls) == len(served)
 
 
-def test_a_spent_budget_refuses_at_once_and_another_month_begins_anew(gateways: object, upstream: Upstream) -> None:
+def test_a_spent_budget_refuses_at_once_and_another_month_begins_anew(
+    gateways: GatewayMaker, upstream: Upstream
+) -> None:
     gateway = gateways(allow=[upstream.origin], clock=True)
     _priced(gateway, upstream)
     secret = gateway.create_key("a", "--budget-usd", "0.02", "--expires", "never")

@@ -35,8 +35,8 @@ async def chat(client: httpx2.AsyncClient, **more: Any) -> httpx2.Response:
 
 async def test_only_its_own_key_opens_it(client: httpx2.AsyncClient) -> None:
     assert (await client.get("models")).status_code == 200
-    for given in ("Bearer other", "Bearer ", KEY, f"Bearer {KEY}x", "Bearer s\u00e4mple"):
-        answer = await client.get("models", headers={"authorization": given.encode()})
+    for given in ("Bearer other", "Bearer", KEY, f"Bearer {KEY}x", "Bearer s\u00e4mple"):
+        answer = await client.get("models", headers={b"authorization": given.encode()})
         assert (answer.status_code, answer.json()["error"]["code"]) == (401, "invalid_api_key")
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from ostiary.db import schema
 from ostiary.db.database import Database
 from ostiary.ledger.store import list_audit
-from ostiary.orgs import members, organizations, roles, users
+from ostiary.orgs import members, organizations, roles, store
 from ostiary.orgs.members import Member
 from tests.people import NONE, NOW, ONE, OUTSIDE, People, refused, settle, traces
 
@@ -131,7 +131,7 @@ async def test_who_may_add_whom(database: Database, role: str) -> None:
                 await add(database, folk, name, email, role)
             assert await traces(database) - before == NONE
             async with database.read() as tx:
-                assert await users.find(tx, email) is None
+                assert await store.find_user(tx, email) is None
 
 
 async def test_who_may_see_the_members(database: Database) -> None:

@@ -28,7 +28,7 @@ _ACCOUNT = AccountKey("agent_key", "key_1", "2026-11")
 def _event(number: int, cost: int = 100) -> Event:
     return Event(
         f"r{number}", 1, "orgn_1", "key_1", "a", None, "chat", "p", "m", "m", "pkey", "pk", False,
-        SetClock().now(), None, {}, 500, (tuple(_ACCOUNT),), "v", cost, "provider", "ok", 200,
+        SetClock().now(), None, {}, 500, (_ACCOUNT,), "v", cost, "provider", "ok", 200,
     )  # fmt: skip
 
 

@@ -6,6 +6,8 @@ import base64
 import os
 import re
 import secrets
+import sys
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,9 +18,11 @@ REGISTER = "planted.canaries"
 """The list of secrets we did not choose (minted agent keys); the one file that holds them by right."""
 INPUT_SUFFIX = ".secret"
 """What a test itself writes as an input with a secret in it (a key file, a config) ends in this, and is not swept."""
-_CHUNK = 1 << 20
-_SHORTEST = 12
+_PART = 1 << 20
+_OVERLAP = 256
+_SHORTEST = 16
 _HEART = 24
+_BLOCK = 8
 
 
 def plant(prefix: str = "") -> str:
@@ -68,12 +72,51 @@ def registered(root: Path) -> set[str]:
     return found
 
 
-def needles(watched: Iterable[str]) -> re.Pattern[bytes]:
-    """One pattern for all secrets and for their base64, at each of the three alignments."""
-    texts = {_heart(secret).encode() for secret in watched}
-    for secret in tuple(texts):
-        texts.update(_base64_forms(secret))
-    return re.compile(b"|".join([PATTERN.pattern, *sorted(re.escape(text) for text in texts)]))
+class Sweeper:
+    """Looks for many secrets at once, and for their base64 at each of its three alignments.
+
+    A secret of 16 bytes or more, wherever it stands, covers one whole block of 8 bytes: so only every eighth place of a
+    text is looked up.
+    """
+
+    def __init__(self, watched: Iterable[str]) -> None:
+        self._by_block: defaultdict[int, set[bytes]] = defaultdict(set)
+        for secret in {_heart(secret).encode() for secret in watched}:
+            for text in (secret, *_base64_forms(secret)):
+                for start in range(len(text) - _BLOCK + 1):
+                    self._by_block[_number(text[start : start + _BLOCK])].add(text)
+        self._numbers = frozenset(self._by_block)
+
+    def spans(self, text: bytes) -> set[tuple[int, int]]:
+        """Where in the text there are secrets."""
+        found = {match.span() for match in PATTERN.finditer(text)}
+        blocks = memoryview(text)[: len(text) // _BLOCK * _BLOCK].cast("Q")
+        if self._numbers.isdisjoint(blocks):
+            return found
+        for start, block in zip(range(0, len(text), _BLOCK), blocks, strict=False):
+            for secret in self._by_block.get(block, ()):
+                at = text.find(secret, max(0, start - len(secret)), start + len(secret))
+                if at >= 0:
+                    found.add((at, at + len(secret)))
+        return found
+
+    def search_text(self, where: str, text: str) -> list[Leak]:
+        """Secrets in what a test has printed or logged."""
+        read = text.encode(errors="replace")
+        return [_leak(where, read, span) for span in sorted(self.spans(read))]
+
+    def search_file(self, path: Path) -> Iterator[Leak]:
+        """Secrets in a file, also across the borders of the parts it is read in."""
+        with path.open("rb") as file:
+            before = b""
+            while part := file.read(_PART):
+                text = before + part
+                yield from (_leak(str(path), text, span) for span in self.spans(text) if span[1] > len(before))
+                before = text[-_OVERLAP:]
+
+
+def _number(block: bytes) -> int:
+    return int.from_bytes(block, sys.byteorder)
 
 
 def _heart(secret: str) -> str:
@@ -87,20 +130,14 @@ def _base64_forms(secret: bytes) -> Iterator[bytes]:
         whole = base64.b64encode(b"\0" * shift + secret)
         # The first and the last group depend on the neighbours; what lies between does not.
         inner = whole[4 if shift else 0 : -4]
-        yield inner
-        yield inner.replace(b"+", b"-").replace(b"/", b"_")
+        yield inner[:_HEART]
+        yield inner[:_HEART].replace(b"+", b"-").replace(b"/", b"_")
 
 
 def sweep(root: Path, watched: Iterable[str]) -> list[Leak]:
     """Read every file below `root`, databases, logs and spools alike, for secrets in the clear."""
-    wanted = needles(watched)
-    return [leak for path in _files(root) for leak in _search(path, wanted)]
-
-
-def sweep_text(where: str, text: str, wanted: re.Pattern[bytes]) -> list[Leak]:
-    """The same for what a test has printed or logged."""
-    read = text.encode(errors="replace")
-    return [_leak(where, read, match) for match in wanted.finditer(read)]
+    sweeper = Sweeper(watched)
+    return [leak for path in _files(root) for leak in sweeper.search_file(path)]
 
 
 def _files(root: Path) -> Iterator[Path]:
@@ -111,19 +148,7 @@ def _files(root: Path) -> Iterator[Path]:
                 yield path
 
 
-def _search(path: Path, wanted: re.Pattern[bytes]) -> Iterator[Leak]:
-    overlap = 256
-    with path.open("rb") as file:
-        before = b""
-        while chunk := file.read(_CHUNK):
-            text = before + chunk
-            for match in wanted.finditer(text):
-                if match.end() > len(before):
-                    yield _leak(str(path), text, match)
-            before = text[-overlap:]
-
-
-def _leak(where: str, text: bytes, match: re.Match[bytes]) -> Leak:
-    start, end = match.span()
-    around = text[max(0, start - 80) : start] + b"<<" + match.group()[:10] + b">>" + text[end : end + 40]
+def _leak(where: str, text: bytes, span: tuple[int, int]) -> Leak:
+    start, end = span
+    around = text[max(0, start - 80) : start] + b"<<" + text[start : start + 10] + b">>" + text[end : end + 40]
     return Leak(where, around.decode(errors="replace").replace("\n", "⏎"))

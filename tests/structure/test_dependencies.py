@@ -13,7 +13,6 @@ UNSEEN = {
     "aiosqlite": "SQLAlchemy's driver, named in a URL",
     "asyncpg": "SQLAlchemy's driver, named in a URL",
     "httptools": "uvicorn's parser",
-    "uvloop": "uvicorn's event loop",
 }
 """Needed, but imported by others."""
 

@@ -151,3 +151,10 @@ def test_readme_holds_the_two_commands() -> None:
     assert "pip install uv && uv run poe test" in readme
     assert "pip install uv && uv run poe test" in (ROOT / ".ci" / "run").read_text()
     assert "python3 -m venv" in readme
+
+
+def test_paths_in_readme_and_contributing_exist() -> None:
+    """What a reader is told to run or open is there."""
+    for name in ("README.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "SECURITY.md"):
+        for path in re.findall(r"\b((?:tests|docs|src|bench)/[\w./-]+\w)", (ROOT / name).read_text()):
+            assert (ROOT / path).exists(), f"{name}: {path}"

@@ -59,8 +59,8 @@ def test_brackets_in_strings_do_not_hide_real_ones(text: str) -> None:
 
 
 def test_a_string_across_the_pieces_in_which_a_long_body_is_read_is_one_string() -> None:
-    for length in range(65_500, 65_560):
-        assert not is_too_deep(json.dumps([["x" * length + "[" * 200]] * 40).encode())
+    for length in range(65_400, 65_560, 3):
+        assert not is_too_deep(json.dumps(["x" * length + "[" * 200]).encode())
         assert is_too_deep(json.dumps(["x" * length]).encode()[:-1] + b"," + nested(DEEPEST) + b"]")
 
 

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from ostiary.agents.policy import ALL, Choice
 from ostiary.cli import main, show, words
 from ostiary.cli.words import Given, Pair
+from ostiary.errors import CannotStart, Refusal
 
 
 @pytest.mark.parametrize(
@@ -178,3 +179,38 @@ def test_the_version_is_shown() -> None:
     code, output = run("--version")
     assert code == 0
     assert output.startswith("ostiary 0.")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (CannotStart("The disk is full. Make room."), "ostiary: The disk is full. Make room.\n"),
+        (Refusal("not_found", "There is no such key."), "ostiary: There is no such key.\n"),
+        (Refusal("not_found", "It said \x1b[2J."), "ostiary: It said \\u001b[2J.\n"),
+    ],
+)
+def test_what_a_person_can_mend_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception, said: str
+) -> None:
+    assert crash(monkeypatch, error) == 1
+    assert capsys.readouterr() == ("", said)
+
+
+def test_a_fault_of_ours_is_a_traceback_without_secrets(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    secret = "ost_pat_" + "aB3" * 16 + "x"
+    assert crash(monkeypatch, RuntimeError(f"no such column: {secret}")) == 1
+    said = capsys.readouterr().err
+    assert "RuntimeError: no such column: ost_pat_***" in said
+    assert secret not in said
+
+
+def crash(monkeypatch: pytest.MonkeyPatch, error: Exception) -> object:
+    def fails(_app: object) -> None:
+        raise error
+
+    monkeypatch.setattr(main, "get_command", fails)
+    with pytest.raises(SystemExit) as ended:
+        main.run()
+    return ended.value.code

@@ -89,7 +89,7 @@ def test_a_scope_is_needed_by_its_very_name() -> None:
         ([], "192.0.2.7", False),
     ],
 )
-def test_the_address_is_within_or_refused(networks: list[str], address: str | None, may: bool) -> None:  # noqa: FBT001
+def test_the_address_is_within_or_refused(networks: list[str], address: str | None, may: bool) -> None:  # noqa: FBT001 - a column of the table
     policy = Policy(networks=parse_networks(networks))
     assert asked(policy, address=address) == (None if may else "ip_not_allowed")
 

@@ -125,6 +125,20 @@ def test_what_is_free_costs_nothing(book: PriceBook, known: Catalog, name: str) 
     assert price.cost_nano(Tokens(1_000, 1_000, 10, 10, 10, 10)) == 0 == price.bound_nano(1_000_000, 1_000_000)
 
 
+def test_a_fee_for_each_request_is_counted() -> None:
+    from genai_prices.data import providers
+
+    models = next(each for each in providers if each.id == "perplexity").models
+    fees = {model.id: getattr(model.prices, "requests_kcount", None) for model in models if model.is_match(model.id)}
+    charged = {name: fee for name, fee in fees.items() if fee}
+    assert charged
+    for name, fee in charged.items():
+        quote = published.quote("perplexity", name, 0)
+        price = Price([Rates.of(step.rates, step.above) for step in quote.steps], "v")
+        assert price.cost_nano(Tokens()) == fee * 1_000_000, "dollars a thousand are nano-dollars each, a million times"
+        assert price.bound_nano(0, 0) == fee * 1_000_000
+
+
 def test_pictures_cost_what_pictures_cost(book: PriceBook, known: Catalog) -> None:
     """Image tokens are not counted apart, so all output of such a model is priced as images: never too low."""
     assert price_of(book, known, "gemini/gemini-2.5-flash-image").output_nano_per_million == 30_000_000_000

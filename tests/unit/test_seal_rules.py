@@ -74,10 +74,10 @@ def test_a_data_key_belongs_to_its_row() -> None:
             masters.unwrap(organization_id, version, wrapped)
 
 
-@pytest.mark.parametrize("wrapped", ["", "x", "é", "gAAAAA==", Fernet(key()).encrypt(b"").decode()])
-def test_what_wraps_nothing_does_not_open(wrapped: str) -> None:
-    with pytest.raises(Undecryptable):
-        MasterKeys.parse(Secret(key())).unwrap("o", 1, wrapped)
+def test_what_wraps_nothing_does_not_open() -> None:
+    for wrapped in ("", "x", "é", "gAAAAA==", Fernet(key()).encrypt(b"").decode()):
+        with pytest.raises(Undecryptable):
+            MasterKeys.parse(Secret(key())).unwrap("o", 1, wrapped)
 
 
 def test_nothing_prints_a_key() -> None:

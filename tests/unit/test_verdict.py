@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import get_args
 
 import pytest
@@ -178,10 +177,9 @@ def test_a_text_becomes_one_short_printable_line() -> None:
 @pytest.mark.parametrize(
     "piece", ["a", "a-", "a@", "http://", "a.b", "1a", "api key ", "sk-", "=", "key_", "bearer ", "é"]
 )
-def test_hostile_texts_take_no_time(piece: str) -> None:
-    began = time.process_time()
-    scrub(piece * 1_000_000)
-    assert time.process_time() - began < 0.5
+def test_hostile_texts_are_cut_before_they_are_read(piece: str) -> None:
+    """A pattern that looks again at every place would not come to an end here."""
+    assert len(scrub(piece * 1_000_000)) <= 500
 
 
 @pytest.mark.parametrize(

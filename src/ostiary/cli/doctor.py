@@ -8,7 +8,6 @@ import shutil
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, Literal
 
 import typer
@@ -16,9 +15,10 @@ import typer
 from ostiary import logs
 from ostiary.app import Ground, ground
 from ostiary.cli import show
-from ostiary.cli.desk import quiet
-from ostiary.cli.options import Config, DataDir, Json
+from ostiary.cli.desk import Where, quiet
+from ostiary.cli.options import Config, DataDir, Json, Org
 from ostiary.errors import CannotStart, Refusal
+from ostiary.orgs import organizations
 from ostiary.providers.transport import Transport
 from ostiary.settings import Settings
 from ostiary.vault import provider_keys
@@ -46,9 +46,9 @@ class Check:
 
 
 @app.command()
-def doctor(*, data_dir: DataDir = None, config: Config = None, json: Json = False) -> None:
+def doctor(*, org: Org = None, data_dir: DataDir = None, config: Config = None, json: Json = False) -> None:
     """Look at everything a gateway needs. Exit code 1 when something would keep it from working."""
-    checks = asyncio.run(_examine(data_dir, config))
+    checks = asyncio.run(_examine(Where(data_dir, org, config)))
     is_well = all(check.status != "failed" for check in checks)
     if json:
         found = [{"name": one.name, "status": one.status, "message": one.message} for one in checks]
@@ -60,9 +60,9 @@ def doctor(*, data_dir: DataDir = None, config: Config = None, json: Json = Fals
         raise typer.Exit(1)
 
 
-async def _examine(data_dir: Path | None, config: Path | None) -> list[Check]:
+async def _examine(where: Where) -> list[Check]:
     try:
-        settings = quiet(Settings.load(config, data_dir=data_dir))
+        settings = quiet(Settings.load(where.config, data_dir=where.data_dir))
     except CannotStart as error:
         return [Check("settings", "failed", str(error))]
     logs.configure(settings)
@@ -80,7 +80,7 @@ async def _examine(data_dir: Path | None, config: Path | None) -> list[Check]:
             Check("master key", "ok", "It opens this database's vault."),
         ]
         checks += _examine_sqlite(base)
-        checks += [check async for check in _examine_providers(base)]
+        checks += [check async for check in _examine_providers(base, where.org)]
     return checks
 
 
@@ -118,10 +118,11 @@ def _examine_sqlite(base: Ground) -> list[Check]:
     return [Check("SQLite", "ok", f"Version {shown}.")]
 
 
-async def _examine_providers(base: Ground) -> AsyncIterator[Check]:
-    """The test call of every provider key, one after the other."""
+async def _examine_providers(base: Ground, org: str | None) -> AsyncIterator[Check]:
+    """The test call of every provider key, or of one organization's, one after the other."""
     async with base.database.read() as tx:
-        keys = await list_all_provider_keys(tx)
+        chosen = None if org is None else await organizations.get(tx, org)
+        keys = [key for key in await list_all_provider_keys(tx) if chosen is None or key.organization_id == chosen.id]
     if not keys:
         yield Check("providers", "ok", "There is no provider key yet; 'ostiary vault add' adds one.")
         return

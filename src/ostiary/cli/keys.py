@@ -192,14 +192,14 @@ def rotate(
     name: Name,
     *,
     overlap: Annotated[
-        int,
+        int | None,
         typer.Option(
             parser=reader(words.duration),
             metavar="24h",
             help="Let the old secret live on, up to 7d.",
             show_default=False,
         ),
-    ] = 0,
+    ] = None,
     org: Org = None,
     data_dir: DataDir = None,
     json: Json = False,
@@ -211,7 +211,7 @@ def rotate(
         async with desk.ground.database.transaction() as tx:
             organization = await desk.organization(tx)
             key, secret = await agent_keys.rotate(
-                tx, desk.by, organization.id, name, pepper=desk.ground.seal.pepper, at=at, overlap_ms=overlap
+                tx, desk.by, organization.id, name, pepper=desk.ground.seal.pepper, at=at, overlap_ms=overlap or 0
             )
             return _with_secret(await _described(tx, key, at), secret)
 

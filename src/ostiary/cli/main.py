@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import sys
-from typing import Annotated, Any, Final
+import traceback
+from typing import Annotated, Any, Final, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -73,5 +74,13 @@ def run() -> None:
         get_command(app)(prog_name="ostiary")
     except (CannotStart, Refusal) as refused:
         message = refused.message if isinstance(refused, Refusal) else str(refused)
-        typer.echo(f"ostiary: {message}", err=True)
-        sys.exit(1)
+        _fail(f"ostiary: {message}")
+    except Exception:  # noqa: BLE001 - the last to see it: a traceback may quote what was in hand
+        _fail(traceback.format_exc())
+
+
+def _fail(text: str) -> NoReturn:
+    from ostiary import logs  # noqa: PLC0415 - a tenth of a second that a help page need not pay
+
+    typer.echo(logs.redact(text), err=True)
+    sys.exit(1)

@@ -43,6 +43,7 @@ class Database:
         self.is_sqlite = driver.startswith("sqlite")
         self.path = Path(parsed.database) if self.is_sqlite and parsed.database else None
         options: dict[str, Any] = {"pool_size": _POOL, "max_overflow": 0, "pool_timeout": _BUSY_MS / 1000}
+        options["hide_parameters"] = True  # an error is logged, and what was being stored is not for logs
         if self.is_sqlite:
             options["connect_args"] = {"timeout": _BUSY_MS / 1000}
         else:
@@ -84,7 +85,8 @@ class _said_as_refusal:  # noqa: N801 - used like a function
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, IntegrityError | ProgrammingError):
             return
-        if isinstance(error, DBAPIError | PoolTimeout | OSError):
+        # Errors while connecting come from the driver as they are; it is not imported where it is not used.
+        if isinstance(error, DBAPIError | PoolTimeout | OSError) or type(error).__module__.startswith("asyncpg."):
             raise Refusal("service_unavailable", _GONE) from error
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +27,7 @@ async def migrate(database: Database) -> None:
     """Apply what is missing. Refuses a schema that is newer, foreign or half made, and says what to do."""
     if database.path is not None:
         database.path.parent.mkdir(parents=True, exist_ok=True)
-        with _file_lock(database.path.with_name(database.path.name + ".migrate.lock")):
+        async with file_lock(database.path.with_name(database.path.name + ".migrate.lock")):
             await _apply(database)
         return
     async with database.engine.connect() as guard:
@@ -93,8 +93,9 @@ def alembic_config() -> Config:
     return config
 
 
-@contextmanager
-def _file_lock(path: Path) -> Iterator[None]:
+@asynccontextmanager
+async def file_lock(path: Path) -> AsyncIterator[None]:
+    """One at a time on this machine; waits beside the loop, not on it."""
     with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        await asyncio.to_thread(fcntl.flock, file, fcntl.LOCK_EX)
         yield

@@ -25,13 +25,20 @@ def address_of(scope: Scope, trusted: tuple[Network, ...]) -> str | None:
     lines = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
     hops = b",".join(lines).decode("latin-1").split(",")[-_MOST_HOPS:] if lines else []
     for hop in reversed(hops):
-        said = _read(hop.strip())
+        said = _read(_without_port(hop.strip()))
         if said is None:
             break
         found = said
         if not _is_within(said, trusted):
             break
     return str(found)
+
+
+def _without_port(hop: str) -> str:
+    """Some proxies add the port: `192.0.2.7:4711`, `[2001:db8::7]:4711`."""
+    if hop.startswith("["):
+        return hop[1:].partition("]")[0]
+    return hop.partition(":")[0] if hop.count(":") == 1 else hop
 
 
 def _plain(peer: str | None) -> str | None:

@@ -6,7 +6,6 @@ from ostiary.agents import policy
 from ostiary.errors import Refusal
 from ostiary.gateway.call import Call
 from ostiary.gateway.directory import Caller
-from ostiary.providers.catalog import Catalog
 
 SCOPE = "gate:chat"
 
@@ -18,12 +17,8 @@ def admit_caller(caller: Caller, now: int, scope: str, address: str | None) -> N
         raise refusal
 
 
-def admit_call(caller: Caller, call: Call, catalog: Catalog) -> None:
-    """The model asked for, by any of its names; and no field that would pick another behind our back."""
-    if caller.policy.models.mode != "all":
-        refusal = policy.judge_model(caller.policy, _names_of(call.ask.model, catalog))
-        if refusal is not None:
-            raise refusal
+def admit_call(caller: Caller, call: Call) -> None:
+    """No field that would pick another model, or spend more, behind our back. The model is judged with its targets."""
     escape = call.ask.escape
     if escape is not None and (caller.allowance.budgets or _restricts_models(caller)):
         raise Refusal(
@@ -36,12 +31,3 @@ def admit_call(caller: Caller, call: Call, catalog: Catalog) -> None:
 
 def _restricts_models(caller: Caller) -> bool:
     return caller.policy.models.mode != "all" or caller.policy.free_only
-
-
-def _names_of(model: str, catalog: Catalog) -> set[str]:
-    """As asked; and the bare name of `provider/model`, where the part before the slash is a provider."""
-    names = {model}
-    provider, slash, bare = model.partition("/")
-    if slash and catalog.find(provider) is not None:
-        names.add(bare)
-    return names

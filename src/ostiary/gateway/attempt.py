@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
@@ -11,22 +12,39 @@ import msgspec
 from ostiary.gateway.call import Call
 from ostiary.gateway.gate import Gate
 from ostiary.gateway.plan import Target
-from ostiary.providers.transport import Answer, TransportError, Waits
+from ostiary.providers.transport import Answer, TransportError
 from ostiary.providers.verdict import Verdict, judge
 
-_WAITS: Final = Waits()
 _MOST_ERROR: Final = 65_536
 _OK: Final = 200
+_WORD: Final = re.compile(r"[\w.\[\]-]{1,100}", re.ASCII)
+_SECONDS: Final = re.compile(r"[0-9]{1,5}")
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An attempt that brought no answer to relay; `retry_after` is what the provider said, if it did."""
+    """An attempt that brought no answer to relay.
+
+    `how` is our short word for what happened where there was no error from the provider; `said` is the provider's
+    error, not scrubbed; `retry_after` is how many seconds it wants us to wait.
+    """
 
     verdict: Verdict
     http_status: int
-    said: str
-    retry_after: str | None = None
+    how: str | None = None
+    said: Mapping[str, Any] = field(default_factory=dict)
+    retry_after: int | None = None
+
+    @property
+    def message(self) -> str:
+        """The provider's words, not scrubbed; empty when there are none."""
+        message = self.said.get("message")
+        return message if isinstance(message, str) else ""
+
+    def word(self, name: str) -> str | None:
+        """A field of the provider's error if it is one plain word: `code`, `param`."""
+        value = self.said.get(name)
+        return value if isinstance(value, str) and _WORD.fullmatch(value) else None
 
 
 async def attempt(gate: Gate, call: Call, target: Target, max_tokens: int | None) -> Answer | Failure:
@@ -34,27 +52,43 @@ async def attempt(gate: Gate, call: Call, target: Target, max_tokens: int | None
     body = gate.dialect.write_body(call.ask, target.provider, target.model, max_tokens)
     url = target.key.base_url + gate.dialect.path_of(call.operation)
     try:
-        answer = await gate.transport.send("POST", url, target.key.headers, body, _WAITS)
+        answer = await gate.transport.send("POST", url, target.key.headers, body, gate.patience.provider)
     except TransportError as error:
-        return Failure(judge(None, error, None), 0, error.kind)
+        return failed_on_the_way(error, 0)
     if answer.status == _OK:
         return answer
     try:
-        said = _error_in(await answer.read(_MOST_ERROR))
+        body = await answer.read(_MOST_ERROR)
     except TransportError:
-        said = None
-    retry_after = answer.headers.get("retry-after")
-    return Failure(judge(answer.status, None, said), answer.status, _message_of(said), retry_after)
+        body = b""
+    said = _object_in(body)
+    seconds = _SECONDS.fullmatch(answer.headers.get("retry-after", ""))
+    return Failure(
+        judge(answer.status, None, said),
+        answer.status,
+        said=_error_of(said),
+        retry_after=int(seconds[0]) if seconds else None,
+    )
+
+
+def failed_on_the_way(error: TransportError, http_status: int) -> Failure:
+    """No answer, or one that broke off."""
+    return Failure(judge(None, error, None), http_status, error.kind)
 
 
 def failed_in_answer(error: Mapping[str, Any]) -> Failure:
-    """An error that came with status 200, in a body or as the first event of a stream."""
-    status = error.get("code")
-    usual = status if isinstance(status, int) and 400 <= status <= 599 else 500  # noqa: PLR2004 - HTTP's error range
-    return Failure(judge(usual, None, {"error": dict(error)}), _OK, _message_of({"error": dict(error)}))
+    """An error that came with status 200, in a body or in a stream before its first content."""
+    code = error.get("code")
+    status = code if type(code) is int and 400 <= code <= 599 else 500  # noqa: PLR2004 - HTTP's error range
+    return Failure(judge(status, None, {"error": dict(error)}), _OK, said=error)
 
 
-def _error_in(body: bytes) -> Mapping[str, Any] | None:
+def not_understood(how: str) -> Failure:
+    """An answer of status 200 that is not one."""
+    return Failure(judge(_OK, None, None), _OK, how)
+
+
+def _object_in(body: bytes) -> Mapping[str, Any] | None:
     try:
         said = msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
@@ -62,7 +96,9 @@ def _error_in(body: bytes) -> Mapping[str, Any] | None:
     return said if isinstance(said, dict) else None
 
 
-def _message_of(said: Mapping[str, Any] | None) -> str:
+def _error_of(said: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """The error object of a body, in whichever of the usual places it is."""
     error = (said or {}).get("error", said)
-    message = error.get("message") if isinstance(error, Mapping) else error
-    return message if isinstance(message, str) else ""
+    if isinstance(error, Mapping):
+        return error
+    return {"message": error} if isinstance(error, str) else {}

@@ -50,7 +50,10 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class OpenKey:
-    """A provider key ready to be sent. `headers` carry the credential, so they are never printed."""
+    """A provider key ready to be sent. `headers` carry the credential, so they are never printed.
+
+    `secrets` is what must be taken out of whatever the provider says: the credential, its owner's identifiers.
+    """
 
     id: str
     name: str
@@ -58,6 +61,7 @@ class OpenKey:
     provider: Provider
     base_url: str
     headers: tuple[tuple[str, str], ...] = field(repr=False)
+    secrets: tuple[str, ...] = field(repr=False)
     shared: bool
 
 
@@ -242,10 +246,15 @@ class Directory:
         except Refusal as refusal:  # a row moved or damaged: it alone is unusable
             self._log.error("provider_key.undecryptable", provider_key=key.id, reason=refusal.code)
             return
-        headers = (*provider_keys.headers(provider, key.fields, secret), _JSON)
-        base_url = key.base_url.rstrip("/")
         self._provider_keys[key.id] = OpenKey(
-            key.id, key.name, key.organization_id, provider, base_url, headers, key.shared
+            id=key.id,
+            name=key.name,
+            organization_id=key.organization_id,
+            provider=provider,
+            base_url=key.base_url.rstrip("/"),
+            headers=(*provider_keys.headers(provider, key.fields, secret), _JSON),
+            secrets=(secret.reveal(), *key.fields.values()),
+            shared=key.shared,
         )
 
     def _shelve(self) -> None:

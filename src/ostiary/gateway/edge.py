@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import msgspec
 from uvicorn.config import Config
@@ -12,12 +12,14 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from ostiary.errors import Refusal
+from ostiary.gateway.exchange import MAX_BODY
 
 MAX_HEAD = 32 * 1024
 MAX_HEADERS = 100
-_HEAD_S: Final = 5.0
-_STALLED_S: Final = 60.0
+_MOST_SENT: Final = 2 * MAX_BODY
+"""Bytes of one body with its framing, read or thrown away: chunks have heads and may have trailers."""
 _SWEEP_S: Final = 1.0
+_VERSIONS: Final = frozenset({"1.0", "1.1"})
 
 
 class EdgeProtocol(HttpToolsProtocol):
@@ -25,6 +27,11 @@ class EdgeProtocol(HttpToolsProtocol):
 
     Times are looked at by one sweep a second over all connections, so that a request costs no timer of its own.
     """
+
+    head_s: ClassVar[float] = 5.0
+    stalled_s: ClassVar[float] = 60.0
+    linger_s: ClassVar[float] = 10.0
+    """For how long the rest of a body is thrown away that was answered before it was read."""
 
     def __init__(
         self,
@@ -35,30 +42,54 @@ class EdgeProtocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._head_since: float | None = self.loop.time()
-        self._head_bytes = 0
-        self._stalled_since: float | None = None
+        self._is_in_body = False
+        self._piece = 0
+        self._counted = 0
+        self._stuck_since: float | None = None
         self._refusal: Refusal | None = None
         self._hang_up: Callable[[], None] | None = None
 
     def data_received(self, data: bytes) -> None:
-        """Count the head before and after the parser has seen it."""
-        if self._head_since is None and (self.cycle is None or not self.cycle.more_body):
+        """Count what has come of the head or body that is not complete yet."""
+        if self._head_since is None and not self._is_in_body:
             self._head_since = self.loop.time()
-            self._head_bytes = 0
+            self._counted = 0
+        self._piece = len(data)
         super().data_received(data)
-        if self._head_since is not None and self.parser is not None:
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD and not self.transport.is_closing():
+        self._counted += self._piece
+        if self._counted > MAX_HEAD and not self.transport.is_closing():
+            if self._head_since is not None:
                 self._refuse(Refusal("headers_too_large"))
+            elif self._is_in_body and self._counted > _MOST_SENT:
+                self._refuse(Refusal("request_too_large"))
+
+    def on_message_begin(self) -> None:
+        """A head begins, at times in the piece that ends the request before it: then counting begins after it."""
+        if self._head_since is None:
+            self._head_since = self.loop.time()
+            self._counted = -self._piece
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A trailer is not a header: nobody in front of us has looked at it as one."""
+        if not self._is_in_body:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """The whole head is here: judge it, then let uvicorn begin."""
         self._head_since = None
+        self._counted = -self._piece
         self._refusal = _judge_head(self.headers, self.parser.get_http_version(), len(self.url))
         if self._refusal is not None:
             raise ValueError(self._refusal.code)  # stops the parser; send_400_response answers
+        self._is_in_body = True
         self.scope["ostiary.when_gone"] = self._watch  # type: ignore[typeddict-unknown-key]
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The body has ended, whether anybody read it or not."""
+        self._is_in_body = False
+        super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what the parser or the judge refused, in the shape of every other error."""
@@ -71,36 +102,52 @@ class EdgeProtocol(HttpToolsProtocol):
             self._hang_up()
             self._hang_up = None
 
-    def pause_writing(self) -> None:
-        """The reader is slower than we are."""
-        self._stalled_since = self.loop.time()
-        super().pause_writing()
-
     def resume_writing(self) -> None:
         """The reader has caught up."""
-        self._stalled_since = None
+        self._stuck_since = None
         super().resume_writing()
 
     def sweep(self, now: float) -> None:
         """Close what has been slow for too long."""
-        if self._head_since is not None and now - self._head_since > _HEAD_S and self._is_between_answers():
-            self._refuse(Refusal("request_timeout", "The head of the request was not received within 5 seconds."))
-        elif self._stalled_since is not None and now - self._stalled_since > _STALLED_S:
+        if self._head_since is not None and now - self._head_since > self.head_s and self._is_between_answers():
+            self._refuse(Refusal("request_timeout", "The head of the request was not received in time."))
+        patience = self._patience()
+        if patience is None:
+            self._stuck_since = None
+        elif self._stuck_since is None:
+            self._stuck_since = now
+        elif now - self._stuck_since > patience:
             self.transport.abort()
+
+    def _patience(self) -> float | None:
+        """How long things may stay as they are: a reader that does not read, a body that nobody wants."""
+        if self.flow.write_paused or self.transport.is_closing():
+            return self.stalled_s
+        return self.linger_s if self._is_in_body and self._is_between_answers() else None
 
     def _is_between_answers(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
 
-    def _watch(self, hang_up: Callable[[], None] | None) -> None:
+    def _watch(self, hang_up: Callable[[], None] | None) -> bool:
+        """Whom to tell when the caller goes; False: too late, the caller has gone."""
         self._hang_up = hang_up
+        return self.parser is not None
 
     def _refuse(self, refusal: Refusal) -> None:
+        """Answer, if it is this request's turn and nothing was said yet, and hang up."""
         if self.transport.is_closing():
             return
-        if self._is_between_answers():
+        cycle = self.cycle
+        if self._is_between_answers() or (self._is_in_body and not cycle.response_started and not self.pipeline):
             body = msgspec.json.encode(refusal.body())
             head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
             self.transport.write(STATUS_LINE[refusal.status] + head + body)
+        elif not self._is_in_body:
+            cycle.keep_alive = False  # what was asked before this is still answered
+            return
+        if cycle is not None:
+            cycle.disconnected = True
+            cycle.message_event.set()
         self.transport.close()
 
 
@@ -117,19 +164,20 @@ async def sweep_connections(state: ServerState) -> None:
 
 def _judge_head(headers: list[tuple[bytes, bytes]], version: str, url_bytes: int) -> Refusal | None:
     size = url_bytes
-    hosts = lengths = encodings = 0
+    found: dict[bytes, int] = {b"host": 0, b"content-length": 0, b"transfer-encoding": 0}
     for name, value in headers:
         size += len(name) + len(value) + 4
-        if name == b"host":
-            hosts += 1
-        elif name == b"content-length":
-            lengths += 1
-        elif name == b"transfer-encoding":
-            encodings += 1
+        if name in found:
+            found[name] += 1
+    hosts, lengths, encodings = found.values()
     if size > MAX_HEAD or len(headers) > MAX_HEADERS:
         return Refusal("headers_too_large", f"The head is over {MAX_HEAD // 1024} KB or {MAX_HEADERS} headers.")
+    if version not in _VERSIONS:
+        return Refusal("invalid_request", "Speak HTTP/1.1 or HTTP/1.0.")
     if hosts > 1 or (hosts == 0 and version == "1.1"):
         return Refusal("invalid_request", "Send exactly one Host header.")
     if lengths + encodings > 1:
         return Refusal("invalid_request", "Send one Content-Length or one Transfer-Encoding, not both.")
+    if encodings and version == "1.0":
+        return Refusal("invalid_request", "HTTP/1.0 knows no Transfer-Encoding.")
     return None

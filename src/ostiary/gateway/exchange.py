@@ -16,7 +16,6 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 MAX_BODY = 10 * 1024 * 1024
-_BODY_S = 30.0
 _JSON = (b"content-type", b"application/json")
 _SAFE: Headers = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
 
@@ -29,6 +28,7 @@ class Exchange:
         "_send",
         "address",
         "headers",
+        "is_ended",
         "is_gone",
         "is_started",
         "path",
@@ -47,10 +47,11 @@ class Exchange:
         self.raw_headers: list[tuple[bytes, bytes]] = scope["headers"]
         self.headers = dict(self.raw_headers)
         self.is_started = False
+        self.is_ended = False
         self.is_gone = False
 
-    async def read_body(self) -> bytes:
-        """The whole body, at most 10 MB and 30 seconds."""
+    async def read_body(self, wait_s: float) -> bytes:
+        """The whole body, at most 10 MB; `wait_s` is for all of it."""
         if int(self.headers.get(b"content-length", b"0")) > MAX_BODY:
             raise _too_large()
         message = await self._receive()
@@ -58,7 +59,7 @@ class Exchange:
         if not message.get("more_body") and message["type"] == "http.request":
             return body
         try:
-            async with asyncio.timeout(_BODY_S):
+            async with asyncio.timeout(wait_s):
                 return await self._read_rest(message)
         except TimeoutError:
             raise Refusal("request_timeout", headers=((b"connection", b"close"),)) from None
@@ -78,10 +79,15 @@ class Exchange:
         raise asyncio.CancelledError  # the caller hung up in the middle of its own request
 
     def when_gone(self, hang_up: Callable[[], None] | None) -> None:
-        """Have `hang_up` called if the caller's connection goes; None takes that back."""
+        """Have `hang_up` called if the caller's connection goes before the answer has ended; None takes that back.
+
+        Raises CancelledError when it has gone already. Nothing happens once the answer has ended: from there on the
+        connection is the next request's.
+        """
         watch = self.scope.get("ostiary.when_gone")
-        if watch is not None:
-            watch(hang_up)
+        if watch is not None and not self.is_ended and not watch(hang_up) and hang_up is not None:
+            self.is_gone = True
+            raise asyncio.CancelledError
 
     async def reply(self, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
         """Answer with a whole JSON body."""
@@ -106,12 +112,11 @@ class Exchange:
 
     async def write(self, body: bytes, *, more: bool = True) -> None:
         """Send a part of the body; `more=False` ends the answer."""
+        if not more:
+            self.when_gone(None)
+            self.is_ended = True
         await self._send({"type": "http.response.body", "body": body, "more_body": more})
 
 
 def _too_large() -> Refusal:
-    return Refusal(
-        "request_too_large",
-        f"The body is larger than {MAX_BODY // 1024 // 1024} MB.",
-        headers=((b"connection", b"close"),),
-    )
+    return Refusal("request_too_large", f"The body is larger than {MAX_BODY // 1024 // 1024} MB.")

@@ -13,7 +13,15 @@ from ostiary.ledger.writer import Writer
 from ostiary.limits.local import LocalCounters
 from ostiary.limits.reserve import Reserve
 from ostiary.providers.dialect import Dialect
-from ostiary.providers.transport import Transport
+from ostiary.providers.transport import DEFAULT_WAITS, Transport, Waits
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a call may wait, in seconds: for its whole body, and for a provider."""
+
+    body_s: float = 60
+    provider: Waits = DEFAULT_WAITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,3 +39,4 @@ class Gate:
     database: Database
     public_catalog: bool
     trusted_proxies: tuple[Network, ...]
+    patience: Patience = Patience()

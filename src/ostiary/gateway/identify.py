@@ -11,10 +11,12 @@ from ostiary.gateway.directory import Caller, Directory
 from ostiary.gateway.exchange import Exchange
 
 _BEARER: Final = b"authorization"
-_CARRIERS: Final = frozenset({_BEARER, b"x-api-key", b"api-key", b"x-goog-api-key"})
+_OTHERS: Final = frozenset({b"x-api-key", b"api-key", b"x-goog-api-key"})
 _IN_QUERY: Final = re.compile(
-    rb"(?:^|&)(?:key|api_key|api-key|apikey|token|access_token)=|ost_|org_[0-9A-Za-z]{22}", re.IGNORECASE
+    rb"(?:^|&)(?:key|api_key|api-key|apikey|token|access_token)=|(?<![0-9A-Za-z])ost_(?:pat|eph|ck|cs)_", re.IGNORECASE
 )
+_PRESENTED: Final = frozenset({"pat", "eph", "client"})
+"""What a caller presents; the parts of a client credential by themselves are none."""
 
 
 async def identify(exchange: Exchange, directory: Directory) -> Caller:
@@ -30,40 +32,39 @@ async def identify_if_any(exchange: Exchange, directory: Directory) -> Caller | 
     text = _extract(exchange)
     if text is None:
         return None
-    parsed = credential.parse(text)
-    if parsed is None:
+    parsed = credential.parse(str(text, "latin-1"))
+    if parsed is None or parsed.kind not in _PRESENTED:
         raise Refusal("invalid_token_format")
     caller = directory.find_caller(parsed.text)
-    if caller is None and await directory.look_again():
+    if caller is None:
+        if not await directory.look_again():
+            raise Refusal("service_unavailable", "The database is away, so this key cannot be judged. Try again shortly.")
         caller = directory.find_caller(parsed.text)
     if caller is None:
         raise Refusal("invalid_api_key")
     return caller
 
 
-def _extract(exchange: Exchange) -> str | None:
+def _extract(exchange: Exchange) -> bytes | None:
     query = exchange.scope["query_string"]
     if query and _IN_QUERY.search(query):
         raise Refusal("invalid_request", "Send the credential in a header: a URL ends up in logs.")
     headers = exchange.headers
-    if (
-        len(headers) == len(exchange.raw_headers)
-        and _BEARER in headers
-        and _CARRIERS.isdisjoint(headers.keys() - {_BEARER})
-    ):
-        found = {headers[_BEARER]}
-    else:
-        found = {
-            value if name == _BEARER else b"Bearer " + value
-            for name, value in exchange.raw_headers
-            if name in _CARRIERS
-        }
-    found = {value.strip() for value in found}
-    if not found:
-        return None
+    if len(headers) == len(exchange.raw_headers) and _OTHERS.isdisjoint(headers):
+        value = headers.get(_BEARER)  # nearly every request: one carrier, the usual one
+        return None if value is None else _bearer(value)
+    found = {
+        _bearer(value) if name == _BEARER else value.strip()
+        for name, value in exchange.raw_headers
+        if name == _BEARER or name in _OTHERS
+    }
     if len(found) > 1:
         raise Refusal("invalid_request", "Two different credentials were sent. Send one.")
-    scheme, _, text = found.pop().partition(b" ")
-    if scheme.lower() != b"bearer" or not text.strip():
+    return found.pop() if found else None
+
+
+def _bearer(value: bytes) -> bytes:
+    scheme, _, credential_text = value.strip().partition(b" ")
+    if scheme.lower() != b"bearer" or not credential_text:
         raise Refusal("invalid_token_format", "Send the credential as 'Authorization: Bearer <key>'.")
-    return str(text.strip(), "latin-1")
+    return credential_text.strip()

@@ -34,8 +34,8 @@ async def answer_call(gate: Gate, exchange: Exchange, operation: str) -> None:
     begun = gate.clock.monotonic()
     caller = await identify(exchange, gate.directory)
     admit_caller(caller, gate.clock.now(), SCOPE, exchange.address)
-    call = await read_call(exchange, operation, gate.dialect)
-    admit_call(caller, call, gate.directory.catalog)
+    call = await read_call(exchange, operation, gate.dialect, gate.patience.body_s)
+    admit_call(caller, call)
     targets = await _or_look_again(gate, lambda: planning.plan(caller, call, gate.directory))
     bid = planning.bid_for(call, targets, gate.directory)
     judged = gate.clock.monotonic()
@@ -43,8 +43,8 @@ async def answer_call(gate: Gate, exchange: Exchange, operation: str) -> None:
     held = gate.clock.monotonic()
     timings = {"judge_us": int((judged - begun) * _US), "reserve_us": int((held - judged) * _US)}
     book = Book(gate, exchange, caller, call, hold, timings)
-    exchange.when_gone(_hang_up(book))
     try:
+        exchange.when_gone(_hang_up(book))
         await _try_in_order(book, targets)
     except BaseException:
         await book.close(book.seen)
@@ -82,8 +82,7 @@ async def _try_in_order(book: Book, targets: tuple[Target, ...]) -> None:
 async def _try(book: Book, target: Target, failures: list[tuple[Target, Failure]]) -> Failure | None:
     await book.open(target)
     book.seen = Outcome("cancelled")
-    size = book.hold.size
-    answer = await attempt(book.gate, book.call, target, size.output_tokens if size.shrunk else None)
+    answer = await attempt(book.gate, book.call, target, _most_output(book))
     if isinstance(answer, Failure):
         return answer
     try:
@@ -96,6 +95,14 @@ async def _try(book: Book, target: Target, failures: list[tuple[Target, Failure]
         raise
 
 
+def _most_output(book: Book) -> int | None:
+    """What to say in `max_tokens`, for each choice: the hold pays for no more; None where the caller's own will do."""
+    size, ask = book.hold.size, book.call.ask
+    if size.shrunk or (book.hold.purses and ask.output_tokens):
+        return max(size.output_tokens // ask.choices, 1)
+    return None
+
+
 def _headers(book: Book, target: Target, failures: list[tuple[Target, Failure]]) -> Headers:
     headers = [
         (b"x-ostiary-provider", target.provider.id.encode()),
@@ -105,32 +112,38 @@ def _headers(book: Book, target: Target, failures: list[tuple[Target, Failure]])
     if failures:
         headers.append((b"x-ostiary-fallback-from", failures[0][0].provider.id.encode()))
     if book.hold.size.shrunk:
-        headers.append((b"x-ostiary-max-tokens-capped", b"%d" % book.hold.size.output_tokens))
+        headers.append((b"x-ostiary-max-tokens-capped", b"%d" % (_most_output(book) or 0)))
     return headers + pace_headers(book.gate.counters, book.caller.allowance)
 
 
 def _refusal_of(call: Call, failures: list[tuple[Target, Failure]]) -> Refusal:
     """What the caller hears when no attempt succeeded: the last verdict, and each attempt in its words, scrubbed."""
-    verdict = failures[-1][1].verdict
     tried = [
         {
             "provider": target.provider.id,
             "model": target.model,
             "status": failure.http_status or None,
             "code": failure.verdict.code,
-            "message": scrub(failure.said),
+            "reason": failure.how or failure.verdict.reason,
+            "provider_code": failure.word("code"),
+            "message": scrub(failure.message, target.key.secrets),
         }
         for target, failure in failures
     ]
-    waits = [failure.retry_after for _, failure in failures if failure.retry_after and failure.retry_after.isdigit()]
-    said = tried[-1]["message"] or verdict.reason
-    message = f"{TABLE[verdict.code].message} {verdict.reason}: {said}" if verdict.scope != "caller" else str(said)
+    last = failures[-1][1]
+    verdict, said = last.verdict, str(tried[-1]["message"])
+    if verdict.scope == "caller":
+        message = said or f"{TABLE[verdict.code].message} The provider said no more."
+    else:
+        message = f"{TABLE[verdict.code].message} The last attempt: {verdict.reason}" + (f": {said}" if said else ".")
+    waits = [failure.retry_after for _, failure in failures if failure.retry_after is not None]
+    param = last.word("param") if verdict.scope == "caller" else None
     return Refusal(
         verdict.code,
         message,
         status=verdict.status,
-        param="model" if verdict.code == "model_not_found" else None,
-        headers=((b"retry-after", min(waits, key=int).encode()),) if waits else (),
+        param=param or ("model" if verdict.code == "model_not_found" else None),
+        headers=((b"retry-after", b"%d" % min(waits)),) if waits else (),
         model=call.ask.model,
         attempts=tried,
     )

@@ -9,6 +9,7 @@ from ostiary.errors import Refusal
 from ostiary.gateway.call import Call
 from ostiary.gateway.directory import Caller, Directory, OpenKey
 from ostiary.limits.budgets import Bid
+from ostiary.money import MAX_NANO
 from ostiary.providers.catalog import Model, Provider
 from ostiary.providers.prices import Price
 
@@ -40,7 +41,7 @@ def plan(caller: Caller, call: Call, directory: Directory) -> tuple[Target, ...]
     serving = [provider for provider in provider_ids if call.operation in directory.catalog.get(provider).operations]
     if not serving:
         raise Refusal("model_not_found", f"{model!r} does not serve {call.operation}.", param="model")
-    allowed, first_refusal = _judge(caller, serving, bare, directory)
+    allowed, first_refusal = _judge(caller, serving, {model, bare}, bare, directory)
     if not allowed and first_refusal is not None:
         raise first_refusal
     keys = [key for provider in allowed for key in directory.keys_for(caller.organization_id, provider)]
@@ -69,7 +70,10 @@ def bid_for(call: Call, targets: tuple[Target, ...], directory: Directory) -> Bi
         if target.price is not None:
             fixed = max(fixed, target.price.bound_nano(input_bound(call, target.provider), 0))
             rate = max(rate, target.price.output_nano_per_million)
-    return Bid(fixed, longest, rate, may_shrink=call.ask.output_tokens is None)
+    bid = Bid(fixed, longest, rate, may_shrink=call.ask.output_tokens is None)
+    if bid.nano_for(longest) > MAX_NANO:
+        raise Refusal("invalid_request", "The call could cost more than can be counted. Lower `max_tokens`.")
+    return bid
 
 
 def input_bound(call: Call, provider: Provider) -> int:
@@ -108,12 +112,16 @@ def _resolve(model: str, directory: Directory) -> tuple[tuple[str, ...], str]:
 
 
 def _judge(
-    caller: Caller, provider_ids: list[str], bare: str, directory: Directory
+    caller: Caller, provider_ids: list[str], names: set[str], bare: str, directory: Directory
 ) -> tuple[list[str], Refusal | None]:
+    """Who of the providers may serve this caller, by any name the model has there; and why the first who may not."""
     allowed = []
     first_refusal = None
     for provider_id in provider_ids:
-        refusal = policy.judge_target(caller.policy, provider_id, free=_is_free(provider_id, bare, directory))
+        is_free = caller.policy.free_only and _is_free(provider_id, bare, directory)
+        refusal = policy.judge_model(caller.policy, names | {f"{provider_id}/{bare}"}) or policy.judge_target(
+            caller.policy, provider_id, free=is_free
+        )
         if refusal is None:
             allowed.append(provider_id)
         first_refusal = first_refusal or refusal

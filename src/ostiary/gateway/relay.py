@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from ostiary.gateway.attempt import Failure, failed_in_answer
+from ostiary.gateway.attempt import Failure, failed_in_answer, failed_on_the_way, not_understood
 from ostiary.gateway.exchange import Headers
 from ostiary.gateway.plan import input_bound
 from ostiary.gateway.settle import Book, Outcome
@@ -16,9 +16,10 @@ from ostiary.ledger.events import Status, UsageSource
 from ostiary.providers.dialect import StreamTooWide
 from ostiary.providers.tokens import Tokens
 from ostiary.providers.transport import Answer, TransportError
-from ostiary.providers.verdict import judge, scrub
+from ostiary.providers.verdict import scrub
 
-_MOST_ANSWER: Final = 32 * 1024 * 1024
+_MOST_ANSWER: Final = 64 * 1024 * 1024
+"""Embeddings of the longest list in the most dimensions come to 33 MB."""
 _OK: Final = 200
 _SSE: Final = ((b"content-type", b"text/event-stream"), (b"x-accel-buffering", b"no"))
 _DRAIN_S: Final = 1.0
@@ -30,13 +31,14 @@ async def relay(book: Book, answer: Answer, headers: Headers) -> Failure | None:
     try:
         body = await answer.read(_MOST_ANSWER)
     except TransportError as error:
-        return Failure(judge(None, error, None), _OK, error.kind)
+        return failed_on_the_way(error, _OK)
     reading = book.gate.dialect.read_answer(body)
     if reading.is_malformed:
-        return Failure(judge(_OK, None, None), _OK, "The answer is not valid JSON.")
+        return not_understood("malformed")
     if reading.error is not None:
         return failed_in_answer(reading.error)
-    tokens = reading.tokens or _estimate(book, len(body) // _BYTES_PER_TOKEN)
+    has_output = book.call.ask.output_tokens != 0
+    tokens = reading.tokens or _estimate(book, len(body) // _BYTES_PER_TOKEN if has_output else 0)
     source: UsageSource = "provider" if reading.tokens else "estimated"
     await book.close(Outcome("ok", _OK, tokens=tokens, source=source))
     cost = (b"x-ostiary-cost-usd", _usd(book.cost_nano))
@@ -50,6 +52,8 @@ async def relay_stream(book: Book, answer: Answer, headers: Headers) -> Failure 
     Until the first content event nothing is sent, and a Failure says why the next key may be tried. After it a broken
     stream ends with an error event and no end marker.
     """
+    if answer.headers.get("content-type", "").startswith("application/json"):
+        return await _refuse_whole(book, answer)
     stream = _Stream(book, headers)
     chunks = answer.chunks()
     try:
@@ -75,6 +79,7 @@ class _Stream:
 
     def __init__(self, book: Book, headers: Headers) -> None:
         self.first_at: int | None = None
+        self._is_whole = False
         self._book = book
         self._headers = headers
         self._reader = book.gate.dialect.watch(book.call.ask)
@@ -85,7 +90,7 @@ class _Stream:
         try:
             async for data in chunks:
                 whole = reader.feed(data)
-                if self.first_at is None and (reader.has_content or (reader.is_ended and reader.is_finished)):
+                if self.first_at is None and reader.has_content:
                     self.first_at = self._book.gate.clock.now()
                     await exchange.start(_OK, [*_SSE, *self._headers])
                 if whole and self.first_at is not None:
@@ -94,6 +99,7 @@ class _Stream:
                     break
         except (TransportError, StreamTooWide) as error:
             return error
+        self._is_whole = reader.close()
         return None
 
     def failure(self, broken: TransportError | StreamTooWide | None) -> Failure:
@@ -101,19 +107,20 @@ class _Stream:
         if self._reader.error is not None:
             return failed_in_answer(self._reader.error)
         if isinstance(broken, TransportError):
-            return Failure(judge(None, broken, None), _OK, broken.kind)
-        return Failure(judge(_OK, None, None), _OK, "The stream held no event that could be sent on.")
+            return failed_on_the_way(broken, _OK)
+        return not_understood("empty_stream" if broken is None else "too_large")
 
     def what_is_wrong(self, broken: TransportError | StreamTooWide | None) -> str | None:
         """What the caller must be told of a stream that began; None when the model had said that it was done."""
         reader = self._reader
         if reader.error is not None:
-            return scrub(str(reader.error.get("message", "The provider reported an error.")))
+            message = str(reader.error.get("message") or "The provider reported an error.")
+            return scrub(message, self._book.target.key.secrets if self._book.target else ())
         if isinstance(broken, TransportError):
             return f"The provider's stream broke off ({broken.kind})."
         if broken is not None:
             return "The provider sent an event that is too large."
-        if reader.is_ended or (reader.is_finished and not reader.is_cut()):
+        if reader.is_ended or (reader.is_finished and self._is_whole):
             return None
         return "The provider's stream ended before the answer was complete."
 
@@ -126,6 +133,15 @@ class _Stream:
         elif reader.has_content:
             outcome.tokens, outcome.source = _estimate(self._book, reader.estimate()), "estimated"
         return outcome
+
+
+async def _refuse_whole(book: Book, answer: Answer) -> Failure:
+    """What came is not a stream: an error with status 200, or an answer that a caller of streams could not read."""
+    try:
+        reading = book.gate.dialect.read_answer(await answer.read(_MOST_ANSWER))
+    except TransportError as error:
+        return failed_on_the_way(error, _OK)
+    return not_understood("not_a_stream") if reading.error is None else failed_in_answer(reading.error)
 
 
 async def _drain(answer: Answer, chunks: AsyncIterator[bytes]) -> None:

@@ -99,8 +99,9 @@ class Door:
             )
         if by_method is None:
             raise Refusal("not_found", f"There is no route {path[:200]}. The API begins at /v1.")
-        route = by_method.get(exchange.scope["method"])
+        method = exchange.scope["method"]
+        route = by_method.get("GET" if method == "HEAD" else method)
         if route is None:
-            allowed = ", ".join(sorted(by_method)).encode()
+            allowed = ", ".join(sorted(by_method.keys() | ({"HEAD"} if "GET" in by_method else set()))).encode()
             raise Refusal("method_not_allowed", headers=((b"allow", allowed),))
         return route

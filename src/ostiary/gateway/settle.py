@@ -52,6 +52,7 @@ class Book:
         """Commit a hold for the next attempt before anything is sent; refuses (503) when that can't be done."""
         self.attempt += 1
         self.target = target
+        self.seen = Outcome("cancelled", billed=False)
         self._event = self._describe(target)
         self._hold_id, committed = self.gate.spool.hold(self._event)
         try:

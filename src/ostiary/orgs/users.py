@@ -11,11 +11,6 @@ from ostiary.orgs.store import User
 __all__ = ["User"]
 
 
-async def find(tx: Transaction, email: str) -> User | None:
-    """The user with this address."""
-    return await store.find_user(tx, checked_email(email))
-
-
 async def ensure(tx: Transaction, email: str, name: str, at: int) -> User:
     """The user with this address, made if new. Who is known keeps the name they have: another organization gave it."""
     address, called = checked_email(email), checked_name(name)

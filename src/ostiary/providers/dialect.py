@@ -46,6 +46,7 @@ class StreamReader(Protocol):
     tokens: Tokens | None
     error: Mapping[str, Any] | None
     has_content: bool
+    """More than a role has come; until then nothing is given out."""
     is_finished: bool
     """The model said that it is done."""
     is_ended: bool
@@ -58,8 +59,8 @@ class StreamReader(Protocol):
         """
         ...
 
-    def is_cut(self) -> bool:
-        """Whether the stream stopped in the middle of an event."""
+    def close(self) -> bool:
+        """The provider has hung up: whether it did so at the end of an event."""
         ...
 
     def estimate(self) -> int:
@@ -83,7 +84,7 @@ class Dialect(Protocol):
         ...
 
     def write_body(self, ask: Ask, provider: Provider, model: str, max_tokens: int | None) -> bytes:
-        """The body for the provider: only model, usage option and (when given) the lowered `max_tokens` differ."""
+        """The body for the provider: only model, usage option and (when given, for each choice) `max_tokens` differ."""
         ...
 
     def read_answer(self, body: bytes) -> Reading:

@@ -36,6 +36,7 @@ _PATH_TRICK: Final = re.compile(r"//|/\.{1,2}(?:/|$)|%(?![0-9a-f]{2})|%(?:0|1|2e
 _LOCAL_NAME: Final = re.compile(r"(?:.*\.)?(?:localhost|local|internal|home\.arpa)")
 
 _GLOBAL_V6: Final = IPv6Network("2000::/3")
+"""All that is given out to the public so far; `is_global` also passes multicast, fec0::/10 and ::127.0.0.1."""
 _REFUSED: Final = tuple(
     ip_network(text)
     for text in (
@@ -47,15 +48,9 @@ _REFUSED: Final = tuple(
         "198.18.0.0/15",
         "224.0.0.0/4",
         "240.0.0.0/4",
-        "::/96",  # IPv4 in disguise, deprecated: ::127.0.0.1
-        "64:ff9b:1::/48",
-        "100::/64",
         "2001::/23",
         "2001:db8::/32",
         "3fff::/20",
-        "5f00::/16",
-        "fec0::/10",
-        "ff00::/8",
     )
 )
 """Beyond what Python's `is_global` says, which passes some of these in some versions."""

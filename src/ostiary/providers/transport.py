@@ -56,8 +56,10 @@ _FAILURES: Final[tuple[tuple[type[BaseException], Failure, bool, str], ...]] = (
     (aiohttp.ServerDisconnectedError, "broken", True, "the connection was closed without an answer"),
     (aiohttp.ClientError, "broken", True, "the connection broke"),
     (OSError, "broken", True, "the connection broke"),
+    (RuntimeError, "broken", True, "the connection broke"),  # uvloop's word for writing to a closed one
 )
 """What an exception of the client means, and whether the request may have reached the server. First match wins."""
+_CAUGHT: Final = (aiohttp.ClientError, OSError, RuntimeError)
 
 
 class TransportError(Exception):
@@ -167,7 +169,7 @@ class Transport:
             )
         except Blocked as error:
             return TransportError("blocked", sent=False, text=error.reason)
-        except (aiohttp.ClientError, OSError) as error:
+        except _CAUGHT as error:
             return _failure(error, "first_byte_timeout")
         except ValueError:
             return TransportError("blocked", sent=False, text="the request holds a forbidden character")
@@ -237,7 +239,7 @@ class Answer:
         """What has come since, at most `left` bytes; empty at the end, when the connection has been given back."""
         try:
             chunk = await self._response.content.readany()
-        except (aiohttp.ClientError, OSError) as error:
+        except _CAUGHT as error:
             failure = _failure(error, "idle_timeout" if self._begun else "first_byte_timeout")
         else:
             self._begun = True

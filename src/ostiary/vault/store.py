@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Row, Select, delete, exists, func, insert, or_, select, update
@@ -75,7 +75,7 @@ class ProviderKey:
     base_url: str
     origin: str
     fields: Mapping[str, str]
-    sealed: str
+    sealed: str = field(repr=False)
     sealed_version: int
     preview: str
     shared: bool

@@ -1,0 +1,119 @@
+"""What the database promises to the rooms above, on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from pathlib import Path
+
+import pytest
+from sqlalchemy import insert, select
+
+from ostiary.db import changes, schema
+from ostiary.db.database import Database
+from ostiary.db.migrate import HEAD, migrate
+from ostiary.errors import CannotStart, Refusal
+from tests.servers.canaries import Canaries
+from tests.servers.postgres import running
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_transaction_left_by_an_error_changes_nothing(database: Database) -> None:
+    with pytest.raises(RuntimeError):
+        async with database.transaction() as tx:
+            await tx.execute(insert(schema.instance).values(name="x", value="1"))
+            raise RuntimeError
+    async with database.read() as tx:
+        assert (await tx.execute(select(schema.instance.c.name))).all() == []
+
+
+async def test_what_is_written_while_reading_is_rolled_back(database: Database) -> None:
+    async with database.read() as tx:
+        await tx.execute(insert(schema.instance).values(name="x", value="1"))
+    async with database.read() as tx:
+        assert (await tx.execute(select(schema.instance.c.name))).all() == []
+
+
+async def test_many_read_then_write_transactions_at_once_all_pass(database: Database) -> None:
+    async def deed(number: int) -> None:
+        async with database.transaction() as tx:
+            await changes.latest(tx)
+            await asyncio.sleep(0.002)
+            await changes.append(tx, "agent_key", None, f"k{number}", 1)
+
+    await asyncio.gather(*(deed(number) for number in range(25)))
+    async with database.read() as tx:
+        heard = await changes.list_after(tx, 0)
+    assert sorted(change.seq for change in heard) == [change.seq for change in heard]
+    assert {change.id for change in heard} == {f"k{number}" for number in range(25)}
+
+
+async def test_migrating_twice_and_at_once_is_harmless(database: Database, database_url: str) -> None:
+    others = [Database(database_url) for _ in range(3)]
+    await asyncio.gather(*(migrate(other) for other in others))
+    for other in others:
+        await other.close()
+    await migrate(database)
+
+
+async def test_a_fresh_database_is_made_once_by_many(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'fresh.db'}"
+    others = [Database(url) for _ in range(3)]
+    await asyncio.gather(*(migrate(other) for other in others))
+    for other in others:
+        await other.close()
+    with sqlite3.connect(tmp_path / "fresh.db") as db:
+        assert db.execute("SELECT version_num FROM alembic_version").fetchall() == [(HEAD,)]
+    db.close()
+
+
+async def test_an_older_database_is_copied_before_it_is_changed(tmp_path: Path) -> None:
+    path = tmp_path / "old.db"
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE alembic_version (version_num TEXT)")
+        db.execute("INSERT INTO alembic_version VALUES ('0000')")
+    db.close()
+    database = Database(f"sqlite:///{path}")
+    with pytest.raises(Exception, match="0000"):  # there is no such revision to come from, but the copy is first
+        await migrate(database)
+    await database.close()
+    assert (tmp_path / f"old.db.before-{HEAD}").exists()
+
+
+@pytest.mark.parametrize("url", ["", "mysql://x/y", "not a url", "sqlite3:///x"])
+def test_an_address_that_is_not_understood_is_said_without_showing_it(url: str) -> None:
+    with pytest.raises(CannotStart, match="OSTIARY_DATABASE_URL"):
+        Database(url)
+
+
+async def test_a_postgresql_that_went_away_is_a_refusal(canaries: Canaries) -> None:
+    """With a pool of connections that were good a moment ago, and then with none to be had."""
+    context = running(canaries)
+    server = await asyncio.to_thread(context.__enter__)
+    database = Database(server.url(await asyncio.to_thread(server.make)))
+    await migrate(database)
+    await asyncio.to_thread(context.__exit__, None, None, None)
+    for _ in range(3):
+        with pytest.raises(Refusal) as refused:
+            async with database.transaction() as tx:
+                await changes.append(tx, "agent_key", None, "k", 1)
+        assert refused.value.code == "service_unavailable"
+    await database.close()
+
+
+async def test_a_locked_sqlite_is_a_refusal_that_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ostiary.db.database._BUSY_MS", 100)
+    database = Database(f"sqlite:///{tmp_path / 'x.db'}")
+    await migrate(database)
+    with sqlite3.connect(tmp_path / "x.db", isolation_level=None) as db:
+        db.execute("BEGIN IMMEDIATE")
+        with pytest.raises(Refusal) as refused:
+            async with database.transaction():
+                pass
+        assert refused.value.code == "service_unavailable"
+        db.execute("ROLLBACK")
+    db.close()
+    async with database.transaction() as tx:
+        await changes.append(tx, "agent_key", None, "k", 1)
+    await database.close()
