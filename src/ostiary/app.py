@@ -100,7 +100,7 @@ async def serve(
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, _stop, server)
             stack.callback(loop.remove_signal_handler, number)
-        async with asyncio.TaskGroup() as tasks:
+        async with _alone(), asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(keep()) for keep in keepers]
             running.append(tasks.create_task(sweep_connections(server.server_state)))
             serving = tasks.create_task(server.serve([listener]))
@@ -157,6 +157,15 @@ async def _build(base: Ground, stack: AsyncExitStack) -> tuple[Gate, list[Keeper
         trusted_proxies=base.settings.trusted_proxies,
     )
     return gate, [directory.listen, writer.run, purses.run]
+
+
+@asynccontextmanager
+async def _alone() -> AsyncIterator[None]:
+    """What ended one of several tasks, without the group around it: a person reads it."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        raise group.exceptions[0] from group.exceptions[0].__cause__
 
 
 # ---- the server -------------------------------------------------------------------------------------------------

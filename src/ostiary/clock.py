@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Protocol
 
 SECOND_MS = 1_000
@@ -45,7 +46,13 @@ class SystemClock:
 
 def month_of(at: int) -> str:
     """The UTC calendar month of a time, as the period id of monthly accounts: `2026-11`."""
-    return moment(at).strftime("%Y-%m")
+    return _month_of_day(at // DAY_MS)
+
+
+@lru_cache(maxsize=64)
+def _month_of_day(day: int) -> str:
+    """Asked at every call, and the same for a whole day."""
+    return moment(day * DAY_MS).strftime("%Y-%m")
 
 
 def month_ends(at: int) -> int:

@@ -24,7 +24,6 @@ T = TypeVar("T")
 
 OPERATOR = roles.operator()
 USD = 1_000_000_000
-_PER_MILLION = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +85,14 @@ def mint_credential(gateway: Gateway, name: str) -> Key:
     return key
 
 
-def set_price(gateway: Gateway, model: str, input_usd: int, output_usd: int) -> None:
-    """The price per million tokens of an `openai-compatible` model; a new key tells when the gateway knows it."""
+def set_prices(gateway: Gateway, *models: str, input_usd: int = 1, output_usd: int = 1) -> None:
+    """The price per million tokens of `openai-compatible` models; who mints a key next knows that it was heard."""
 
     async def deed(base: Ground, tx: Transaction, _organization: Organization) -> None:
         rates = {"input": input_usd * USD, "output": output_usd * USD}
         provider = base.catalog.get("openai-compatible")
-        await prices.set_price(tx, OPERATOR, provider, model, rates, base.clock.now())
+        for model in models:
+            await prices.set_price(tx, OPERATOR, provider, model, rates, base.clock.now())
 
     do(gateway, deed)
 

@@ -63,8 +63,7 @@ def people(shared_gateway: Gateway, ask: Ask) -> People:
         "unknown ephemeral": shared_gateway.canaries.watch(credential.mint("eph").reveal()),
         "unknown client": shared_gateway.canaries.watch(credential.mint_triple(client.secret.split(":")[0]).reveal()),
     }
-    for secret in dead.values():
-        until(lambda secret=secret: ask({"x-api-key": secret}).status_code == 401, "the end of a key", 3)
+    until(lambda: all(ask({"x-api-key": secret}).status_code == 401 for secret in dead.values()), "the end of keys", 3)
     return People(good, client, dead)
 
 

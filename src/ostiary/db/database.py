@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, cast
 
-from sqlalchemy import event
+from sqlalchemy import Table, event
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -111,3 +112,13 @@ def copy_sqlite(source: Path, target: Path) -> None:
         old.backup(new)
     old.close()
     new.close()
+
+
+class _Insert(Protocol):
+    def on_conflict_do_nothing(self) -> Any: ...  # noqa: ANN401 - SQLAlchemy's Insert of either dialect
+
+
+def insert_new(tx: Transaction, table: Table, values: Mapping[str, object]) -> Any:  # noqa: ANN401 - an executable
+    """An INSERT that leaves an existing row alone, for the database at hand."""
+    dialect = postgresql if tx.dialect.name == "postgresql" else sqlite
+    return cast("_Insert", dialect.insert(table).values(**values)).on_conflict_do_nothing()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from typing import Any, ClassVar, Final
 
@@ -20,6 +21,7 @@ _MOST_SENT: Final = 2 * MAX_BODY
 """Bytes of one body with its framing, read or thrown away: chunks have heads and may have trailers."""
 _SWEEP_S: Final = 1.0
 _VERSIONS: Final = frozenset({"1.0", "1.1"})
+_UPGRADE: Final = re.compile(rb"\r\n(upgrade[ \t]*:)", re.IGNORECASE)
 
 
 class EdgeProtocol(HttpToolsProtocol):
@@ -51,9 +53,12 @@ class EdgeProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Count what has come of the head or body that is not complete yet."""
-        if self._head_since is None and not self._is_in_body:
-            self._head_since = self.loop.time()
-            self._counted = 0
+        if not self._is_in_body:
+            if self._head_since is None:
+                self._head_since = self.loop.time()
+                self._counted = 0
+            if b"pgrade" in data:
+                data = _without_upgrade(data)
         self._piece = len(data)
         super().data_received(data)
         self._counted += self._piece
@@ -80,6 +85,8 @@ class EdgeProtocol(HttpToolsProtocol):
         self._head_since = None
         self._counted = -self._piece
         self._refusal = _judge_head(self.headers, self.parser.get_http_version(), len(self.url))
+        if self.parser.should_upgrade():
+            self._refusal = Refusal("invalid_request", "This connection stays with HTTP/1.1.")
         if self._refusal is not None:
             raise ValueError(self._refusal.code)  # stops the parser; send_400_response answers
         self._is_in_body = True
@@ -160,6 +167,15 @@ async def sweep_connections(state: ServerState) -> None:
         for connection in list(state.connections):
             if isinstance(connection, EdgeProtocol):
                 connection.sweep(now)
+
+
+def _without_upgrade(data: bytes) -> bytes:
+    """A head whose offer to speak another protocol is under another name: the parser would throw the body away.
+
+    Java's client makes this offer with every first request.
+    """
+    head, end, rest = data.partition(b"\r\n\r\n")
+    return _UPGRADE.sub(rb"\r\nx-\1", head) + end + rest
 
 
 def _judge_head(headers: list[tuple[bytes, bytes]], version: str, url_bytes: int) -> Refusal | None:

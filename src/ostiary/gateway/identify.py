@@ -38,7 +38,9 @@ async def identify_if_any(exchange: Exchange, directory: Directory) -> Caller | 
     caller = directory.find_caller(parsed.text)
     if caller is None:
         if not await directory.look_again():
-            raise Refusal("service_unavailable", "The database is away, so this key cannot be judged. Try again shortly.")
+            raise Refusal(
+                "service_unavailable", "The database is away, so this key cannot be judged. Try again shortly."
+            )
         caller = directory.find_caller(parsed.text)
     if caller is None:
         raise Refusal("invalid_api_key")

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from operator import attrgetter
 from typing import Any, Final
 
+import msgspec
 from sqlalchemy import RowMapping, and_, case, distinct, func, insert, or_, select
 from sqlalchemy.exc import IntegrityError
 
@@ -54,14 +57,27 @@ async def list_audit(tx: Transaction, organization_id: str | None = None, limit:
 
 # ---- events -----------------------------------------------------------------------------------------------------
 
-_FROM_EVENT = tuple(column.name for column in schema.usage_events.c if column.name not in {"owner", "over_hold_nano"})
+_COLUMNS = tuple(column.name for column in schema.usage_events.c)
+_OF_EVENT = attrgetter(*(name for name in _COLUMNS if name not in {"owner", "timings", "metadata"}))
+_json = msgspec.json.Encoder().encode
+"""Rows go to the driver as they are: SQLAlchemy's own way would cost a tenth of a whole call for each event."""
 
 
-def _row_of(owner: str, event: Event) -> dict[str, object]:
-    row: dict[str, object] = {name: getattr(event, name) for name in _FROM_EVENT}
-    row["owner"] = owner
-    row["over_hold_nano"] = event.over_hold_nano
-    return row
+def _row_of(owner: str, event: Event) -> tuple[object, ...]:
+    return (*_OF_EVENT(event), owner, _json(event.timings).decode(), _json(event.metadata).decode())
+
+
+@cache
+def _insert_events(dialect: str) -> str:
+    """The INSERT in the order of `_row_of`, with the placeholders of the driver."""
+    names = [
+        *(name for name in _COLUMNS if name not in {"owner", "timings", "metadata"}),
+        "owner",
+        "timings",
+        "metadata",
+    ]
+    marks = [f"${n}" if dialect == "postgresql" else "?" for n in range(1, len(names) + 1)]
+    return f"INSERT INTO usage_events ({', '.join(names)}) VALUES ({', '.join(marks)})"  # noqa: S608 - our own columns
 
 
 async def add_events(tx: Transaction, owner: str, events: list[Event]) -> list[Event]:
@@ -71,7 +87,7 @@ async def add_events(tx: Transaction, owner: str, events: list[Event]) -> list[E
     """
     try:
         async with tx.begin_nested():
-            await tx.execute(insert(schema.usage_events), [_row_of(owner, event) for event in events])
+            await tx.exec_driver_sql(_insert_events(tx.dialect.name), [_row_of(owner, event) for event in events])
     except IntegrityError:
         return [event for event in events if await _add_event(tx, owner, event)]
     return events
@@ -82,7 +98,7 @@ async def _add_event(tx: Transaction, owner: str, event: Event) -> bool:
     known = select(c.attempt).where(c.request_id == event.request_id, c.attempt == event.attempt)
     if (await tx.execute(known)).first() is not None:
         return False
-    await tx.execute(insert(schema.usage_events).values(**_row_of(owner, event)))
+    await tx.exec_driver_sql(_insert_events(tx.dialect.name), _row_of(owner, event))
     return True
 
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
 
 from sqlalchemy import ColumnElement, Table, and_, delete, func, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from ostiary.clock import month_of
 from ostiary.db import schema
-from ostiary.db.database import Transaction
+from ostiary.db.database import Transaction, insert_new
 from ostiary.limits.budgets import TOTAL, AccountKey, Budget, Kind
 
 _LIVE_MS = 15_000
@@ -41,16 +38,6 @@ class Lease:
 
     amount_nano: int
     used_nano: int
-
-
-class _Insert(Protocol):
-    def on_conflict_do_nothing(self) -> Any: ...  # noqa: ANN401 - SQLAlchemy's Insert of either dialect
-
-
-def insert_new(tx: Transaction, table: Table, values: Mapping[str, object]) -> Any:  # noqa: ANN401 - an executable
-    """An INSERT that leaves an existing row alone, for the database at hand."""
-    dialect = postgresql if tx.dialect.name == "postgresql" else sqlite
-    return cast("_Insert", dialect.insert(table).values(**values)).on_conflict_do_nothing()
 
 
 def _is(table: Table, key: AccountKey) -> ColumnElement[bool]:

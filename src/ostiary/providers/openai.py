@@ -21,6 +21,7 @@ _MEDIA: Final = re.compile(rb'"(?:image_url|input_audio|audio_url|video_url|docu
 _SPELLED: Final = re.compile(rb"\\u00([2-7][0-9a-fA-F])")
 """A plain letter in its long spelling, by which `image_url` would be read by the provider but not by us."""
 _MOST_OUTPUT: Final = 2**31 - 1
+_OTHER_LIMIT: Final = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
 _MOST_CHOICES: Final = 128
 _TRUE: Final = msgspec.Raw(b"true")
 
@@ -85,9 +86,9 @@ class OpenAI:
         elif ask.stream and provider.stream_usage == "always":
             fields.pop("stream_options", None)  # it tells unasked, and takes the question for a mistake
         if max_tokens is not None:
-            fields.pop("max_completion_tokens", None)
-            fields.pop("max_tokens", None)
-            fields[provider.max_tokens_field] = msgspec.Raw(b"%d" % max_tokens)
+            own, other = provider.max_tokens_field, _OTHER_LIMIT[provider.max_tokens_field]
+            fields.pop(other, None)
+            fields[own] = msgspec.Raw(b"%d" % max_tokens)
         return _encode(fields)
 
     def read_answer(self, body: bytes) -> Reading:

@@ -10,9 +10,8 @@ from sqlalchemy import Row, Select, delete, exists, func, insert, or_, select, u
 from sqlalchemy.exc import IntegrityError
 
 from ostiary.db import schema
-from ostiary.db.database import Transaction
+from ostiary.db.database import Transaction, insert_new
 from ostiary.errors import Refusal
-from ostiary.limits.store import insert_new
 from ostiary.names import sought_name
 
 # ---- the instance and its data keys -----------------------------------------------------------------------------
