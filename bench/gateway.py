@@ -31,6 +31,16 @@ class House:
     bearer: str
     model: str
 
+    @property
+    def name(self) -> str:
+        """As it stands in the table."""
+        return f"ostiary ×{len(self.data_dirs)}" if self.is_shared else "ostiary"
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether several processes serve it."""
+        return len(self.data_dirs) > 1
+
     def command(self, *arguments: str) -> list[str]:
         """`ostiary …` of the environment this bench runs in."""
         return [_ostiary(), *arguments]
@@ -38,6 +48,10 @@ class House:
     def run(self, *arguments: str, said: str = "") -> str:
         """What a command of the CLI prints; a failure ends the bench with its message."""
         return _run(self.env, self.data_dirs[0], *arguments, said=said)
+
+    def metered(self) -> int:
+        """Calls in the ledger."""
+        return sum(row["requests"] for row in json.loads(self.run("usage", "--json")))
 
 
 def prepare(upstream: int, *, work: Path, processes: int = 1) -> House:
@@ -73,7 +87,6 @@ def serving(
     house: House, *, work: Path, cores: Sequence[frozenset[int]], under: Sequence[str] = ()
 ) -> Iterator[Target]:
     """One `ostiary serve` for each data directory, on its core; `under` is a command they are started by."""
-    name = "ostiary" if len(house.data_dirs) == 1 else f"ostiary ×{len(house.data_dirs)}"
     with ExitStack() as stack:
         running, ports, start_s = [], [], 0.0
         for n, data_dir in enumerate(house.data_dirs):
@@ -81,13 +94,17 @@ def serving(
             command = [*under, *house.command("serve", "--port", str(port), "--data-dir", str(data_dir))]
             one = stack.enter_context(
                 proc.started(
-                    f"{name.replace(' ', '-')}-{n}", command, work=work, cores=cores[n % len(cores)], env=house.env
+                    f"ostiary-{len(house.data_dirs)}-{n}",
+                    command,
+                    work=work,
+                    cores=cores[n % len(cores)],
+                    env=house.env,
                 )
             )
             start_s = max(start_s, proc.wait_until_open(one, port, "/health"))
             running.append(one)
             ports.append(port)
-        yield Target(name, tuple(running), tuple(ports), start_s, house.bearer, house.model)
+        yield Target(house.name, tuple(running), tuple(ports), start_s, house.bearer, house.model)
 
 
 def _run(env: Mapping[str, str], data_dir: Path, *arguments: str, said: str = "") -> str:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from bench import goals
+from bench import gateway, goals
 from bench.stand import Stand
 from bench.table import Column, Round, markdown, median_of, number, ratio_of
 
@@ -23,10 +23,12 @@ def text(ready: Stand, rounds: Sequence[Round]) -> str:
     lines = [markdown(names, _columns(rounds))]
     lines += ["", f"Median of {len(rounds)} interleaved rounds, ratios taken within a round; `direct` is the upstream."]
     lines += [line for name in names for line in _doubts(rounds, name)]
-    for name in names:
-        if name.startswith("ostiary"):
-            lines += ["", f"{name}:", *(verdict.line() for verdict in goals.judge(rounds, name))]
-        if name.startswith("ostiary ×"):
+    for house in ready.houses:
+        name = house.name
+        lines += ["", f"{name}:", _metered(rounds, house)]
+        if not house.is_shared:
+            lines += [verdict.line() for verdict in goals.judge(rounds, name)]
+        else:
             lines += [f"- calls/s against one process: {number(ratio_of(rounds, name, 'ostiary', 'calls_s'), 2)}×"]
     return "\n".join(lines)
 
@@ -75,6 +77,13 @@ def _doubts(rounds: Sequence[Round], name: str) -> list[str]:
     if reads is None or reads >= _SEPARATE:
         return []
     return [f"{name}: only {reads:.2f} reads per chunk – chunks were merged; its CPU per chunk is no fair figure."]
+
+
+def _metered(rounds: Sequence[Round], house: gateway.House) -> str:
+    """Whether the ledger has every call that was answered. Cut-off and warm-up calls are in it too."""
+    answered, metered = int(sum(one[house.name]["calls"] for one in rounds)), house.metered()
+    verdict = "none is missing" if metered >= answered else f"{answered - metered:,} ARE MISSING"
+    return f"- {answered:,} calls answered in the rounds, {metered:,} in the ledger – {verdict}"
 
 
 def _cpu() -> str:

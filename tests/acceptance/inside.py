@@ -16,7 +16,10 @@ from ostiary.db.database import Transaction
 from ostiary.ledger import prices
 from ostiary.orgs import organizations, roles
 from ostiary.orgs.organizations import Organization
+from ostiary.secret import Secret
 from ostiary.settings import Settings
+from ostiary.vault import provider_keys
+from ostiary.vault.provider_keys import NewProviderKey
 from tests.servers.gateway import Gateway, House
 from tests.servers.waiting import until
 
@@ -85,16 +88,30 @@ def mint_credential(gateway: Gateway, name: str) -> Key:
     return key
 
 
-def set_prices(gateway: Gateway, *models: str, input_usd: int = 1, output_usd: int = 1) -> None:
-    """The price per million tokens of `openai-compatible` models; who mints a key next knows that it was heard."""
+def set_prices(house: House, *models: str, input_usd: int = 1, output_usd: int = 1) -> None:
+    """The price per million tokens of `provider/model`s; who mints a key next knows that it was heard."""
 
     async def deed(base: Ground, tx: Transaction, _organization: Organization) -> None:
         rates = {"input": input_usd * USD, "output": output_usd * USD}
-        provider = base.catalog.get("openai-compatible")
-        for model in models:
-            await prices.set_price(tx, OPERATOR, provider, model, rates, base.clock.now())
+        for provider, _, model in (name.partition("/") for name in models):
+            await prices.set_price(tx, OPERATOR, base.catalog.get(provider), model, rates, base.clock.now())
 
-    do(gateway, deed)
+    do(house, deed)
+
+
+def add_provider_keys(house: House, *wished: tuple[str, str, str]) -> list[str]:
+    """Provider keys by provider, name and base URL, in this order; their secrets."""
+    secrets = [house.canaries.plant() for _ in wished]
+
+    async def deed(base: Ground, tx: Transaction, organization: Organization) -> None:
+        for (provider, name, url), secret in zip(wished, secrets, strict=True):
+            wish = NewProviderKey(name, base.catalog.get(provider), Secret(secret), url)
+            await provider_keys.add(
+                tx, OPERATOR, organization.id, wish, seal=base.seal, egress=base.egress, at=base.clock.now()
+            )
+
+    do(house, deed)
+    return secrets
 
 
 def change(gateway: Gateway, key: Key, how: Callable[..., Awaitable[Any]]) -> None:

@@ -52,7 +52,7 @@ def caller(shared_gateway: Gateway, shared_upstream: Upstream) -> Caller:
 
 @pytest.fixture(scope="module")
 def thrifty(shared_gateway: Gateway, shared_upstream: Upstream) -> Caller:
-    set_prices(shared_gateway, "ok")
+    set_prices(shared_gateway, MODEL)
     (key,) = mint(shared_gateway, NewAgentKey("thrifty", budget=Budget("total", 100 * USD)))
     return Caller(shared_gateway.client(key.secret), shared_upstream)
 
@@ -345,7 +345,7 @@ def test_a_limit_that_is_already_right_is_not_touched(thrifty: Caller) -> None:
 
 
 def test_a_lowered_limit_is_for_each_choice(shared_gateway: Gateway, shared_upstream: Upstream) -> None:
-    set_prices(shared_gateway, "ok", output_usd=100)
+    set_prices(shared_gateway, MODEL, output_usd=100)
     (key,) = mint(shared_gateway, NewAgentKey("poor", budget=Budget("total", USD // 10)))
     client = shared_gateway.client(key.secret)
     answer = client.post(CHAT, content=chat(n=4), headers={"content-type": "application/json"})

@@ -15,7 +15,7 @@ from ostiary.db.database import Database
 from ostiary.errors import Refusal
 from ostiary.ledger import reports
 from ostiary.ledger.events import Event
-from ostiary.ledger.spool import Spool, SpoolFull, find_orphans
+from ostiary.ledger.spool import Spool, SpoolFull, Sync, find_orphans
 from ostiary.ledger.writer import Writer, adopt
 from ostiary.limits import store
 from ostiary.limits.budgets import AccountKey
@@ -152,8 +152,11 @@ async def test_after_a_power_loss_the_rest_of_the_lease_is_charged(
     assert (await _books(database))[:2] == (2_000, 0)
 
 
-async def test_a_full_disk_refuses_holds_and_keeps_settlements_for_later(database: Database, tmp_path: Path) -> None:
-    spool = Spool(tmp_path, "spool_full", "normal")
+@pytest.mark.parametrize("sync", ["normal", "full"])
+async def test_a_full_disk_refuses_holds_and_keeps_settlements_for_later(
+    database: Database, tmp_path: Path, sync: Sync
+) -> None:
+    spool = Spool(tmp_path, "spool_full", sync)
     writer = Writer(database, spool, SetClock())
     await _leased(database, "spool_full", 9_000)
     kept, committed = spool.hold(_held(1))
@@ -209,15 +212,18 @@ async def test_an_answer_given_up_while_waiting_is_settled_all_the_same(tmp_path
     await spool.close(remove=True)
 
 
-async def test_the_writer_closes_with_everything_written_and_the_file_gone(database: Database, tmp_path: Path) -> None:
-    spool = Spool(tmp_path, "spool_x", "normal")
+@pytest.mark.parametrize("sync", ["normal", "full"])
+async def test_the_writer_closes_with_everything_written_and_the_file_gone(
+    database: Database, tmp_path: Path, sync: Sync
+) -> None:
+    spool = Spool(tmp_path, "spool_x", sync)
     await _leased(database, "spool_x", 5_000)
     writer = Writer(database, spool, SetClock())
-    for number in range(1_200):
+    for number in range(600):
         hold, committed = spool.hold(_held(number))
         await committed
         await spool.settle(hold, _event(number, cost=1))
     await writer.close()
     spent, leased, events = await _books(database)
-    assert (spent, leased, len(events)) == (1_200, 0, 1_200)
+    assert (spent, leased, len(events)) == (600, 0, 600)
     assert _files(tmp_path) == set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final, Literal
 
@@ -101,7 +102,9 @@ def _parse_network(text: str) -> Network:
     return network
 
 
+@lru_cache(maxsize=4_096)
 def _is_within(networks: tuple[Network, ...], address: str | None) -> bool:
+    """Remembered, because the same caller comes from the same place all day."""
     try:
         found = _unmapped(ip_address(address or ""))
     except ValueError:

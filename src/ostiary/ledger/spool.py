@@ -31,6 +31,7 @@ CREATE TABLE IF NOT EXISTS settlements (seq INTEGER PRIMARY KEY, event BLOB NOT 
 _KEEP = 20_000
 """Sent settlements that stay in the file, to be sent again should the database have lost its newest commits."""
 _PRUNE = 500
+_CHECKPOINT_S = 1.0
 _MOST_UNSENT = 200_000
 """Settlements the main database has not taken yet; beyond, new calls are refused rather than memory filled."""
 _DAMAGED = "damaged"
@@ -48,6 +49,9 @@ class _Op:
     done: asyncio.Future[None] | None
 
 
+_Work = list[_Op] | Callable[[sqlite3.Connection], object]
+
+
 class SpoolFull(Refusal):
     """The hold can't be kept, so the call is not made: 503."""
 
@@ -56,7 +60,11 @@ class SpoolFull(Refusal):
 
 
 class Spool:
-    """The file of this process, written by one thread that commits whatever has gathered since its last commit."""
+    """The file of this process; whatever gathers in one turn of the loop is one commit.
+
+    With `normal`, a commit is a write to the page cache and is made on the loop itself: handing it to a thread costs
+    more than making it. With `full`, it waits for the disk, so a thread makes it. Checkpoints are always the thread's.
+    """
 
     def __init__(self, folder: Path, owner: str, sync: Sync) -> None:
         """Opens `folder/owner.spool` under a lock that lives as long as the process."""
@@ -72,8 +80,9 @@ class Spool:
         self._ids = itertools.count(1)
         self._seq = 0
         self._gathered: list[_Op] = []
-        self._queue: queue.SimpleQueue[list[_Op] | Callable[[sqlite3.Connection], None] | None] = queue.SimpleQueue()
         self._late: list[_Op] = []
+        self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
+        self._is_threaded = sync == "full"
         self._thread = threading.Thread(target=self._work, name="spool", daemon=True)
         self._thread.start()
 
@@ -117,10 +126,13 @@ class Spool:
                 (seq - _KEEP, _PRUNE),
             )
 
-        self._queue.put(mark)
+        if self._is_threaded:
+            self._queue.put(mark)
+        else:
+            self._quietly(mark)
 
     async def close(self, *, remove: bool) -> None:
-        """Finish the thread; `remove` deletes the file when everything in it has been sent."""
+        """Commit the rest and finish; `remove` deletes the file when everything in it has been sent."""
         self.retry_late()
         self._hand_over()
         self._queue.put(None)
@@ -141,9 +153,13 @@ class Spool:
         self._gathered.append(op)
 
     def _hand_over(self) -> None:
-        if self._gathered:
-            self._queue.put(self._gathered)
-            self._gathered = []
+        batch, self._gathered = self._gathered, []
+        if not batch:
+            return
+        if self._is_threaded:
+            self._queue.put(batch)
+        else:
+            self._committed(batch, self._commit(batch))
 
     def _committed(self, batch: list[_Op], error: sqlite3.Error | None) -> None:
         for op in batch:
@@ -159,38 +175,17 @@ class Spool:
             else:
                 op.done.set_result(None)
 
-    # ---- the thread's side -----------------------------------------------------------------------------------
-
-    def _work(self) -> None:
-        """Take all that has gathered, write it in one transaction, say so on the loop; until told to stop."""
-        running = True
-        while running:
-            batch: list[_Op] = []
-            item = self._queue.get()
-            while True:
-                if item is None:
-                    running = False
-                elif callable(item):
-                    self._quietly(item)
-                else:
-                    batch += item
-                if self._queue.empty():
-                    break
-                item = self._queue.get()
-            if batch:
-                error = self._commit(batch)
-                self._loop.call_soon_threadsafe(self._committed, batch, error)
-
     def _commit(self, batch: list[_Op]) -> sqlite3.Error | None:
         db = self._db
+        ended = [op for op in batch if op.settlement is not None]
         try:
             db.execute("BEGIN IMMEDIATE")
-            for op in batch:
-                if op.hold is not None:
-                    db.execute("INSERT INTO holds VALUES (?, ?)", (op.hold_id, op.hold))
-                else:
-                    db.execute("INSERT INTO settlements (event) VALUES (?)", (op.settlement,))
-                    db.execute("DELETE FROM holds WHERE id = ?", (op.hold_id,))
+            db.executemany(
+                "INSERT INTO holds VALUES (?, ?)", [(op.hold_id, op.hold) for op in batch if op.hold is not None]
+            )
+            if ended:
+                db.executemany("INSERT INTO settlements (event) VALUES (?)", [(op.settlement,) for op in ended])
+                db.executemany("DELETE FROM holds WHERE id = ?", [(op.hold_id,) for op in ended])
             db.execute("COMMIT")
         except sqlite3.Error as error:
             if db.in_transaction:
@@ -204,6 +199,40 @@ class Spool:
             deed(self._db)
         except sqlite3.Error:
             return
+
+    # ---- the thread's side -----------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        """Commit what is handed over, if anything is, and keep the write-ahead log short; until told to stop."""
+        with closing(_connect(self.path, "normal")) as checkpoints:
+            while True:
+                try:
+                    work = self._queue.get(timeout=_CHECKPOINT_S)
+                except queue.Empty:
+                    self._quietly(lambda _: checkpoints.execute("PRAGMA wal_checkpoint(PASSIVE)"))
+                    continue
+                if work is None:
+                    return
+                self._do(work)
+
+    def _do(self, work: _Work) -> None:
+        """Take all that has gathered since the last commit into one."""
+        batch: list[_Op] = []
+        while True:
+            if callable(work):
+                self._quietly(work)
+            else:
+                batch += work
+            if self._queue.empty():
+                break
+            more = self._queue.get()
+            if more is None:
+                self._queue.put(None)  # the last word: heard again when this is done
+                break
+            work = more
+        if batch:
+            error = self._commit(batch)
+            self._loop.call_soon_threadsafe(self._committed, batch, error)
 
 
 # ---- what a dead process left ----------------------------------------------------------------------------------
@@ -278,6 +307,7 @@ def _connect(path: Path, sync: Sync) -> sqlite3.Connection:
     path.chmod(0o600)
     db.execute("PRAGMA journal_mode=WAL")
     db.execute(f"PRAGMA synchronous={'FULL' if sync == 'full' else 'NORMAL'}")
+    db.execute("PRAGMA wal_autocheckpoint=0")
     return db
 
 

@@ -77,16 +77,15 @@ def _tokens_of(raw: msgspec.Raw) -> Tokens | None:
         usage = _usage(raw)
     except msgspec.DecodeError:
         return None
-    output = _figure(usage.completion_tokens)
-    whole = usage.prompt_tokens if usage.prompt_tokens is not None else _figure(usage.total_tokens) - output
-    given = _figure(whole)
-    if not (given or output):
+    made = usage.completion_tokens or 0
+    given = usage.prompt_tokens if usage.prompt_tokens is not None else max((usage.total_tokens or 0) - made, 0)
+    if min(given, made) < 0 or not (given or made):
         return None
     into = usage.prompt_tokens_details or _InputDetails()
     out = usage.completion_tokens_details or _OutputDetails()
     return Tokens(
-        input=given,
-        output=output,
+        input=_figure(given),
+        output=_figure(made),
         cache_read=_figure(into.cached_tokens),
         cache_write=_figure(into.cache_write_tokens),
         reasoning=_figure(out.reasoning_tokens),

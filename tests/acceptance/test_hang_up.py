@@ -1,0 +1,359 @@
+"""Callers who hang up, or hardly read: the provider is told to stop, the call is settled once, the rest comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx2
+import pytest
+
+from ostiary.agents.agent_keys import NewAgentKey
+from ostiary.limits.budgets import Budget
+from tests.acceptance.brisk import brisk
+from tests.acceptance.inside import USD, Key, add_provider_keys, events, events_of, mint, rows, set_prices, spent
+from tests.acceptance.wire import Wire, get, post, took, wire
+from tests.servers.canaries import Canaries
+from tests.servers.gateway import Gateway
+from tests.servers.shell import Shell
+from tests.servers.upstream import Exchange, Received, Upstream
+from tests.servers.waiting import until
+from tests.servers.wire import LAST, chunk, event, framed, stream_head, usage
+from tests.servers.wire import events as stream_events
+
+MODEL = "openai-compatible/ok"
+CAP = USD * 17 // 100
+"""Room for one hold of a little over 10 cents, not for two."""
+TRUE_COST = 11 * 100_000 + 7 * 1_000_000
+GOING: list[Callable[[Wire], None]] = [lambda line: line.socket.close(), lambda line: line.reset()]
+"""How clients go: with a word, and without."""
+WAYS = pytest.mark.parametrize("go", GOING, ids=["closes", "resets"])
+
+
+@dataclass
+class Scene:
+    """The gateway, its provider, and as many keys as are asked for."""
+
+    gateway: Gateway
+    upstream: Upstream
+
+    def key(self, name: str, **wish: Any) -> Key:
+        (made,) = mint(self.gateway, NewAgentKey(name, **{"budget": Budget("total", CAP), "rpm": 100, **wish}))
+        return made
+
+    def next_call(self) -> Callable[[], Received]:
+        """What gives the next call that the provider hears."""
+        count = len(self.upstream.calls) + 1
+        return lambda: self.upstream.wait_for(count)
+
+    def remaining(self, key: Key) -> tuple[int, int]:
+        """Requests of this minute, and nano-dollars, that a key has left."""
+        with httpx2.Client(base_url=self.gateway.origin, headers=key.bearer) as client:
+            limits = client.get("/v1/key").json()["limits"]
+        return limits["requests_per_minute"]["remaining"], round(float(limits["budget"]["remaining_usd"]) * USD)
+
+    def require_settled(self, key: Key, cost: int) -> None:
+        """The key has paid so much and no more; all else that it had can be held again."""
+        assert spent(self.gateway, key) == cost
+        assert self.remaining(key)[1] == CAP - cost
+        answer = self.gateway.chat(key.secret, MODEL, max_tokens=100)
+        assert answer.status_code == (200 if CAP - cost >= USD * 12 // 100 else 402)
+
+
+@pytest.fixture(scope="module")
+def scene(
+    tmp_path_factory: pytest.TempPathFactory, canaries: Canaries, shell: Shell, shared_upstream: Upstream
+) -> Iterator[Scene]:
+    def furnish(gateway: Gateway) -> None:
+        add_provider_keys(gateway, ("openai-compatible", "upstream", shared_upstream.url))
+        models = [f"openai-compatible/{name}" for name in ("ok", "gated", "slow-stream", "stall-first-byte")]
+        set_prices(gateway, *models, input_usd=100, output_usd=1_000)
+
+    with brisk(tmp_path_factory.mktemp("hang-up"), canaries, shell, [shared_upstream.origin], furnish) as gateway:
+        yield Scene(gateway, shared_upstream)
+
+
+def body(model: str = MODEL, **more: Any) -> bytes:
+    messages = [{"role": "user", "content": "hi"}]
+    return json.dumps({"model": model, "messages": messages, "max_tokens": 100, **more}).encode()
+
+
+# ---- each stage -------------------------------------------------------------------------------------------------
+
+
+@WAYS
+def test_while_sending_the_body(scene: Scene, go: Callable[[Wire], None]) -> None:
+    key = scene.key(f"body {GOING.index(go)}")
+    before = len(scene.upstream.calls)
+    for sent in (0, 10):
+        with wire(scene.gateway) as line:
+            line.send(post(key.secret, body()[:sent], f"content-length: {len(body())}"))
+            time.sleep(0.05)
+            go(line)
+    time.sleep(0.2)
+    assert len(scene.upstream.calls) == before
+    assert scene.remaining(key) == (100, CAP)
+    events_of(scene.gateway, key, 0)
+
+
+@WAYS
+@pytest.mark.parametrize("stream", [False, True])
+def test_before_the_provider_answers(scene: Scene, go: Callable[[Wire], None], stream: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    key = scene.key(f"early {GOING.index(go)} {stream}")
+    call = scene.next_call()
+    with wire(scene.gateway) as line:
+        line.send(post(key.secret, body("openai-compatible/stall-first-byte", stream=stream)))
+        received = call()
+        go(line)
+    assert received.abandoned.wait(1)
+    (row,) = events_of(scene.gateway, key, 1)
+    assert (row["status"], row["usage_source"], row["http_status"]) == ("cancelled", "none", 0)
+    assert row["cost_nano"] == row["held_nano"] > 0
+    scene.require_settled(key, row["cost_nano"])
+
+
+async def only_a_head(exchange: Exchange) -> None:
+    """A head, who speaks, and nothing more."""
+    role = event(chunk(exchange.request, {"role": "assistant", "content": ""}))
+    await exchange.send(stream_head(), framed(role))
+    await exchange.stall()
+
+
+@WAYS
+def test_after_the_providers_head(scene: Scene, go: Callable[[Wire], None]) -> None:
+    key = scene.key(f"head {GOING.index(go)}")
+    scene.upstream.push(only_a_head)
+    call = scene.next_call()
+    with wire(scene.gateway) as line:
+        line.send(post(key.secret, body(stream=True)))
+        received = call()
+        time.sleep(0.1)
+        go(line)
+    assert received.abandoned.wait(1)
+    (row,) = events_of(scene.gateway, key, 1)
+    assert (row["status"], row["usage_source"]) == ("cancelled", "none")
+    assert row["cost_nano"] == row["held_nano"]
+
+
+@WAYS
+def test_in_the_middle_of_the_stream(scene: Scene, go: Callable[[Wire], None]) -> None:
+    key = scene.key(f"middle {GOING.index(go)}")
+    call = scene.next_call()
+    with wire(scene.gateway) as line:
+        line.send(post(key.secret, body("openai-compatible/gated", stream=True)))
+        line.until(b"The")
+        go(line)
+    assert call().abandoned.wait(1)
+    (row,) = events_of(scene.gateway, key, 1)
+    assert (row["status"], row["usage_source"], row["http_status"]) == ("cancelled", "estimated", 200)
+    assert 0 < row["cost_nano"] < row["held_nano"]
+    scene.require_settled(key, row["cost_nano"])
+
+
+async def all_but_the_end(exchange: Exchange) -> None:
+    """Everything, usage too, but not the end marker."""
+    await exchange.send(stream_head(), *map(framed, stream_events(exchange.request, usage())[:-1]))
+    await exchange.stall()
+
+
+@WAYS
+def test_just_before_the_end(scene: Scene, go: Callable[[Wire], None]) -> None:
+    key = scene.key(f"end {GOING.index(go)}")
+    scene.upstream.push(all_but_the_end)
+    call = scene.next_call()
+    with wire(scene.gateway) as line:
+        line.send(post(key.secret, body(stream=True)))
+        line.until(b'"stop"')
+        time.sleep(0.05)
+        go(line)
+    assert call().abandoned.wait(1)
+    (row,) = events_of(scene.gateway, key, 1)
+    assert (row["status"], row["usage_source"], row["cost_nano"]) == ("cancelled", "provider", TRUE_COST)
+    scene.require_settled(key, TRUE_COST)
+
+
+async def half_a_body(exchange: Exchange) -> None:
+    """Half of an answer that is not streamed."""
+    await exchange.send(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{")
+    await exchange.stall()
+
+
+def test_in_the_middle_of_a_whole_answer(scene: Scene) -> None:
+    key = scene.key("whole")
+    scene.upstream.push(half_a_body)
+    call = scene.next_call()
+    with wire(scene.gateway) as line:
+        line.send(post(key.secret, body()))
+        received = call()
+        time.sleep(0.05)
+    assert received.abandoned.wait(1)
+    (row,) = events_of(scene.gateway, key, 1)
+    assert (row["status"], row["usage_source"], row["cost_nano"]) == ("cancelled", "none", row["held_nano"])
+
+
+def test_at_any_moment_a_call_is_settled_once_and_paid_for(scene: Scene) -> None:
+    """Forty callers, each of whom goes a little later than the one before."""
+    key = scene.key("any moment", budget=Budget("total", 100 * USD), rpm=None)
+    before = len(scene.upstream.calls)
+    for moment in range(40):
+        with wire(scene.gateway) as line:
+            line.send(post(key.secret, body("openai-compatible/slow-stream" if moment % 2 else MODEL, stream=True)))
+            time.sleep(moment * (0.015 if moment % 2 else 0.0003))
+            GOING[moment % 3 == 0](line)
+    time.sleep(0.3)
+    until(lambda: all(call.abandoned.is_set() or call.answered.is_set() for call in scene.upstream.calls), "the end")
+    heard = len(scene.upstream.calls) - before
+    found = rows(scene.gateway, "SELECT * FROM usage_events WHERE agent_key_id = ?", key.id)
+    until(lambda: len(rows(scene.gateway, "SELECT 1 FROM usage_events WHERE agent_key_id = ?", key.id)) >= heard, "all")
+    found = rows(scene.gateway, "SELECT * FROM usage_events WHERE agent_key_id = ?", key.id)
+    assert heard <= len(found) <= 40
+    assert len({row["request_id"] for row in found}) == len(found)
+    assert all(row["cost_nano"] <= row["held_nano"] for row in found)
+    assert sum(row["cost_nano"] > 0 for row in found) >= heard
+    assert {row["status"] for row in found} <= {"ok", "cancelled"}
+    assert spent(scene.gateway, key) == sum(row["cost_nano"] for row in found)
+
+
+# ---- while waiting for money ------------------------------------------------------------------------------------
+
+
+def test_in_the_line_for_money(scene: Scene) -> None:
+    key = scene.key("line")
+    call = scene.next_call()
+    with wire(scene.gateway) as holder, wire(scene.gateway) as waiting:
+        holder.send(post(key.secret, body("openai-compatible/gated")))
+        first = call()
+        waiting.send(post(key.secret, body()))
+        time.sleep(0.3)
+        waiting.reset()
+        time.sleep(0.1)
+        scene.upstream.gate.set()
+        assert holder.answer().status == 200
+    scene.upstream.gate.clear()
+    assert first.answered.wait(1)
+    time.sleep(0.3)
+    (row,) = events_of(scene.gateway, key, 1)
+    assert row["cost_nano"] == TRUE_COST
+    assert scene.upstream.calls[-1] is first
+    assert scene.remaining(key) == (99, CAP - TRUE_COST)
+
+
+# ---- one connection, one call after the other -------------------------------------------------------------------
+
+
+async def end_without_ending(exchange: Exchange) -> None:
+    """A right stream whose HTTP does not end after its end marker."""
+    await exchange.send(stream_head(), *map(framed, stream_events(exchange.request, usage())))
+    await exchange.pause(0.8)
+    await exchange.send(LAST)
+
+
+def test_the_second_call_of_a_connection_is_watched_while_the_first_is_still_being_put_away(scene: Scene) -> None:
+    key = scene.key("second", budget=Budget("total", USD))
+    scene.upstream.push(end_without_ending)
+    with wire(scene.gateway) as line:
+        line.send(post(key.secret, body(stream=True)))
+        assert line.answer().body.endswith(b"data: [DONE]\n\n")
+        call = scene.next_call()
+        line.send(post(key.secret, body("openai-compatible/gated")))
+        received = call()
+        time.sleep(1.0)  # the first is put away now
+    assert received.abandoned.wait(1)
+    first, second = events_of(scene.gateway, key, 2)
+    assert (first["status"], second["status"]) == ("ok", "cancelled")
+
+
+# ---- slow ones --------------------------------------------------------------------------------------------------
+
+
+async def flood(exchange: Exchange) -> None:
+    """Words without end, as fast as they are taken."""
+    words = framed(event(chunk(exchange.request, {"content": "word " * 2_000})))
+    await exchange.send(stream_head())
+    while True:
+        await exchange.send(words)
+        await asyncio.sleep(0)
+
+
+def test_a_reader_who_does_not_read_is_cut_off(scene: Scene) -> None:
+    key = scene.key("slow reader")
+    scene.upstream.push(flood)
+    call = scene.next_call()
+    with wire(scene.gateway) as line:
+        line.send(post(key.secret, body(stream=True)))
+        line.until(b"word")
+        received, begun = call(), time.monotonic()
+        assert received.abandoned.wait(8)
+        assert took(begun) > 1.5
+    (row,) = events_of(scene.gateway, key, 1)
+    assert (row["status"], row["usage_source"]) == ("cancelled", "estimated")
+    assert row["cost_nano"] == row["held_nano"]  # it had sent more than was allowed
+    assert scene.gateway.client().get("/health").status_code == 200
+
+
+def test_a_slow_reader_who_reads_is_left_alone(scene: Scene) -> None:
+    key = scene.key("patient reader", budget=Budget("total", USD))
+
+    async def long(exchange: Exchange) -> None:
+        words = framed(event(chunk(exchange.request, {"content": "word " * 2_000})))
+        await exchange.send(stream_head(), *[words] * 150, *map(framed, stream_events(exchange.request, usage())), LAST)
+
+    scene.upstream.push(long)
+    with wire(scene.gateway) as line:
+        line.socket.setsockopt(1, 8, 4_096)  # SO_RCVBUF
+        line.send(post(key.secret, body(stream=True)))
+        size, begun = 0, time.monotonic()
+        while took(begun) < 4.5:
+            size += len(line.socket.recv(40_000))
+            time.sleep(0.05)
+        line.until(b"[DONE]")
+    (row,) = events_of(scene.gateway, key, 1)
+    assert (row["status"], row["cost_nano"]) == ("ok", TRUE_COST)
+
+
+def test_a_body_that_comes_too_slowly(scene: Scene) -> None:
+    key = scene.key("slow body")
+    before = len(scene.upstream.calls)
+    begun = time.monotonic()
+    with wire(scene.gateway) as line:
+        line.send(post(key.secret, body()[:5], f"content-length: {len(body())}"))
+        for byte in body()[5:20]:
+            line.send(bytes([byte]))
+            time.sleep(0.12)
+        answer = line.answer()
+        assert (answer.status, answer.code) == (408, "request_timeout")
+        assert took(begun) < 4
+        assert line.is_closed()
+    assert len(scene.upstream.calls) == before
+    assert scene.remaining(key) == (100, CAP)
+
+
+def test_the_rest_of_a_refused_body_is_thrown_away_but_not_for_ever(scene: Scene) -> None:
+    with wire(scene.gateway) as line:
+        line.send(get("/v1/chat/completions", "content-length: 5000000", method="POST"), b"x" * 1_000_000)
+        assert line.answer().status == 401
+        line.send(b"x" * 4_000_000, get())
+        assert line.answer().status == 200
+        line.send(get("/v1/chat/completions", "content-length: 5000000", method="POST"), b"x" * 1_000)
+        assert line.answer().status == 401
+        begun = time.monotonic()
+        assert line.is_closed(8)
+        assert took(begun) > 1.5
+
+
+def test_nobody_who_left_was_our_fault(scene: Scene) -> None:
+    for word in ("call.failed", "Traceback", "Exception in ASGI", "never retrieved"):
+        assert word not in scene.gateway.output
+
+
+def test_what_was_written_down_and_what_was_answered_agree(scene: Scene) -> None:
+    key = scene.key("last")
+    answer = scene.gateway.chat(key.secret, MODEL, max_tokens=5)
+    assert events(scene.gateway, answer.headers["x-request-id"])[0]["cost_nano"] == TRUE_COST
+    leases = rows(scene.gateway, "SELECT sum(leased_nano) AS n FROM accounts")[0]["n"]
+    held = rows(scene.gateway, "SELECT sum(amount_nano - used_nano) AS n FROM leases")[0]["n"]
+    assert leases == held
