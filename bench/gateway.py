@@ -60,6 +60,7 @@ def prepare(upstream: int, *, work: Path, processes: int = 1) -> House:
     origin = f"http://127.0.0.1:{upstream}"
     env = {name: value for name, value in os.environ.items() if not name.startswith("OSTIARY_")}
     env["OSTIARY_EGRESS_ALLOW"] = origin
+    env.pop("PYTHONDONTWRITEBYTECODE", None)  # a second start finds its modules compiled, as everywhere
     if processes > 1:
         env["OSTIARY_DATABASE_URL"] = f"sqlite:///{work}/shared-{processes}.db"
         env["OSTIARY_MASTER_KEY"] = base64.urlsafe_b64encode(os.urandom(32)).decode()

@@ -19,7 +19,7 @@ from ostiary.providers.transport import Waits
 from ostiary.settings import Settings
 
 PATIENCE = Patience(body_s=1.5, provider=Waits(connect_s=3, first_byte_s=2, idle_s=2, total_s=5))
-STALLED_S = 2.0
+STALLED_S = 1.5
 
 
 def main() -> None:

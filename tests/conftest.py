@@ -87,10 +87,18 @@ def the_shell() -> Iterator[Shell]:
         yield one
 
 
+@pytest.fixture(scope="session")
+def started(tmp_path_factory: pytest.TempPathFactory, canaries: Canaries, shell: Shell) -> Path:
+    """A data directory after its first start."""
+    house = gateway.House(tmp_path_factory.mktemp("started"), canaries, shell)
+    house.cli("keys", "list")
+    return house.data_dir
+
+
 @pytest.fixture
-def gateways(tmp_path: Path, canaries: Canaries, shell: Shell) -> Iterator[GatewayMaker]:
+def gateways(tmp_path: Path, canaries: Canaries, shell: Shell, started: Path) -> Iterator[GatewayMaker]:
     """Starts real gateways: `gateways(allow=[upstream.origin], env={…}, clock=True)`."""
-    with gateway.making(tmp_path, canaries, shell) as maker:
+    with gateway.making(tmp_path, canaries, shell, started) as maker:
         yield maker
 
 
@@ -102,13 +110,17 @@ def the_gateway(gateways: GatewayMaker, upstream: Upstream) -> Gateway:
 
 @pytest.fixture(scope="module")
 def shared_gateway(
-    tmp_path_factory: pytest.TempPathFactory, canaries: Canaries, shell: Shell, shared_upstream: Upstream
+    tmp_path_factory: pytest.TempPathFactory,
+    canaries: Canaries,
+    shell: Shell,
+    started: Path,
+    shared_upstream: Upstream,
 ) -> Iterator[Gateway]:
     """One gateway for all tests of a file, whose vault holds a key for `shared_upstream`, named `upstream`.
 
     Give each test an agent key of its own. Calls go to `openai-compatible/NAME`, NAME being a behaviour's.
     """
-    with gateway.making(tmp_path_factory.mktemp("shared"), canaries, shell) as maker:
+    with gateway.making(tmp_path_factory.mktemp("shared"), canaries, shell, started) as maker:
         made = maker(allow=[shared_upstream.origin])
         made.add_provider_key("openai-compatible", "upstream", shared_upstream.url)
         yield made

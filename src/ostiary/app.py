@@ -25,6 +25,7 @@ from ostiary.errors import CannotStart
 from ostiary.gateway.directory import Directory
 from ostiary.gateway.edge import EdgeProtocol, sweep_connections
 from ostiary.gateway.gate import Gate
+from ostiary.gateway.marks import Marks
 from ostiary.gateway.routes import Door
 from ostiary.ledger.spool import Spool, free_name
 from ostiary.ledger.writer import Writer, adopt
@@ -140,6 +141,8 @@ async def _build(base: Ground, stack: AsyncExitStack) -> tuple[Gate, list[Keeper
     directory.on_change(counters.seed_day, changed)
     await directory.load()
     await asyncio.to_thread(directory.warm)
+    marks = Marks(database, clock)
+    stack.push_async_callback(marks.write)
     transport = Transport(base.egress)
     await transport.open()
     stack.push_async_callback(transport.close)
@@ -152,11 +155,12 @@ async def _build(base: Ground, stack: AsyncExitStack) -> tuple[Gate, list[Keeper
         spool=spool,
         transport=transport,
         writer=writer,
+        marks=marks,
         database=database,
         public_catalog=base.settings.public_catalog,
         trusted_proxies=base.settings.trusted_proxies,
     )
-    return gate, [directory.listen, writer.run, purses.run]
+    return gate, [directory.listen, writer.run, purses.run, marks.run]
 
 
 @asynccontextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -196,21 +197,21 @@ def test_in_the_middle_of_a_whole_answer(scene: Scene) -> None:
 
 
 def test_at_any_moment_a_call_is_settled_once_and_paid_for(scene: Scene) -> None:
-    """Forty callers, each of whom goes a little later than the one before."""
+    """Each caller goes a little later than the one before."""
     key = scene.key("any moment", budget=Budget("total", 100 * USD), rpm=None)
     before = len(scene.upstream.calls)
-    for moment in range(40):
+    callers = 18
+    for moment in range(callers):
         with wire(scene.gateway) as line:
             line.send(post(key.secret, body("openai-compatible/slow-stream" if moment % 2 else MODEL, stream=True)))
-            time.sleep(moment * (0.015 if moment % 2 else 0.0003))
+            time.sleep(moment * (0.03 if moment % 2 else 0.0005))
             GOING[moment % 3 == 0](line)
     time.sleep(0.3)
     until(lambda: all(call.abandoned.is_set() or call.answered.is_set() for call in scene.upstream.calls), "the end")
     heard = len(scene.upstream.calls) - before
-    found = rows(scene.gateway, "SELECT * FROM usage_events WHERE agent_key_id = ?", key.id)
     until(lambda: len(rows(scene.gateway, "SELECT 1 FROM usage_events WHERE agent_key_id = ?", key.id)) >= heard, "all")
     found = rows(scene.gateway, "SELECT * FROM usage_events WHERE agent_key_id = ?", key.id)
-    assert heard <= len(found) <= 40
+    assert heard <= len(found) <= callers
     assert len({row["request_id"] for row in found}) == len(found)
     assert all(row["cost_nano"] <= row["held_nano"] for row in found)
     assert sum(row["cost_nano"] > 0 for row in found) >= heard
@@ -288,7 +289,7 @@ def test_a_reader_who_does_not_read_is_cut_off(scene: Scene) -> None:
         line.until(b"word")
         received, begun = call(), time.monotonic()
         assert received.abandoned.wait(8)
-        assert took(begun) > 1.5
+        assert took(begun) > 1.2
     (row,) = events_of(scene.gateway, key, 1)
     assert (row["status"], row["usage_source"]) == ("cancelled", "estimated")
     assert row["cost_nano"] == row["held_nano"]  # it had sent more than was allowed
@@ -300,15 +301,17 @@ def test_a_slow_reader_who_reads_is_left_alone(scene: Scene) -> None:
 
     async def long(exchange: Exchange) -> None:
         words = framed(event(chunk(exchange.request, {"content": "word " * 2_000})))
-        await exchange.send(stream_head(), *[words] * 150, *map(framed, stream_events(exchange.request, usage())), LAST)
+        await exchange.send(
+            stream_head(), *[words] * 800, *map(framed, stream_events(exchange.request, usage())), LAST
+        )
 
     scene.upstream.push(long)
     with wire(scene.gateway) as line:
-        line.socket.setsockopt(1, 8, 4_096)  # SO_RCVBUF
+        line.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
         line.send(post(key.secret, body(stream=True)))
-        size, begun = 0, time.monotonic()
-        while took(begun) < 4.5:
-            size += len(line.socket.recv(40_000))
+        begun = time.monotonic()
+        while took(begun) < 3.0:
+            line.socket.recv(40_000)
             time.sleep(0.05)
         line.until(b"[DONE]")
     (row,) = events_of(scene.gateway, key, 1)
@@ -321,7 +324,7 @@ def test_a_body_that_comes_too_slowly(scene: Scene) -> None:
     begun = time.monotonic()
     with wire(scene.gateway) as line:
         line.send(post(key.secret, body()[:5], f"content-length: {len(body())}"))
-        for byte in body()[5:20]:
+        for byte in body()[5:15]:
             line.send(bytes([byte]))
             time.sleep(0.12)
         answer = line.answer()
@@ -342,7 +345,7 @@ def test_the_rest_of_a_refused_body_is_thrown_away_but_not_for_ever(scene: Scene
         assert line.answer().status == 401
         begun = time.monotonic()
         assert line.is_closed(8)
-        assert took(begun) > 1.5
+        assert took(begun) > 1.2
 
 
 def test_nobody_who_left_was_our_fault(scene: Scene) -> None:

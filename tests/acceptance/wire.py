@@ -37,7 +37,7 @@ class Wire:
 
     def __init__(self, port: int, timeout_s: float = 10) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout_s)
-        self._read = b""
+        self._read = bytearray()
 
     def send(self, *parts: bytes) -> None:
         """Write these bytes as they are."""
@@ -82,22 +82,26 @@ class Wire:
         self._until(b"\r\n")
 
     def _until(self, mark: bytes) -> bytes:
-        while mark not in self._read:
+        seen = 0
+        while (start := self._read.find(mark, seen)) < 0:
+            seen = max(len(self._read) - len(mark), 0)
             self._more()
-        end = self._read.index(mark) + len(mark)
-        found, self._read = self._read[:end], self._read[end:]
-        return found
+        return self._take(start + len(mark))
 
     def _exactly(self, size: int) -> bytes:
         while len(self._read) < size:
             self._more()
-        found, self._read = self._read[:size], self._read[size:]
+        return self._take(size)
+
+    def _take(self, size: int) -> bytes:
+        found = bytes(self._read[:size])
+        del self._read[:size]
         return found
 
     def _more(self) -> None:
         data = self.socket.recv(65_536)
         if not data:
-            raise ConnectionResetError(f"the gateway hung up after {self._read!r}")
+            raise ConnectionResetError(f"the gateway hung up after {bytes(self._read[-1_000:])!r}")
         self._read += data
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from tests.servers.waiting import answers, free_port, stop, tail, until, until_a
 
 OSTIARY = Path(sys.executable).with_name("ostiary")
 _TRIES = 3
+_OWN_GROUND = {"OSTIARY_DATABASE_URL", "OSTIARY_MASTER_KEY", "OSTIARY_MASTER_KEY_FILE"}
 _NOT_YET = (httpx2.codes.UNAUTHORIZED, httpx2.codes.SERVICE_UNAVAILABLE)
 _START_S = 30
 
@@ -239,9 +241,9 @@ class Gateway(House):
 
 
 @contextmanager
-def making(folder: Path, canaries: Canaries, shell: Shell) -> Iterator[GatewayMaker]:
+def making(folder: Path, canaries: Canaries, shell: Shell, template: Path | None = None) -> Iterator[GatewayMaker]:
     """Makes gateways below `folder`; all of them end with the block."""
-    maker = GatewayMaker(folder, canaries, shell)
+    maker = GatewayMaker(folder, canaries, shell, template)
     try:
         yield maker
     finally:
@@ -256,6 +258,8 @@ class GatewayMaker:
     root: Path
     canaries: Canaries
     shell: Shell
+    template: Path | None = None
+    """A data directory after its first start, to copy: making the schema anew each time would take half a second."""
     made: list[Gateway] = field(default_factory=list)
 
     def __call__(
@@ -267,12 +271,17 @@ class GatewayMaker:
         folder: Path | None = None,
         start: bool = True,
     ) -> Gateway:
-        """A gateway; `allow` are the origins it may connect to, `args` go behind `ostiary serve`."""
+        """A gateway; `allow` are the origins it may connect to, `args` go behind `ostiary serve`.
+
+        With `start=False` it stands before an empty folder, and its first start is its own.
+        """
         folder = folder or self.root / f"gateway-{len(self.made)}"
         folder.mkdir(parents=True, exist_ok=True)
         allowed = {"OSTIARY_EGRESS_ALLOW": ",".join(allow)} if allow else {}
         gateway = Gateway(folder, self.canaries, self.shell, {**allowed, **(env or {})}, args, clock)
         self.made.append(gateway)
         if start:
+            if self.template and not (gateway.data_dir.exists() or gateway.env.keys() & _OWN_GROUND):
+                shutil.copytree(self.template, gateway.data_dir)
             gateway.start()
         return gateway

@@ -147,6 +147,14 @@ async def change_agent_key(tx: Transaction, organization_id: str, id: str, value
         raise _taken("agent key", str(values.get("name"))) from None
 
 
+async def mark_agent_keys_used(tx: Transaction, used_at: Mapping[str, int]) -> None:
+    """When each was last used; never earlier than what another gateway has written."""
+    k = schema.agent_keys.c
+    for id, at in sorted(used_at.items()):  # one order for all, so that two gateways never wait for each other
+        is_news = or_(k.last_used_at.is_(None), k.last_used_at < at)
+        await tx.execute(update(schema.agent_keys).where(k.id == id, is_news).values(last_used_at=at))
+
+
 async def remove_agent_key(tx: Transaction, organization_id: str, id: str) -> None:
     """Forget a key and its secrets; events keep its name."""
     k = schema.agent_keys.c

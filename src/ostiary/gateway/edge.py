@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar, Final
 
 import msgspec
@@ -14,14 +14,12 @@ from uvicorn.server import ServerState
 
 from ostiary.errors import Refusal
 from ostiary.gateway.exchange import MAX_BODY
+from ostiary.gateway.head import MAX_HEAD, judge_head, without_upgrade
+from ostiary.gateway.whole import write_whole
 
-MAX_HEAD = 32 * 1024
-MAX_HEADERS = 100
 _MOST_SENT: Final = 2 * MAX_BODY
 """Bytes of one body with its framing, read or thrown away: chunks have heads and may have trailers."""
 _SWEEP_S: Final = 1.0
-_VERSIONS: Final = frozenset({"1.0", "1.1"})
-_UPGRADE: Final = re.compile(rb"\r\n(upgrade[ \t]*:)", re.IGNORECASE)
 
 
 class EdgeProtocol(HttpToolsProtocol):
@@ -58,7 +56,7 @@ class EdgeProtocol(HttpToolsProtocol):
                 self._head_since = self.loop.time()
                 self._counted = 0
             if b"pgrade" in data:
-                data = _without_upgrade(data)
+                data = without_upgrade(data)
         self._piece = len(data)
         super().data_received(data)
         self._counted += self._piece
@@ -84,7 +82,7 @@ class EdgeProtocol(HttpToolsProtocol):
         """The whole head is here: judge it, then let uvicorn begin."""
         self._head_since = None
         self._counted = -self._piece
-        self._refusal = _judge_head(self.headers, self.parser.get_http_version(), len(self.url))
+        self._refusal = judge_head(self.headers, self.parser.get_http_version(), len(self.url))
         if self.parser.should_upgrade():
             self._refusal = Refusal("invalid_request", "This connection stays with HTTP/1.1.")
         if self._refusal is not None:
@@ -92,6 +90,7 @@ class EdgeProtocol(HttpToolsProtocol):
         self._is_in_body = True
         self.scope["ostiary.when_gone"] = self._watch  # type: ignore[typeddict-unknown-key]
         super().on_headers_complete()
+        self.scope["ostiary.reply"] = partial(write_whole, self.cycle, self.flow)  # type: ignore[typeddict-unknown-key]
 
     def on_message_complete(self) -> None:
         """The body has ended, whether anybody read it or not."""
@@ -167,33 +166,3 @@ async def sweep_connections(state: ServerState) -> None:
         for connection in list(state.connections):
             if isinstance(connection, EdgeProtocol):
                 connection.sweep(now)
-
-
-def _without_upgrade(data: bytes) -> bytes:
-    """A head whose offer to speak another protocol is under another name: the parser would throw the body away.
-
-    Java's client makes this offer with every first request.
-    """
-    head, end, rest = data.partition(b"\r\n\r\n")
-    return _UPGRADE.sub(rb"\r\nx-\1", head) + end + rest
-
-
-def _judge_head(headers: list[tuple[bytes, bytes]], version: str, url_bytes: int) -> Refusal | None:
-    size = url_bytes
-    found: dict[bytes, int] = {b"host": 0, b"content-length": 0, b"transfer-encoding": 0}
-    for name, value in headers:
-        size += len(name) + len(value) + 4
-        if name in found:
-            found[name] += 1
-    hosts, lengths, encodings = found.values()
-    if size > MAX_HEAD or len(headers) > MAX_HEADERS:
-        return Refusal("headers_too_large", f"The head is over {MAX_HEAD // 1024} KB or {MAX_HEADERS} headers.")
-    if version not in _VERSIONS:
-        return Refusal("invalid_request", "Speak HTTP/1.1 or HTTP/1.0.")
-    if hosts > 1 or (hosts == 0 and version == "1.1"):
-        return Refusal("invalid_request", "Send exactly one Host header.")
-    if lengths + encodings > 1:
-        return Refusal("invalid_request", "Send one Content-Length or one Transfer-Encoding, not both.")
-    if encodings and version == "1.0":
-        return Refusal("invalid_request", "HTTP/1.0 knows no Transfer-Encoding.")
-    return None

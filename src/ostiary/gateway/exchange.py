@@ -14,6 +14,7 @@ Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
+WriteWhole = Callable[[int, Headers, bytes], bool]
 
 MAX_BODY = 10 * 1024 * 1024
 _JSON = (b"content-type", b"application/json")
@@ -90,9 +91,20 @@ class Exchange:
             raise asyncio.CancelledError
 
     async def reply(self, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
-        """Answer with a whole JSON body."""
+        """Answer with a whole JSON body, in one write where the server can."""
+        at_once = self.scope.get("ostiary.reply")
+        if at_once is not None and self._say_at_once(at_once, status, body, headers):
+            return
         await self.start(status, [_JSON, (b"content-length", b"%d" % len(body)), *headers])
         await self.write(body, more=False)
+
+    def _say_at_once(self, write: WriteWhole, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bool:
+        if any(name == b"connection" for name, _ in headers):
+            return False
+        self.when_gone(None)
+        named = [_JSON, (b"content-length", b"%d" % len(body)), *headers, (b"x-request-id", self.request_id.encode())]
+        self.is_started = self.is_ended = write(status, [*named, *_SAFE], body)
+        return self.is_started
 
     async def refuse(self, refusal: Refusal) -> None:
         """Answer with an error object; nothing if an answer has begun."""

@@ -8,6 +8,7 @@ from ostiary.agents.policy import Network
 from ostiary.clock import Clock
 from ostiary.db.database import Database
 from ostiary.gateway.directory import Directory
+from ostiary.gateway.marks import Marks
 from ostiary.ledger.spool import Spool
 from ostiary.ledger.writer import Writer
 from ostiary.limits.local import LocalCounters
@@ -36,6 +37,7 @@ class Gate:
     spool: Spool
     transport: Transport
     writer: Writer
+    marks: Marks
     database: Database
     public_catalog: bool
     trusted_proxies: tuple[Network, ...]

@@ -69,6 +69,7 @@ class Book:
         self._hold_id = None
         self._complete(event, outcome)
         self.cost_nano += event.cost_nano
+        self.gate.marks.note(event.agent_key_id, event.provider_key_id, event.started_at)
         self._written = self.gate.spool.settle(hold_id, event)
         if outcome.billed:
             self.hold.settle(event.cost_nano)

@@ -153,6 +153,14 @@ async def change_provider_key(tx: Transaction, organization_id: str, id: str, **
         raise _taken(str(values.get("name"))) from None
 
 
+async def mark_provider_keys_used(tx: Transaction, used_at: Mapping[str, int]) -> None:
+    """When each was last used; never earlier than what another gateway has written."""
+    k = schema.provider_keys.c
+    for id, at in sorted(used_at.items()):  # one order for all, so that two gateways never wait for each other
+        is_news = or_(k.last_used_at.is_(None), k.last_used_at < at)
+        await tx.execute(update(schema.provider_keys).where(k.id == id, is_news).values(last_used_at=at))
+
+
 async def remove_provider_key(tx: Transaction, organization_id: str, id: str) -> None:
     """Forget a key and its sealed credential."""
     p = schema.provider_keys.c

@@ -1,0 +1,49 @@
+"""When each key was last used: noted at every call, written now and then."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ostiary.agents import store as agents
+from ostiary.clock import Clock
+from ostiary.db.database import Database
+from ostiary.errors import Refusal
+from ostiary.vault import store as vault
+
+_WRITE_S: Final = 30.0
+
+
+class Marks:
+    """The newest use of agent keys and provider keys that the database has not been told of yet."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self._agent_keys: dict[str, int] = {}
+        self._provider_keys: dict[str, int] = {}
+
+    def note(self, agent_key_id: str | None, provider_key_id: str, at: int) -> None:
+        """Remember a use; costs two entries in a dict."""
+        if agent_key_id is not None:
+            self._agent_keys[agent_key_id] = at
+        self._provider_keys[provider_key_id] = at
+
+    async def run(self) -> None:
+        """Until cancelled, write what is news every 30 seconds."""
+        while True:
+            await self._clock.sleep(_WRITE_S)
+            await self.write()
+
+    async def write(self) -> None:
+        """Write what is news. A mark that can't be written is kept; it is only a mark, so nobody is told."""
+        agent_keys, provider_keys = self._agent_keys, self._provider_keys
+        if not agent_keys and not provider_keys:
+            return
+        self._agent_keys, self._provider_keys = {}, {}
+        try:
+            async with self._database.transaction() as tx:
+                await agents.mark_agent_keys_used(tx, agent_keys)
+                await vault.mark_provider_keys_used(tx, provider_keys)
+        except Refusal:
+            self._agent_keys = agent_keys | self._agent_keys
+            self._provider_keys = provider_keys | self._provider_keys
