@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import gc
 import os
 import signal
 import socket
@@ -46,6 +47,7 @@ Keeper = Callable[[], Coroutine[None, None, None]]
 """Something that runs beside the doors until the end."""
 
 _KEY_FILE: Final = "master.key"
+_NEW_OBJECTS: Final = 20_000
 _KEEP_ALIVE_S: Final = 75
 _LAST_WORDS_S: Final = 5.0
 
@@ -107,6 +109,7 @@ async def serve(
             serving = tasks.create_task(server.serve([listener]))
             try:
                 await server.ready.wait()
+                _settle_memory()
                 url = _url_of(listener)
                 get("ostiary").info("serving", url=url, version=version("ostiary"), data_dir=str(settings.data_dir))
                 if on_ready is not None:
@@ -161,6 +164,13 @@ async def _build(base: Ground, stack: AsyncExitStack) -> tuple[Gate, list[Keeper
         trusted_proxies=base.settings.trusted_proxies,
     )
     return gate, [directory.listen, writer.run, purses.run, marks.run]
+
+
+def _settle_memory() -> None:
+    """What start-up made stays for good: the collector need not walk it again, nor run at every few calls."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_NEW_OBJECTS)
 
 
 @asynccontextmanager

@@ -301,9 +301,7 @@ def test_a_slow_reader_who_reads_is_left_alone(scene: Scene) -> None:
 
     async def long(exchange: Exchange) -> None:
         words = framed(event(chunk(exchange.request, {"content": "word " * 2_000})))
-        await exchange.send(
-            stream_head(), *[words] * 800, *map(framed, stream_events(exchange.request, usage())), LAST
-        )
+        await exchange.send(stream_head(), *[words] * 800, *map(framed, stream_events(exchange.request, usage())), LAST)
 
     scene.upstream.push(long)
     with wire(scene.gateway) as line:

@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import http.client
+import random
 import socket
 import subprocess
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 _STEP_S = 0.02
+_LOWEST = 10_240
 
 
 def free_port() -> int:
-    """A port nobody listens on now; another process may be quicker, so who binds it should be ready to try again."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port nobody listens on now; another process may be quicker, so who binds it should be ready to try again.
+
+    Not one of those that the kernel gives to clients: while a server is away, a client that keeps trying to reach it
+    would sooner or later be given that very port, and be connected to itself.
+    """
+    while True:
+        port = random.randrange(_LOWEST, _first_of_clients())  # noqa: S311 - any will do
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+def _first_of_clients() -> int:
+    ports = Path("/proc/sys/net/ipv4/ip_local_port_range")
+    return int(ports.read_text().split()[0]) if ports.exists() else 49_152
 
 
 def until(done: Callable[[], object], what: str, timeout_s: float = 10.0) -> None:

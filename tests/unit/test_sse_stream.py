@@ -119,10 +119,8 @@ def test_after_the_end_nothing_counts_or_passes() -> None:
 )
 def test_what_says_nothing_is_held_until_something_does(prelude: bytes) -> None:
     stream = Stream(hides_usage=True)
-    assert stream.feed(prelude) == b""
-    assert not stream.has_content
-    assert stream.feed(HELLO) == prelude + HELLO
-    assert stream.has_content
+    assert (stream.feed(prelude), stream.has_content) == (b"", False)
+    assert (stream.feed(HELLO), stream.has_content) == (prelude + HELLO, True)
     assert stream.feed(ROLE) == ROLE
 
 

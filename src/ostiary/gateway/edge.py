@@ -73,11 +73,6 @@ class EdgeProtocol(HttpToolsProtocol):
             self._counted = -self._piece
         super().on_message_begin()
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """A trailer is not a header: nobody in front of us has looked at it as one."""
-        if not self._is_in_body:
-            super().on_header(name, value)
-
     def on_headers_complete(self) -> None:
         """The whole head is here: judge it, then let uvicorn begin."""
         self._head_since = None
@@ -91,6 +86,7 @@ class EdgeProtocol(HttpToolsProtocol):
         self.scope["ostiary.when_gone"] = self._watch  # type: ignore[typeddict-unknown-key]
         super().on_headers_complete()
         self.scope["ostiary.reply"] = partial(write_whole, self.cycle, self.flow)  # type: ignore[typeddict-unknown-key]
+        self.headers = []  # trailers are not headers: nobody in front of us has looked at them as such
 
     def on_message_complete(self) -> None:
         """The body has ended, whether anybody read it or not."""
