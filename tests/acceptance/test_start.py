@@ -34,7 +34,8 @@ def stopped(gateways: GatewayMaker) -> Gateway:
 
 
 def test_the_embedded_default_makes_a_private_key_file_and_says_so(gateways: GatewayMaker) -> None:
-    gateway = gateways()
+    gateway = gateways(start=False)
+    gateway.start()
     file = gateway.data_dir / "master.key"
     assert file.stat().st_mode & 0o777 == 0o600
     assert gateway.data_dir.stat().st_mode & 0o077 == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -290,3 +291,23 @@ async def test_a_calls_own_cap_shrinks_or_refuses(database: Database) -> None:
     with pytest.raises(Refusal) as refused:
         await process.reserve.take(Allowance(_KEY), _bid(1_000_000), 100_000)
     assert refused.value.details["scope"] == "call"
+
+
+async def test_a_caller_who_gives_up_while_the_purse_is_filled_leaves_it_right(database: Database) -> None:
+    """Whatever the moment: the database stays free for others, and what was leased is known."""
+    clock = SetClock()
+    process = await Process(database, clock).register()
+    await _cap(database, 10_000_000, clock)
+    allowance = process.allowance(10_000_000)
+    key = AccountKey("agent_key", _KEY, "2026-11")
+    for step in range(40):
+        calling = asyncio.ensure_future(process.reserve.take(allowance, _bid(240_000)))
+        await asyncio.sleep(step / 10_000)
+        calling.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            (await calling).settle(0)
+    hold = await process.reserve.take(allowance, _bid(1_000_000))
+    purse = process.purses.get(key)
+    assert purse.held == 1_000_000
+    assert purse.leased == (await _account(database, "2026-11")).leased_nano == purse.free + purse.held
+    hold.settle(0)

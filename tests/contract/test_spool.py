@@ -227,3 +227,20 @@ async def test_the_writer_closes_with_everything_written_and_the_file_gone(
     spent, leased, events = await _books(database)
     assert (spent, leased, len(events)) == (600, 0, 600)
     assert _files(tmp_path) == set()
+
+
+async def test_a_writer_that_is_stopped_in_the_middle_can_be_closed_at_once(database: Database, tmp_path: Path) -> None:
+    spool = Spool(tmp_path, "spool_x", "normal")
+    await _leased(database, "spool_x", 5_000)
+    writer = Writer(database, spool, SetClock())
+    for number in range(3_000):
+        settled = spool.settle(spool.hold(_held(number))[0], _event(number, cost=1))
+    await settled
+    stopped = []
+    for step in range(8):
+        stopped.append(asyncio.ensure_future(writer.run()))
+        await asyncio.sleep(step / 500)
+        stopped[-1].cancel()
+    await writer.close()
+    assert (await _books(database))[0] == 3_000
+    assert _files(tmp_path) == set()

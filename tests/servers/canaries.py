@@ -12,8 +12,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ostiary.agents import credential
+
 PATTERN = re.compile(rb"CANARY[0-9a-f]{24}")
 """What every planted provider secret holds."""
+OURS = re.compile(rb"ost_[a-z]+_[0-9A-Za-z]{49}")
+"""How every credential of ours looks, watched or not; the checksum tells those that were minted from examples."""
 REGISTER = "planted.canaries"
 """The list of secrets we did not choose (minted agent keys); the one file that holds them by right."""
 INPUT_SUFFIX = ".secret"
@@ -90,6 +94,7 @@ class Sweeper:
     def spans(self, text: bytes) -> set[tuple[int, int]]:
         """Where in the text there are secrets."""
         found = {match.span() for match in PATTERN.finditer(text)}
+        found |= {match.span() for match in OURS.finditer(text) if credential.parse(match.group().decode())}
         blocks = memoryview(text)[: len(text) // _BLOCK * _BLOCK].cast("Q")
         if self._numbers.isdisjoint(blocks):
             return found

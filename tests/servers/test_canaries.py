@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from ostiary.agents import credential
 from tests.servers.canaries import INPUT_SUFFIX, REGISTER, Canaries, plant, registered, sweep
 from tests.servers.shell import ROOT
 
@@ -54,6 +55,12 @@ def test_cut_short_is_found_too(yard: Path, own: Canaries) -> None:
     own.watch(_MINTED)
     (yard / "log").write_text(_MINTED[:45])
     assert len(sweep(yard, own.seen)) == 1
+
+
+@pytest.mark.parametrize("kind", ["pat", "eph", "ck", "cs", "inv"])
+def test_credential_of_ours_is_found_though_nobody_watches(yard: Path, kind: str) -> None:
+    (yard / "log").write_text(f'{{"key": "{credential.mint(kind).reveal()}"}}')  # type: ignore[arg-type]
+    assert len(sweep(yard, [])) == 1
 
 
 def test_preview_and_client_id_are_not_leaks(yard: Path, own: Canaries) -> None:

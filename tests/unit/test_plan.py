@@ -46,9 +46,11 @@ def key(id: str, of: Provider, organization_id: str = "ours", *, shared: bool = 
 
 @dataclass
 class Known:
-    """A directory with nothing behind it."""
+    """A directory with nothing behind it, that counts what it was asked for."""
 
     keys: list[OpenKey]
+    looks: int = 0
+    plans: dict[Any, Any] = field(default_factory=dict)
     catalog: Catalog = field(default_factory=lambda: Catalog([ALPHA, BETA, DEAF], MODELS))
     prices: PriceBook = field(
         default_factory=lambda: PriceBook(
@@ -60,7 +62,14 @@ class Known:
         )
     )
 
+    def recall(self, caller: Caller, asked: tuple[str, str]) -> Any:
+        return self.plans.get((id(caller), asked), (None, None))[1]
+
+    def remember(self, caller: Caller, asked: tuple[str, str], plan: object) -> None:
+        self.plans[id(caller), asked] = (caller, plan)
+
     def keys_for(self, organization_id: str, provider_id: str) -> list[OpenKey]:
+        self.looks += 1
         return [one for one in self.keys if one.provider.id == provider_id and one.organization_id == organization_id]
 
 
@@ -114,6 +123,18 @@ def test_no_more_than_three_attempts() -> None:
 def test_nobody_elses_key() -> None:
     theirs = Known([key("x", ALPHA, "theirs")])
     assert refused("m", known=theirs).code == "no_alpha_key"
+
+
+def test_what_was_worked_out_for_a_caller_is_remembered_for_that_caller_and_that_model() -> None:
+    known, who = Known([key("a1", ALPHA), key("d1", DEAF)]), caller()
+    assert planned("only-alpha", who, known) == planned("only-alpha", who, known) == ["a1:only-alpha"]
+    assert known.looks == 1
+    for other in (caller(), caller(models=choice_of(["alpha/only-alpha"]))):
+        assert planned("only-alpha", other, known) == ["a1:only-alpha"]
+    assert known.looks == 3
+    assert refused("only-alpha", caller(models=Choice("none")), known).code == "model_not_allowed"
+    assert planned("only-alpha", who, known, "embeddings") == ["a1:only-alpha"]
+    assert known.looks == 4
 
 
 # ---- why not ----------------------------------------------------------------------------------------------------

@@ -56,9 +56,7 @@ def test_usage_beside_a_choice_is_counted_and_stays() -> None:
 
 
 def test_usage_that_grows_with_every_event_counts_as_it_was_last() -> None:
-    events = [
-        event(choices=[{"delta": {"content": "a"}}], usage=USAGE | {"completion_tokens": n}) for n in range(1, 4)
-    ]
+    events = [event(choices=[{"delta": {"content": "a"}}], usage=USAGE | {"completion_tokens": n}) for n in range(1, 4)]
     out, stream = fed(*events)
     assert out == b"".join(events)
     assert stream.tokens == Tokens(11, 3)
@@ -249,7 +247,7 @@ def test_a_wide_event_that_comes_byte_by_byte_takes_no_longer_than_it_should() -
     begun = time.process_time()
     out = b"".join(stream.feed(wide[i : i + 1]) for i in range(len(wide)))
     assert out == wide
-    assert time.process_time() - begun < 10  # a second or two; more than a minute were each byte to cost a look at all before it
+    assert time.process_time() - begun < 10  # a second or two; minutes, were each byte a look at all before it
 
 
 def test_deep_nesting_breaks_nothing() -> None:

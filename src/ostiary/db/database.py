@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from sqlalchemy import Table, event
 from sqlalchemy.dialects import postgresql, sqlite
@@ -19,6 +20,8 @@ from ostiary.errors import CannotStart, Refusal
 
 Transaction = AsyncConnection
 """An open transaction; whoever is handed one does not commit it."""
+
+T = TypeVar("T")
 
 _BUSY_MS = 5_000
 _POOL = 10
@@ -52,6 +55,7 @@ class Database:
             options["connect_args"] = {"timeout": _BUSY_MS / 1000, "command_timeout": 30}
         # asyncpg takes libpq's `host=` (a socket directory) from the query string, so the URL passes through whole.
         self.engine: AsyncEngine = create_async_engine(parsed.set(drivername=driver), **options)
+        self._unfinished: set[asyncio.Task[Any]] = set()
         if self.is_sqlite:
             _tune_sqlite(self.engine)
 
@@ -72,8 +76,26 @@ class Database:
             async with self.engine.execution_options(ostiary_writes=True).begin() as connection:
                 yield connection
 
+    async def to_the_end(self, work: Coroutine[Any, Any, T]) -> T:
+        """Await work that must not be cut off in the middle: it goes on when whoever waits for it is cancelled.
+
+        A transaction that is cancelled between two statements can keep SQLite's write lock until the last reference to
+        its cursor is gone, and what it was to note in memory afterwards would be lost.
+        """
+        task = asyncio.get_running_loop().create_task(work)
+        self._unfinished.add(task)
+        task.add_done_callback(self._finished)
+        return await asyncio.shield(task)
+
+    def _finished(self, task: asyncio.Task[Any]) -> None:
+        self._unfinished.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever waited has seen it; whoever was cancelled does not want it
+
     async def close(self) -> None:
-        """Give back every connection."""
+        """Give back every connection, once what is under way has ended."""
+        if self._unfinished:
+            await asyncio.wait(self._unfinished)
         await self.engine.dispose()
 
 

@@ -6,7 +6,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from ostiary.agents import credential
 from ostiary.agents import store as agents
@@ -33,6 +33,8 @@ _LOOK_AGAIN_S: Final = 0.02
 _STALE_S: Final = 60.0
 """A gateway cut off from the feed may not know of a revocation; after so long it stops serving."""
 _DAY_MS: Final = 86_400_000
+_MINUTE_MS: Final = 60_000
+_MOST_PLANS: Final = 10_000
 _JSON: Final = ("content-type", "application/json")
 
 
@@ -78,6 +80,7 @@ class Directory:
         self._digests: defaultdict[str, set[bytes]] = defaultdict(set)
         self._provider_keys: dict[str, OpenKey] = {}
         self._by_provider: dict[str, tuple[OpenKey, ...]] = {}
+        self._plans: dict[tuple[int, str, str], tuple[Caller, int, object]] = {}
         self._seq = 0
         self._heard_at = clock.monotonic()
         self._looking = asyncio.Lock()
@@ -110,6 +113,19 @@ class Directory:
         own = [key for key in keys if key.organization_id == organization_id]
         return own + [key for key in keys if key.shared and key.organization_id != organization_id]
 
+    def recall(self, caller: Caller, asked: tuple[str, str]) -> Any:  # noqa: ANN401 - the plan's own kind of thing
+        """What was remembered for this very caller since the last change and in this minute, or None."""
+        found = self._plans.get((id(caller), *asked))
+        if found is None or found[0] is not caller or found[1] != self._clock.now() // _MINUTE_MS:
+            return None
+        return found[2]
+
+    def remember(self, caller: Caller, asked: tuple[str, str], plan: object) -> None:
+        """Keep what was worked out for a caller until something changes."""
+        if len(self._plans) >= _MOST_PLANS:
+            self._plans.clear()
+        self._plans[(id(caller), *asked)] = (caller, self._clock.now() // _MINUTE_MS, plan)
+
     # ---- loading and listening ---------------------------------------------------------------------------------
 
     async def load(self) -> None:
@@ -141,7 +157,7 @@ class Directory:
                 await self.catch_up()
             except Refusal as refusal:
                 if not is_lost:
-                    self._log.error("feed.lost", reason=refusal.message)
+                    self._log.error("feed.lost", reason=str(refusal.__cause__ or refusal))
                 is_lost = True
             else:
                 if is_lost:
@@ -159,7 +175,7 @@ class Directory:
                 return True
             await self._clock.sleep(max(self._heard_at + _LOOK_AGAIN_S - asked_at, 0))
             try:
-                await self._catch_up()
+                await self._database.to_the_end(self._catch_up())
             except Refusal:
                 return False
         return True
@@ -167,7 +183,7 @@ class Directory:
     async def catch_up(self) -> None:
         """Read what changed since the last look, and nothing else."""
         async with self._looking:
-            await self._catch_up()
+            await self._database.to_the_end(self._catch_up())
 
     async def _catch_up(self) -> None:
         looked_at = self._clock.monotonic()
@@ -258,6 +274,7 @@ class Directory:
         )
 
     def _shelve(self) -> None:
+        self._plans.clear()
         shelves: defaultdict[str, list[OpenKey]] = defaultdict(list)
         for key in sorted(self._provider_keys.values(), key=lambda one: one.id):
             shelves[key.provider.id].append(key)

@@ -32,7 +32,7 @@ class Marks:
         """Until cancelled, write what is news every 30 seconds."""
         while True:
             await self._clock.sleep(_WRITE_S)
-            await self.write()
+            await self._database.to_the_end(self.write())
 
     async def write(self) -> None:
         """Write what is news. A mark that can't be written is kept; it is only a mark, so nobody is told."""

@@ -8,9 +8,9 @@ from ostiary.limits.local import Allowance, LocalCounters
 
 def pace_headers(counters: LocalCounters, allowance: Allowance) -> Headers:
     """Limit, remaining and reset (in seconds) of the window with the least left; nothing where there is no limit."""
-    if allowance.rpm is None and allowance.rpd is None:
+    pace = counters.tightest(allowance)
+    if pace is None:
         return []
-    pace = min(counters.pace(allowance).values(), key=lambda one: one.remaining)
     return [
         (b"x-ratelimit-limit-requests", b"%d" % pace.limit),
         (b"x-ratelimit-remaining-requests", b"%d" % pace.remaining),

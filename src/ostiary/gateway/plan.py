@@ -35,7 +35,20 @@ class Target:
 
 
 def plan(caller: Caller, call: Call, directory: Directory) -> tuple[Target, ...]:
-    """The targets in order, each allowed to this caller; never empty, else the refusal that says what is missing."""
+    """The targets in order, each allowed to this caller; never empty, else the refusal that says what is missing.
+
+    What one caller may use for one model changes with the directory only, so it is worked out once a minute at most:
+    some prices depend on the time of the day.
+    """
+    asked = (call.ask.model, call.operation)
+    known: tuple[Target, ...] | None = directory.recall(caller, asked)
+    if known is None:
+        known = _work_out(caller, call, directory)
+        directory.remember(caller, asked, known)
+    return known
+
+
+def _work_out(caller: Caller, call: Call, directory: Directory) -> tuple[Target, ...]:
     model = call.ask.model
     provider_ids, bare = _resolve(model, directory)
     serving = [provider for provider in provider_ids if call.operation in directory.catalog.get(provider).operations]

@@ -47,7 +47,7 @@ class Writer:
         while True:
             try:
                 wrote = await self.flush_once()
-                await self._keep_house()
+                await self._database.to_the_end(self._keep_house())
                 self._say_up()
             except Refusal as refusal:
                 self._say_down(refusal)
@@ -62,10 +62,13 @@ class Writer:
 
     async def flush_once(self) -> int:
         """Write one batch; the answer is how many events it held."""
-        async with self._one:
-            return await self._flush_batch()
+        return await self._database.to_the_end(self._flush_batch())
 
     async def _flush_batch(self) -> int:
+        async with self._one:
+            return await self._write_batch()
+
+    async def _write_batch(self) -> int:
         batch = [self._spool.unsent[i] for i in range(min(_BATCH, self.behind))]
         if batch:
             async with self._database.transaction() as tx:
@@ -103,7 +106,7 @@ class Writer:
     def _say_down(self, refusal: Refusal) -> None:
         if not self._is_down:
             self._is_down = True
-            self._log.error("ledger.down", behind=self.behind, reason=refusal.message)
+            self._log.error("ledger.down", behind=self.behind, reason=str(refusal.__cause__ or refusal))
 
     def _say_up(self) -> None:
         if self._is_down:

@@ -93,6 +93,18 @@ class LocalCounters:
             counts.minute.untake(taken[0])
             counts.day.untake(taken[1])
 
+    def tightest(self, allowance: Allowance) -> Pace | None:
+        """The window with the least left, for the headers of every answer; None where nothing is limited."""
+        counts = self._counts.get(allowance.key_id)
+        if counts is None or (allowance.rpm is None and allowance.rpd is None):
+            return None
+        now, at = self._clock.monotonic(), self._clock.now()
+        in_minute, in_day = counts.minute.used(now), counts.day.used(day_of(at))
+        rpm, rpd = allowance.rpm, allowance.rpd
+        if rpm is not None and (rpd is None or rpm - in_minute <= rpd - in_day):
+            return Pace(rpm, in_minute, counts.minute.reset_s(now))
+        return Pace(rpd or 0, in_day, (day_ends(at) - at) / 1000)
+
     def pace(self, allowance: Allowance) -> dict[str, Pace]:
         """How each limited window stands now, by name: `minute`, `day`."""
         counts = self._counts.get(allowance.key_id) or _Counts()

@@ -35,6 +35,9 @@ class Purse:
     others: int = 0
     is_known: bool = False
     line: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Calls that wait for room, in order."""
+    asking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """One question to the authority at a time, also by those who no longer wait for its answer."""
     settled: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -85,12 +88,12 @@ class Purses:
         Takes nothing when that much is not to be had. A change whose outcome stayed unknown is read again first.
         """
         for _ in range(_TRIES):
-            if await self._try_top_up(purse, need_nano):
+            if await self._database.to_the_end(self._try_top_up(purse, need_nano)):
                 return
         raise Refusal("service_unavailable", "The budget could not be read. Try again shortly.")
 
     async def _try_top_up(self, purse: Purse, need_nano: int) -> bool:
-        async with self._database.transaction() as tx:
+        async with purse.asking, self._database.transaction() as tx:
             account = await store.lock_account(tx, purse.key)
             lease = await store.find_lease(tx, self._owner, purse.key)
             in_sql = lease.amount_nano if lease else 0
@@ -109,21 +112,23 @@ class Purses:
         return True
 
     async def give_back(self, purse: Purse) -> None:
-        """Return what is free to the account: its cap was changed, or the process stops."""
+        """Return what is free to the account: its cap was changed, or the period is over."""
         async with purse.line:
-            back = purse.free
-            if back > 0:
-                purse.free = 0  # nobody may take it while the authority is being told
-                try:
-                    moved = await self._try_give_back(purse, back)
-                except Refusal:
-                    moved = False
-                if not moved:
-                    purse.free += back
-            purse.is_known = False
+            await self._database.to_the_end(self._give_back(purse))
+
+    async def _give_back(self, purse: Purse) -> None:
+        back = max(purse.free, 0)
+        purse.free -= back  # nobody may take it while the authority is being told
+        purse.is_known = False
+        try:
+            moved = back > 0 and await self._try_give_back(purse, back)
+        except Refusal:
+            moved = False  # or not: the next top-up reads how it came out
+        if not moved:
+            purse.free += back
 
     async def _try_give_back(self, purse: Purse, back: int) -> bool:
-        async with self._database.transaction() as tx:
+        async with purse.asking, self._database.transaction() as tx:
             account = await store.lock_account(tx, purse.key)
             moved = await store.change_lease(tx, self._owner, account, purse.leased, -back)
         if moved:
