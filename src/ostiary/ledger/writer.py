@@ -16,7 +16,7 @@ from ostiary.limits import store as money
 from ostiary.limits.budgets import TOTAL, AccountKey
 from ostiary.logs import get
 
-_BATCH = 500
+_BATCH = 1_000
 _PAUSE_S = 0.1
 _BACK_OFF_S = 1.0
 _HEARTBEAT_MS = 5_000

@@ -71,7 +71,6 @@ class Connection(asyncio.Protocol):
         "_failure",
         "_fields",
         "_framing",
-        "_has_head",
         "_is_full",
         "_is_kept",
         "_is_paused",
@@ -86,6 +85,7 @@ class Connection(asyncio.Protocol):
         "_waits",
         "due_at",
         "has_body",
+        "has_head",
         "headers",
         "idle_at",
         "is_done",
@@ -114,7 +114,9 @@ class Connection(asyncio.Protocol):
         self._failure: tuple[Failure, str] | None = None
         self._pieces: list[bytes] = []
         self._behind = self._framing = self._fields = 0
-        self._has_head = self._is_until_close = self._is_kept = False
+        self.has_head = False
+        """The head of the answer has come."""
+        self._is_until_close = self._is_kept = False
         self._is_paused = self._is_full = False
         self._rest: memoryview | None = None
 
@@ -128,11 +130,11 @@ class Connection(asyncio.Protocol):
     @property
     def is_reusable(self) -> bool:
         """Whether another call may follow: this one is over on both sides, and nothing came behind its answer."""
-        return self.is_done and self._is_kept and self._rest is None and self.is_open
+        return self.is_done and self._is_kept and self._rest is None and not self._is_paused and self.is_open
 
     def start(self, head: bytes, body: bytes | None, waits: Waits, began_at: float) -> asyncio.Future[None]:
         """Write a request to an open connection; what is to be awaited for the head of its answer, and then `check`."""
-        self.is_done = self.has_body = self._has_head = self._is_until_close = self._is_kept = False
+        self.is_done = self.has_body = self.has_head = self._is_until_close = self._is_kept = False
         self.headers = {}
         self._pieces = []
         self._behind = self._framing = self._fields = 0
@@ -162,7 +164,7 @@ class Connection(asyncio.Protocol):
         waits = self._waits
         try:
             await self._wait(waits.idle_s if self.has_body else waits.first_byte_s)
-        except BaseException:
+        except asyncio.CancelledError:
             self.abort()
             raise
 
@@ -174,9 +176,9 @@ class Connection(asyncio.Protocol):
         self.has_body = True
         self._pieces = []
         self._behind = 0
-        if self._is_paused and self._transport is not None:
+        if self._is_paused and self.is_open:
             self._is_paused = False
-            self._transport.resume_reading()
+            cast("asyncio.Transport", self._transport).resume_reading()
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def abort(self, kind: Failure = "broken", text: str = "the call was given up") -> None:
@@ -231,17 +233,17 @@ class Connection(asyncio.Protocol):
         """It is gone."""
         self._transport = self._parser = self._rest = None
         if not self.is_done:
-            self.abort("broken", _lost(exc, has_head=self._has_head))
+            self.abort("broken", _lost(exc, has_head=self.has_head))
 
     def eof_received(self) -> None:
         """The server will send no more; where it said so, that is how the answer ends."""
         if self.is_done:
             return
-        if self._has_head and self._is_until_close:
+        if self.has_head and self._is_until_close:
             self.is_done = True
             self._wake()
         else:
-            self.abort("broken", _lost(None, has_head=self._has_head))
+            self.abort("broken", _lost(None, has_head=self.has_head))
 
     def pause_writing(self) -> None:
         """The server reads slower than we write."""
@@ -260,7 +262,7 @@ class Connection(asyncio.Protocol):
         if self.is_done:
             self.abort("broken", "more came than the answer")
             return
-        if not self._framing and not self._has_head and data[0] != 72:  # noqa: PLR2004 - H; llhttp also reads RTSP
+        if not self._framing and not self.has_head and data[0] != 72:  # noqa: PLR2004 - H; llhttp also reads RTSP
             self.abort("broken", "the answer is not HTTP as agreed")
             return
         self._framing += len(data)
@@ -287,7 +289,7 @@ class Connection(asyncio.Protocol):
         self._fields += 1
         if self._fields > _MOST_HEADERS or len(name) + len(value) > _LONGEST_HEADER:
             raise _NotAsAgreedError
-        if self._has_head:
+        if self.has_head:
             return
         name = name.lower()
         if name not in self.headers:
@@ -312,7 +314,7 @@ class Connection(asyncio.Protocol):
         elif coding.strip().lower() != b"chunked":
             raise _NotAsAgreedError
         self.status = status
-        self._has_head = True
+        self.has_head = True
         self._wake()
 
     def on_body(self, body: bytes) -> None:
@@ -324,7 +326,7 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """The answer is whole."""
-        if self._has_head:
+        if self.has_head:
             self.is_done = True
             self._is_kept = cast("httptools.HttpResponseParser", self._parser).should_keep_alive()
             self._wake()
