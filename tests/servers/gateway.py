@@ -17,6 +17,7 @@ from typing import Any
 import httpx2
 
 from tests.servers.canaries import Canaries
+from tests.servers.reaper import watch
 from tests.servers.shell import ROOT, Ran, Shell
 from tests.servers.waiting import answers, free_port, stop, tail, until, until_alive
 
@@ -195,7 +196,7 @@ class Gateway(House):
                 env=env,
                 cwd=self.folder,
             )
-        return self.process
+        return watch(self.process)
 
     def shift(self, seconds: float) -> None:
         """Move its clock so far ahead of the machine's, in all, and wait until it has found its way there.

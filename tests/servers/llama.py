@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.servers.canaries import Canaries
+from tests.servers.reaper import watch
 from tests.servers.waiting import answers, free_port, stop, until_alive
 
 # Runs in a process of its own: llama.cpp's HTTP server has no stop that returns.
@@ -60,6 +61,7 @@ def running(folder: Path, canaries: Canaries, *, embedding: bool = False) -> Ite
     wish = {"model": str(model), "alias": alias, "port": port, "key": key, "embedding": embedding}
     with log.open("wb") as out:
         process = subprocess.Popen([sys.executable, "-c", _PROGRAM], stdin=subprocess.PIPE, stdout=out, stderr=out)
+    watch(process)
     assert process.stdin
     with process.stdin as pipe:
         pipe.write(json.dumps(wish).encode())

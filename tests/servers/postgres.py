@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.servers.canaries import Canaries, sweep
+from tests.servers.reaper import watch
 from tests.servers.waiting import tail
 
 # Found, not imported: its import looks for a runtime directory and warns where there is none.
@@ -128,7 +129,7 @@ def _serving(folder: Path, binaries: Path, data: Path, who: dict[str, Any]) -> I
         process = subprocess.Popen(
             [binaries / "postgres", "-D", data, "-k", folder, *options], stdout=out, stderr=out, cwd=folder, **who
         )
-    server = Postgres(folder, process)
+    server = Postgres(folder, watch(process))
     try:
         _until_ready(server, log)
         yield server

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.servers.reaper import watch
 from tests.servers.waiting import free_port, stop, until_alive
 
 
@@ -22,6 +23,8 @@ def running(folder: Path) -> Iterator[str]:
         process = subprocess.Popen(
             [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder], stdout=out, stderr=out
         )
+
+    watch(process)
 
     def ready() -> bool:
         with redis.Redis(port=port, socket_timeout=1) as client:

@@ -68,6 +68,24 @@ def test_it_would_be_found(text: str, banned: tuple[str, ...]) -> None:
     assert uses(ast.parse(text), banned)
 
 
+CONNECTS = {"create_connection", "open_connection", "open_unix_connection", "sock_connect"}
+
+
+def connects(tree: ast.Module) -> set[str]:
+    return {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)} & CONNECTS
+
+
+def test_sockets_are_opened_by_the_client_alone() -> None:
+    """Where a socket is opened the egress guard has judged the address: that is in `providers/`, in one module."""
+    found = [module.where for module in modules() if connects(module.tree)]
+    assert all(where.startswith("providers/") for where in found)
+    assert len(found) <= 1, found
+
+
+def test_a_socket_elsewhere_would_be_found() -> None:
+    assert connects(ast.parse("async def f(loop):\n    await loop.sock_connect(raw, (host, 80))"))
+
+
 MONEY = re.compile(r"(?i)(nano|usd|cost|price|budget|spent|leased|headroom)")
 
 

@@ -12,7 +12,6 @@ from tests.structure.house import PACKAGE, ROOT, imported, modules
 UNSEEN = {
     "aiosqlite": "SQLAlchemy's driver, named in a URL",
     "asyncpg": "SQLAlchemy's driver, named in a URL",
-    "httptools": "uvicorn's parser",
 }
 """Needed, but imported by others."""
 
