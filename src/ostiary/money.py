@@ -18,16 +18,16 @@ MAX_NANO: Final = 9_000_000_000 * NANO_PER_USD
 def nano_of(usd: str | int | Decimal) -> Nano:
     """Nano-dollars of an amount in USD as people write it; raises ValueError on what is not an exact amount."""
     try:
-        amount = Decimal(usd)
+        amount = Decimal(usd if "_" not in str(usd) else "")
     except (InvalidOperation, TypeError) as error:
         raise ValueError(f"{usd!r} is not an amount in USD") from error
     if not amount.is_finite():
         raise ValueError(f"{usd!r} is not an amount in USD")
-    nano = amount * NANO_PER_USD
+    if not 0 <= amount <= MAX_NANO // NANO_PER_USD:
+        raise ValueError(f"{usd!r} is not between 0 and {MAX_NANO // NANO_PER_USD} USD")
+    nano = amount.scaleb(9) if amount else Decimal(0)
     if nano != nano.to_integral_value():
         raise ValueError(f"{usd!r} has more than nine decimals")
-    if not 0 <= nano <= MAX_NANO:
-        raise ValueError(f"{usd!r} is not between 0 and {MAX_NANO // NANO_PER_USD} USD")
     return Nano(int(nano))
 
 
