@@ -57,12 +57,14 @@ def test_no_answer_that_was_given_is_lost(gateway: Gateway, upstream: Upstream) 
     chance = random.Random(7)  # noqa: S311 - moments, not secrets
     with ThreadPoolExecutor(_CALLERS) as pool:
         running = [pool.submit(load.run, number) for number in range(_CALLERS)]
-        for _ in range(_KILLS):
-            time.sleep(chance.uniform(0.02, 0.5))
-            gateway.kill()
-            gateway.start()
-        time.sleep(0.3)
-        load.stop.set()
+        try:
+            for _ in range(_KILLS):
+                time.sleep(chance.uniform(0.02, 0.5))
+                gateway.kill()
+                gateway.start()
+            time.sleep(0.3)
+        finally:
+            load.stop.set()
         for one in running:
             one.result()
     assert gateway.stop() == 0

@@ -54,7 +54,7 @@ def test_keys_stop_and_start_within_a_second(house: Gateway) -> None:
     assert _until(house, secret, 401, since) < 1
     assert house.chat(rotated, _MODEL).status_code == 200
     assert _until(house, rotated, 429, _after(lambda: house.cli("keys", "edit", "a", "--rpm", "1"))) < 1
-    assert _until(house, rotated, 401, _after(lambda: house.cli("keys", "delete", "a", "--yes"))) < 1
+    assert _until(house, rotated, 401, _after(lambda: house.cli("keys", "delete", "a"))) < 1
 
 
 def test_credentials_and_provider_keys_are_heard_too(house: Gateway, upstream: Upstream, canaries: Canaries) -> None:

@@ -1,4 +1,4 @@
-"""Every table on one page. Times are milliseconds since the epoch (UTC), money is nano-dollars, lists are JSON."""
+"""Every table on one page; times are milliseconds since the epoch (UTC), money is nano-dollars, lists are JSON."""
 
 from __future__ import annotations
 
