@@ -17,7 +17,7 @@ from ostiary.limits.budgets import TOTAL, AccountKey
 from ostiary.logs import get
 
 _BATCH = 1_000
-_PAUSE_S = 0.1
+_PAUSE_S = 0.25
 _BACK_OFF_S = 1.0
 _HEARTBEAT_MS = 5_000
 _ADOPT_MS = 30_000

@@ -103,13 +103,12 @@ async def _ensure_account(tx: Transaction, key: AccountKey) -> None:
 
 async def lock_account(tx: Transaction, key: AccountKey) -> Account:
     """The account as it is, made if new, and nobody else's to change until this transaction ends."""
-    await _ensure_account(tx, key)
     a = schema.accounts.c
-    row = (
-        await tx.execute(
-            select(a.cap_nano, a.spent_nano, a.leased_nano).where(_is(schema.accounts, key)).with_for_update()
-        )
-    ).one()
+    query = select(a.cap_nano, a.spent_nano, a.leased_nano).where(_is(schema.accounts, key)).with_for_update()
+    row = (await tx.execute(query)).first()
+    if row is None:
+        await _ensure_account(tx, key)
+        row = (await tx.execute(query)).one()
     return Account(*key, *row)
 
 
