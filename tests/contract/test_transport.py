@@ -15,6 +15,7 @@ from typing import cast
 import pytest
 import trustme
 
+from ostiary.providers.connection import Connection
 from ostiary.providers.egress import Egress
 from ostiary.providers.transport import Failure, Transport, TransportError, Waits
 
@@ -370,6 +371,30 @@ async def test_plain_http_where_tls_is_spoken() -> None:
             "broken",
             id="length and chunks",
         ),
+        pytest.param(then_closes(b"HTTP/0.9 200 OK\r\n\r\nabc"), "broken", id="HTTP/0.9"),
+        pytest.param(then_closes(b"just text, as HTTP once was"), "broken", id="no head at all"),
+        pytest.param(then_closes(b"HTTP/2.0 200 OK\r\ncontent-length: 1\r\n\r\na"), "broken", id="HTTP/2"),
+        pytest.param(then_closes(b"RTSP/1.0 200 OK\r\ncontent-length: 1\r\n\r\na"), "broken", id="RTSP"),
+        pytest.param(
+            then_stalls(b"HTTP/1.1 101 Now\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n"), "broken", id="upgrade"
+        ),
+        pytest.param(then_closes(b"HTTP/1.1 200 OK\r\nx: a\r\n b\r\n\r\n"), "broken", id="folded header"),
+        pytest.param(then_closes(b"HTTP/1.1 200 OK\r\nx : a\r\n\r\n"), "broken", id="blank before the colon"),
+        pytest.param(
+            then_closes(b"HTTP/1.1 200 OK\r\ntransfer-encoding: gzip\r\n\r\nabc"), "broken", id="other coding"
+        ),
+        pytest.param(
+            then_stalls(CHUNKED[:-2] + b"transfer-encoding: identity\r\n\r\n0\r\n\r\n"), "broken", id="two codings"
+        ),
+        pytest.param(then_stalls(b"HTTP/1.1 100 Continue\r\n\r\n" * 20_000), "broken", id="interim without end"),
+        pytest.param(
+            then_stalls(CHUNKED + PIECE, b"0\r\n" + b"x: y\r\n" * 200), "broken", id="headers behind, without end"
+        ),
+        pytest.param(
+            then_stalls(CHUNKED + PIECE, b"0\r\nx: ", *[b"a" * 100_000] * 4), "broken", id="a long header behind"
+        ),
+        pytest.param(then_stalls(CHUNKED + b"1;x=", *[b"a" * 100_000] * 4), "broken", id="a long chunk extension"),
+        pytest.param(then_resets(b"HTTP/1.1 200 OK\r\n\r\nabc"), "broken", id="resets where closing is the end"),
     ],
 )
 async def test_a_sent_call_that_fails(behave: Behaviour, kind: Failure) -> None:
@@ -488,7 +513,8 @@ async def test_abort_does_not_wait_for_a_provider_that_does_not_read() -> None:
     """Closing politely would keep the socket, and what is still to be sent, for as long as the peer likes."""
     done = asyncio.Event()
 
-    async def deaf(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def deaf(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
         writer.write(CHUNKED + PIECE)
         await done.wait()
         writer.transport.abort()
@@ -498,8 +524,8 @@ async def test_abort_does_not_wait_for_a_provider_that_does_not_read() -> None:
     try:
         async with transport_to(origin) as transport:
             got = await transport.send("POST", origin, [], bytes(32_000_000))
-            assert got._response.connection is not None
-            connection = cast("asyncio.Transport", got._response.connection.transport)
+            assert got._connection is not None
+            connection = cast("asyncio.Transport", got._connection._transport)
             async with asyncio.timeout(5):
                 while connection.get_write_buffer_size() == 0:  # noqa: ASYNC110 - till the peer's buffers are full
                     await asyncio.sleep(0.01)
@@ -549,6 +575,393 @@ async def test_a_closed_client_says_so() -> None:
             await transport.open()
             assert await fetch(transport, origin) == b"x"
             await transport.close()
+
+
+# ---- framing ----------------------------------------------------------------------------------------------------
+
+
+async def test_an_interim_answer_is_passed_over() -> None:
+    interim = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </x>\r\nx-request-id: no\r\n\r\n"
+    for pieces in ((interim + answer(b"x"),), (interim[:30], interim[30:], answer(b"x"))):
+        async with serving(says(*pieces)) as (server, origin), transport_to(origin) as transport:
+            for _ in range(2):
+                got = await transport.send("POST", origin, [], b"{}")
+                assert (got.status, got.headers.get("x-request-id", "-")) == (200, "-")
+                assert await got.read(10) == b"x"
+            assert server.connections == 1
+
+
+@pytest.mark.parametrize(
+    ("behave", "connections"),
+    [
+        pytest.param(then_closes(b"HTTP/1.1 200 OK\r\n\r\nabc"), 2, id="until it closes"),
+        pytest.param(then_closes(b"HTTP/1.0 200 OK\r\n\r\nab", b"c"), 2, id="until HTTP/1.0 closes"),
+        pytest.param(says(answer(b"abc", "connection: close")), 2, id="says that it closes"),
+        pytest.param(says(answer(b"abc", "connection: keep-alive")), 1, id="says that it does not"),
+        pytest.param(says(CHUNKED, b"3\r\nabc\r\n0\r\nx-trailer: y\r\n\r\n"), 1, id="headers behind the last chunk"),
+        pytest.param(says(CHUNKED + b"1;x=y\r\na\r\n02\r\nbc\r\n0\r\n\r\n"), 1, id="chunk extension"),
+        pytest.param(says(*[b"%c" % one for one in answer(b"abc")], pause_s=0), 1, id="byte by byte"),
+    ],
+)
+async def test_where_an_answer_ends(behave: Behaviour, connections: int) -> None:
+    async with serving(behave) as (server, origin), transport_to(origin) as transport:
+        for _ in range(2):
+            assert await fetch(transport, origin) == b"abc"
+        assert server.connections == connections
+
+
+async def test_an_answer_without_a_body_ends_with_its_head() -> None:
+    for status in ("204 None", "304 Same"):
+        async with (
+            serving(says(f"HTTP/1.1 {status}\r\netag: a\r\n\r\n".encode())) as (server, origin),
+            transport_to(origin) as transport,
+        ):
+            for _ in range(2):
+                assert await fetch(transport, origin, waits=BRISK) == b""
+            assert server.connections == 1
+
+
+async def test_the_first_of_two_headers_counts() -> None:
+    async with (
+        serving(says(answer(b"x", "Retry-After: 1 ", "RETRY-AFTER: 2", "x-empty:"))) as (_, origin),
+        transport_to(origin) as transport,
+    ):
+        got = await transport.send("GET", origin, [])
+        assert [got.headers.get(name, "-") for name in ("retry-after", "x-empty", "other")] == ["1", "", "-"]
+        got.release()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("transfer-encoding", "chunked"),
+        ("Content-Length", "0"),
+        ("Host", "other.example"),
+        ("Connection", "close"),
+        ("Accept-Encoding", "gzip"),
+        ("Expect", "100-continue"),
+        ("", "x"),
+        ("x y", "z"),
+        ("x:", "z"),
+        ("x\r\ny", "z"),
+        ("ä", "z"),
+        ("x", "\x7f"),
+        ("x", "\ud800"),
+    ],
+)
+async def test_a_header_that_is_not_the_callers(name: str, value: str) -> None:
+    async with serving(says(answer(b"x"))) as (server, origin), transport_to(origin) as transport:
+        with pytest.raises(TransportError, match="blocked"):
+            await transport.send("POST", origin, [(name, value)], b"{}", BRISK)
+        assert server.connections == 0
+
+
+@pytest.mark.parametrize("method", ["HEAD", "CONNECT", "get", "", "GET /x HTTP/1.1\r\nhost: other\r\n\r\nGET"])
+async def test_a_method_that_is_not_one(method: str) -> None:
+    async with serving(says(answer(b"x"))) as (server, origin), transport_to(origin) as transport:
+        with pytest.raises(TransportError, match="blocked"):
+            await transport.send(method, origin, [], None, BRISK)
+        assert server.connections == 0
+
+
+@pytest.mark.parametrize("path", ["/a b", "/a\r\nx-admin: 1", "/a\x00", "/ä"])
+async def test_an_url_cannot_become_a_header(path: str) -> None:
+    async with serving(says(answer(b"x"))) as (server, origin), transport_to(origin) as transport:
+        error = await failing(transport, origin + path)
+        assert (error.kind, error.sent) == ("blocked", False)
+        assert server.connections == 0
+
+
+async def test_what_stands_in_a_request() -> None:
+    async with serving(says(answer(b"x"))) as (server, origin), transport_to(origin) as transport:
+        for url, body in ((origin, None), (f"{origin}?a=b", b""), (f"{origin}/v1", b"12")):
+            got = await transport.send("POST", url, (("x", "ä\t1"),), body)
+            await got.read(1)
+    host = origin.removeprefix("http://")
+    common = f"host: {host}\r\naccept-encoding: identity\r\nx: ä\t1\r\n"
+    assert [head.decode() for head in server.heads] == [
+        f"POST / HTTP/1.1\r\n{common}\r\n",
+        f"POST /?a=b HTTP/1.1\r\n{common}content-length: 0\r\n\r\n",
+        f"POST /v1 HTTP/1.1\r\n{common}content-length: 2\r\n\r\n",
+    ]
+
+
+# ---- connections that are used again, and those that must not be ------------------------------------------------
+
+
+def hang_up_unseen(server: Server) -> None:
+    """The server ends its connections, and the loop has had no turn to tell us."""
+    for writer in server.writers:
+        with socket.socket(fileno=os.dup(writer.get_extra_info("socket").fileno())) as twin:
+            twin.shutdown(socket.SHUT_WR)
+
+
+async def test_a_connection_closed_a_moment_ago_is_not_used_again() -> None:
+    async with serving(says(answer(b"x"))) as (server, origin), transport_to(origin) as transport:
+        assert await fetch(transport, origin) == b"x"
+        await asyncio.sleep(0.6)
+        hang_up_unseen(server)
+        assert await fetch(transport, origin) == b"x"
+        assert (server.connections, len(server.heads)) == (2, 2)
+
+
+async def test_a_connection_being_closed_is_not_used_again() -> None:
+    async with serving(says(answer(b"x"))) as (server, origin), transport_to(origin) as transport:
+        assert await fetch(transport, origin) == b"x"
+        for connection in transport._pool._idle[origin] if transport._pool else []:
+            connection.abort()
+        assert await fetch(transport, origin) == b"x"
+        assert server.connections == 2
+
+
+@pytest.mark.parametrize("ends", [then_closes, then_resets])
+async def test_what_was_sent_on_a_kept_connection_is_not_sent_again(ends: Callable[[], Behaviour]) -> None:
+    answered: list[bool] = []
+
+    async def once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        answered.append(True)
+        await (says(answer(b"x")) if len(answered) == 1 else ends())(reader, writer)
+
+    async with serving(once) as (server, origin), transport_to(origin) as transport:
+        assert await fetch(transport, origin) == b"x"
+        error = await failing(transport, origin)
+        assert (error.kind, error.sent) == ("broken", True)
+        assert (server.connections, len(server.heads)) == (1, 2)
+
+
+@pytest.mark.parametrize("extra", [answer(b"smuggled"), b"x", b"\r\n"])
+async def test_bytes_that_come_between_two_calls_end_the_connection(extra: bytes) -> None:
+    async with serving(says(answer(b"first"), extra)) as (server, origin), transport_to(origin) as transport:
+        for _ in range(2):
+            assert await fetch(transport, origin) == b"first"
+            await asyncio.sleep(0.1)
+        assert server.connections == 2
+
+
+async def test_a_server_that_speaks_first_is_not_spoken_to() -> None:
+    async def hasty(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer(b"unasked"))
+        await done.wait()
+        writer.close()
+
+    done = asyncio.Event()
+    listener = await asyncio.start_server(hasty, "127.0.0.1", 0)
+    origin = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+    try:
+        async with transport_to(origin) as transport:
+            pool = transport._pool
+            assert pool is not None
+            outcome = await pool.connect(Egress([origin]).check_url(origin), 1)
+            await asyncio.sleep(0.1)
+            if isinstance(outcome, Connection):
+                assert not outcome.is_open
+            else:
+                assert (outcome.kind, outcome.sent) == ("broken", False)
+    finally:
+        done.set()
+        listener.close()
+        await asyncio.sleep(0.01)
+
+
+async def test_an_aborted_connection_is_not_used_again() -> None:
+    """Not even when its answer was whole, or comes whole afterwards."""
+    async with serving(says(CHUNKED, PIECE, b"0\r\n\r\n")) as (server, origin), transport_to(origin) as transport:
+        whole = await transport.send("POST", origin, [], b"{}")
+        await asyncio.sleep(0.1)
+        whole.abort()
+        half = await transport.send("POST", origin, [], b"{}")
+        assert await anext(half.chunks()) == EVENT
+        half.abort()
+        assert await fetch(transport, origin) == EVENT
+        assert server.connections == 3
+
+
+async def test_an_answer_that_was_read_holds_no_connection() -> None:
+    async with serving(says(answer(b"x"))) as (server, origin), transport_to(origin) as transport:
+        read = await transport.send("POST", origin, [], b"{}")
+        assert await read.read(1) == b"x"
+        following = await transport.send("POST", origin, [], b"{}")
+        read.abort()
+        read.release()
+        assert [await read.read(1), await following.read(1)] == [b"", b"x"]
+        assert server.connections == 1
+
+
+async def test_a_call_cancelled_while_it_is_read_hangs_up() -> None:
+    async with serving(then_stalls(CHUNKED, PIECE)) as (server, origin), transport_to(origin) as transport:
+        got = await transport.send("POST", origin, [], b"{}")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await got.read(1_000)
+        await asyncio.wait_for(server.hung_up.wait(), 2)
+        with pytest.raises(TransportError):
+            await got.read(1_000)
+
+
+async def test_an_answer_before_the_body_was_sent_ends_the_connection() -> None:
+    async def early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer(b"too much", status="413 Large"))
+        while await reader.read(65_536):
+            pass
+        gone.set()
+        writer.close()
+
+    gone = asyncio.Event()
+    listener = await asyncio.start_server(early, "127.0.0.1", 0)
+    origin = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+    try:
+        async with transport_to(origin) as transport:
+            got = await transport.send("POST", origin, [], bytes(64_000_000))
+            assert (got.status, await got.read(100)) == (413, b"too much")
+            await asyncio.wait_for(gone.wait(), 2)
+    finally:
+        listener.close()
+        await asyncio.sleep(0.01)
+
+
+async def test_the_connection_used_last_is_used_next() -> None:
+    async with serving(says(CHUNKED, PIECE, b"0\r\n\r\n")) as (server, origin), transport_to(origin) as transport:
+        await asyncio.gather(*[fetch(transport, origin) for _ in range(3)])
+        assert server.connections == 3
+        pool = transport._pool
+        assert pool is not None
+        last = pool._idle[origin][-1]
+        for _ in range(2):
+            assert await fetch(transport, origin) == EVENT
+            assert pool._idle[origin][-1] is last
+
+
+async def test_an_idle_connection_is_closed_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ostiary.providers.pool._KEEP_ALIVE_S", 0.1)
+    async with serving(says(answer(b"x"))) as (server, origin), transport_to(origin) as transport:
+        assert await fetch(transport, origin) == b"x"
+        await asyncio.wait_for(server.hung_up.wait(), 2)
+        assert transport._pool is not None
+        assert (transport._pool._idle, transport._pool._timer) == ({}, None), "and then nothing is left to look at"
+
+
+async def test_a_call_nobody_reads_on_ends_with_its_time() -> None:
+    async with serving(then_stalls(CHUNKED, PIECE)) as (server, origin), transport_to(origin) as transport:
+        got = await transport.send("POST", origin, [], b"{}", Waits(connect_s=1, total_s=0.3))
+        await asyncio.wait_for(server.hung_up.wait(), 2)
+        with pytest.raises(TransportError, match="total_timeout"):
+            await got.read(1_000)
+
+
+async def test_closing_ends_the_calls_under_way() -> None:
+    async with serving(then_stalls()) as (server, origin), transport_to(origin) as transport:
+        async with asyncio.TaskGroup() as group:
+            call = group.create_task(failing(transport, origin, waits=PATIENT))
+            await asyncio.sleep(0.1)
+            await transport.close()
+        assert (call.result().kind, call.result().sent) == ("broken", True)
+        await asyncio.wait_for(server.hung_up.wait(), 2)
+
+
+async def test_nobody_reading_stops_the_provider() -> None:
+    """What it can send beyond the buffers waits with it, not in our memory."""
+    piece, count = bytes(100_000), 400
+    written: list[int] = []
+
+    async def floods(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 100_000)
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % (len(piece) * count))
+        for _ in range(count):
+            writer.write(piece)
+            await writer.drain()
+            written.append(len(piece))
+
+    async with serving(floods) as (server, origin), transport_to(origin) as transport:
+        got = await transport.send("POST", origin, [], b"{}", PATIENT)
+        await asyncio.sleep(0.5)
+        assert sum(written) < 20_000_000
+        assert sum([len(chunk) async for chunk in got.chunks()]) == len(piece) * count
+        assert await fetch(transport, origin, limit=100_000_000) == piece * count
+        assert server.connections == 1
+
+
+# ---- addresses and names ----------------------------------------------------------------------------------------
+
+
+def leads_to(*addresses: str, asked: list[str]) -> Callable[[str, int], Awaitable[Sequence[str]]]:
+    async def lookup(host: str, _port: int) -> Sequence[str]:
+        asked.append(host)
+        await asyncio.sleep(0.01)
+        return addresses
+
+    return lookup
+
+
+async def test_the_next_address_is_tried_and_the_one_that_worked_kept() -> None:
+    asked: list[str] = []
+    async with serving(then_closes(answer(b"x", "connection: close"))) as (server, origin):
+        listed = origin.replace("127.0.0.1", "listed.example")
+        lookup = leads_to("127.0.0.2", "127.0.0.3", "127.0.0.1", asked=asked)
+        async with transport_to(listed, lookup=lookup) as transport:
+            for _ in range(2):
+                assert await fetch(transport, listed) == b"x"
+            [host] = transport._pool._hosts.values() if transport._pool else []
+            assert host.addresses == ["127.0.0.1", "127.0.0.2", "127.0.0.3"]
+        assert (server.connections, asked) == (2, ["listed.example"])
+
+
+async def test_no_address_that_answers() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        listed = f"http://listed.example:{taken.getsockname()[1]}"
+        async with transport_to(listed, lookup=leads_to("127.0.0.2", "127.0.0.1", asked=[])) as transport:
+            error = await failing(transport, listed)
+    assert (error.kind, error.sent) == ("refused", False)
+
+
+async def test_an_address_that_swallows_leaves_time_for_the_next() -> None:
+    async with serving(says(answer(b"x"))) as (_, origin):
+        port = int(origin.rpartition(":")[2])
+        with contextlib.ExitStack() as stack:
+            full = stack.enter_context(socket.socket())
+            full.bind(("127.0.0.2", port))
+            full.listen(0)
+            for _ in range(4):
+                filler = stack.enter_context(socket.socket())
+                filler.setblocking(False)
+                filler.connect_ex(("127.0.0.2", port))
+            listed = f"http://listed.example:{port}"
+            async with transport_to(listed, lookup=leads_to("127.0.0.2", "127.0.0.1", asked=[])) as transport:
+                assert await fetch(transport, listed, waits=Waits(connect_s=1)) == b"x"
+
+
+async def test_calls_at_the_same_time_ask_for_a_name_once() -> None:
+    asked: list[str] = []
+    async with serving(says(answer(b"x"))) as (_, origin):
+        listed = origin.replace("127.0.0.1", "listed.example")
+        async with transport_to(listed, lookup=leads_to("127.0.0.1", asked=asked)) as transport:
+            assert await asyncio.gather(*[fetch(transport, listed) for _ in range(5)]) == [b"x"] * 5
+    assert asked == ["listed.example"]
+
+
+async def test_the_certificate_is_for_the_name_and_the_name_is_told() -> None:
+    authority, told = trustme.CA(), cast("list[str | None]", [])
+    theirs = server_side(authority, "listed.example")
+    theirs.sni_callback = lambda _socket, name, _context: told.append(name)
+    body = bytes(range(256)) * 20_000
+    async with serving(says(answer(b"sealed")), theirs) as (server, origin):
+        listed = origin.replace("127.0.0.1", "listed.example")
+        async with transport_to(
+            listed, trust=client_side(authority), lookup=leads_to("127.0.0.1", asked=[])
+        ) as transport:
+            for _ in range(2):
+                got = await transport.send("POST", listed, [], body, PATIENT)
+                assert await got.read(10) == b"sealed"
+        assert (server.connections, server.bodies, told) == (1, [body, body], ["listed.example"])
+
+
+async def test_tls_that_never_comes_about() -> None:
+    async with serving(then_stalls()) as (server, origin):
+        secure = origin.replace("http:", "https:")
+        async with transport_to(secure) as transport:
+            error = await failing(transport, secure)
+        assert (error.kind, error.sent, server.heads) == ("connect_timeout", False, [])
 
 
 # ---- egress at the socket ---------------------------------------------------------------------------------------

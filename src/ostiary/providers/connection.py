@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from dataclasses import dataclass
 from typing import Final, Literal, cast
 
@@ -24,7 +25,7 @@ Failure = Literal[
 
 _MOST_HEADERS: Final = 100
 _LONGEST_HEADER: Final = 16 * 1024
-_MOST_FRAMING: Final = 256 * 1024
+_MOST_FRAMING: Final = 64 * 1024
 """Bytes in a row that are no body: interim answers and a head, or what a sender puts behind its last chunk."""
 _MOST_BEHIND: Final = 256 * 1024
 """Bytes of body nobody has taken yet, from which on no more are read."""
@@ -90,11 +91,14 @@ class Connection(asyncio.Protocol):
         "idle_at",
         "is_done",
         "origin",
+        "socket",
         "status",
     )
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, origin: str) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, origin: str, raw: socket.socket) -> None:
+        """`raw` is what the loop's transport reads from and writes to."""
         self.origin = origin
+        self.socket = raw
         self.idle_at = 0.0
         """Since when it is idle."""
         self.due_at = _NEVER

@@ -15,6 +15,8 @@ _KEEP_ALIVE_S: Final = 30
 _DNS_S: Final = 30
 _HOSTS_KEPT: Final = 1_024
 _MOST_ADDRESSES: Final = 8
+_FRESH_S: Final = 0.5
+"""So short a time after a call its connection is not looked at before it is used again."""
 _SWEEP_S: Final = 0.25
 """How late a wait may end. One look at every connection costs less than a timer for every wait."""
 
@@ -38,10 +40,23 @@ class Pool:
         idle = self._idle.get(origin)
         while idle:
             connection = idle.pop()
-            if connection.is_open:
+            if connection.is_open and not self._is_stale(connection):
                 self._busy.add(connection)
                 return connection
         return None
+
+    def _is_stale(self, connection: Connection) -> bool:
+        """Whether the server has closed it, or said something, and the loop has not come to tell."""
+        if self._loop.time() - connection.idle_at < _FRESH_S:
+            return False
+        try:
+            connection.socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass
+        connection.abort()
+        return True
 
     def give_back(self, connection: Connection) -> None:
         """Keep it for the next call, or close it when it cannot serve one."""
@@ -120,11 +135,11 @@ class Pool:
         raw: socket.socket | None = None
         try:
             async with asyncio.timeout(patience_s):
-                raw = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+                raw = opened = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
                 raw.setblocking(False)
                 await self._loop.sock_connect(raw, (address, target.port))
                 _, connection = await self._loop.create_connection(
-                    lambda: Connection(self._loop, target.origin),
+                    lambda: Connection(self._loop, target.origin, opened),
                     sock=raw,
                     ssl=self._trust if is_secure else None,
                     server_hostname=target.host if is_secure else None,
@@ -138,9 +153,9 @@ class Pool:
                 raw.close()
 
     def _admit(self, connection: Connection) -> Connection | TransportError:
-        if self._is_closed:
+        if self._is_closed or not connection.is_open:
             connection.abort()
-            return _failed("broken", "the client is closed")
+            return _failed("broken", "the connection was closed before it was used")
         self._busy.add(connection)
         if self._timer is None:
             self._timer = self._loop.call_later(_SWEEP_S, self._sweep)
