@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import re
 
 import pytest
@@ -106,3 +107,9 @@ def test_the_digest_depends_on_pepper_and_text(canaries: Canaries) -> None:
     assert credential.digest(one, text) != credential.digest(other, text)
     assert credential.digest(one, text) != credential.digest(one, text[:-1])
     assert len(credential.digest(one, text)) == 32
+
+
+@pytest.mark.parametrize("pepper", ["p", "x" * 64, "y" * 65, "pépper" * 40])
+def test_the_digest_is_hmac_sha256(pepper: str) -> None:
+    expected = hmac.digest(pepper.encode(), b"ost_pat_any", "sha256")
+    assert credential.digest(Secret(pepper), "ost_pat_any") == expected

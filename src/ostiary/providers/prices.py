@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Final
 
 from ostiary.clock import Clock, SystemClock
-from ostiary.money import Nano, cost_of
+from ostiary.money import TOKENS_PER_RATE, Nano, cost_of
 from ostiary.providers import published
 from ostiary.providers.catalog import Provider
 from ostiary.providers.tokens import Tokens
@@ -100,6 +100,8 @@ class Price:
         for step in self._steps:
             if tokens.input > step.above:
                 rates = step
+        if not (tokens.cache_read or tokens.cache_write or tokens.reasoning or tokens.audio):
+            return _rounded_up(tokens.input * rates.input + tokens.output * rates.output + rates.request)
         given = max(0, tokens.input - tokens.cache_read - tokens.cache_write)
         produced = max(0, tokens.output - tokens.reasoning)
         parts = [
@@ -116,12 +118,16 @@ class Price:
 
     def bound_nano(self, input_tokens: int, output_tokens: int) -> Nano:
         """The most a call of at most so many tokens can cost, whatever their kinds and whichever step it reaches."""
-        costs = (
-            cost_of([(input_tokens, given), (output_tokens, produced), (1, request)])
-            for above, given, produced, request in self._bounds
-            if above < max(input_tokens, 0)
-        )
-        return max(costs)
+        most = 0
+        for above, given, produced, request in self._bounds:
+            if above < max(input_tokens, 0):
+                most = max(most, input_tokens * given + output_tokens * produced + request)
+        return _rounded_up(most)
+
+
+def _rounded_up(sum_of_rates: int) -> Nano:
+    """As `money.cost_of` does, for a sum that is made already: this is asked twice in every call."""
+    return Nano(-(-sum_of_rates // TOKENS_PER_RATE))
 
 
 def _surcharges(rates: Rates, audio: int, given: int, produced: int) -> list[tuple[int, int]]:
