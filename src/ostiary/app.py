@@ -21,7 +21,7 @@ import uvicorn
 from ostiary.clock import Clock, SystemClock
 from ostiary.db.changes import Change
 from ostiary.db.database import Database
-from ostiary.db.migrate import file_lock, migrate
+from ostiary.db.migrate import file_lock, make_folder, migrate
 from ostiary.errors import CannotStart
 from ostiary.gateway.directory import Directory
 from ostiary.gateway.edge import EdgeProtocol, sweep_connections
@@ -68,7 +68,7 @@ class Ground:
 async def ground(settings: Settings, clock: Clock | None = None) -> AsyncIterator[Ground]:
     """Open (and on first start make) the database and the vault. Raises CannotStart with what to do."""
     clock = clock or SystemClock()
-    _make_private(settings.data_dir)
+    make_folder(settings.data_dir)
     database = Database(settings.database_url or settings.sqlite_url())
     try:
         async with file_lock(settings.data_dir / "start.lock"):  # two first starts must not make two master keys
@@ -93,7 +93,7 @@ async def serve(
     """
     configure(settings)
     async with AsyncExitStack() as stack:
-        _make_private(settings.data_dir)
+        make_folder(settings.data_dir)
         stack.enter_context(_only_one(settings.data_dir))
         listener = stack.enter_context(_bind(settings.host, settings.port))
         base = await stack.enter_async_context(ground(settings, clock))
@@ -250,15 +250,6 @@ def _url_of(listener: socket.socket) -> str:
 
 
 # ---- the data directory -----------------------------------------------------------------------------------------
-
-
-def _make_private(data_dir: Path) -> None:
-    try:
-        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise CannotStart(f"The data directory {data_dir} cannot be made: {error.strerror}.") from None
-    if not os.access(data_dir, os.W_OK | os.X_OK):
-        raise CannotStart(f"The data directory {data_dir} cannot be written to.")
 
 
 @contextmanager

@@ -5,6 +5,8 @@ from __future__ import annotations
 from decimal import Decimal, InvalidOperation
 from typing import Final, NewType
 
+import msgspec
+
 Nano = NewType("Nano", int)
 """Nano-dollars: 1e-9 USD."""
 
@@ -40,6 +42,11 @@ def show_usd(nano: int) -> str:
     """Nano-dollars as a plain decimal number of USD: `0.00125`, never in exponent form."""
     text = f"{Decimal(nano).scaleb(-9):f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def usd_number(nano: int) -> msgspec.Raw:
+    """Nano-dollars as a JSON number of USD: written out digit by digit, so nothing is lost on our side."""
+    return msgspec.Raw(show_usd(nano).encode())
 
 
 def cost_of(parts: list[tuple[int, int]]) -> Nano:

@@ -150,10 +150,10 @@ def test_a_key_knows_its_own_use_to_the_nano(house: Gateway) -> None:
         )
         spent += Decimal(raw.headers["x-ostiary-cost-usd"])
     shown = house.client(secret).get("/v1/key").json()
-    assert Decimal(shown["limits"]["budget"]["spent_usd"]) == spent
-    assert Decimal(shown["limits"]["budget"]["remaining_usd"]) == 5 - spent
+    assert Decimal(str(shown["limits"]["budget"]["spent_usd"])) == spent
+    assert Decimal(str(shown["limits"]["budget"]["remaining_usd"])) == 5 - spent
     usage = house.client(secret).get("/v1/usage").json()
-    assert Decimal(usage["cost_usd"]) == spent
+    assert Decimal(str(usage["cost_usd"])) == spent
     assert usage["data"][0]["requests"] == 3
     printed = house.json("usage", "--key", "own-use")
     assert Decimal(str(printed[0]["cost_usd"])) == spent

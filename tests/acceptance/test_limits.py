@@ -63,10 +63,10 @@ def test_a_hundred_calls_at_once_do_not_pass_a_small_budget(gateway: Gateway, up
     spent = sum(Decimal(answer.headers["x-ostiary-cost-usd"]) for answer in served)
     assert spent <= Decimal("0.05")
     error = refused[-1].json()["error"]
-    assert (error["code"], error["scope"], error["limit_usd"]) == ("budget_exceeded", "agent_key", "0.05")
-    assert Decimal("0.05") - spent < Decimal(error["needed_usd"]), "what could be afforded was served"
+    assert (error["code"], error["scope"], error["limit_usd"]) == ("budget_exceeded", "agent_key", 0.05)
+    assert Decimal("0.05") - spent < Decimal(str(error["needed_usd"])), "what could be afforded was served"
     shown = gateway.client(secret).get("/v1/key").json()["limits"]["budget"]
-    assert Decimal(shown["spent_usd"]) == spent
+    assert Decimal(str(shown["spent_usd"])) == spent
     assert len(upstream.calls) == len(served)
 
 

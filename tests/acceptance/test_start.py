@@ -86,6 +86,26 @@ def test_a_database_of_ones_own_needs_a_master_key_of_ones_own(gateways: Gateway
     assert list(gateway.data_dir.glob("*.key")) == []
 
 
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("postgresql://u:p@127.0.0.1:1/x", "database is not available"),
+        ("sqlite:////proc/nope/x.db", "cannot be made"),
+        ("sqlite://", "OSTIARY_DATABASE_URL"),
+        ("mysql://x", "OSTIARY_DATABASE_URL"),
+    ],
+)
+def test_a_database_that_cannot_be_reached_is_said_without_a_trace(gateways: GatewayMaker, url: str, says: str) -> None:
+    gateway = gateways(env={"OSTIARY_DATABASE_URL": url, "OSTIARY_MASTER_KEY": _KEY}, start=False)
+    said = _fails(gateway)
+    assert says in said
+    assert ":p@" not in said
+    ran = gateway.cli("doctor", "--json", check=False)
+    assert ran.code == 1
+    assert "Traceback" not in ran.err
+    assert isinstance(ran.json, dict | list)
+
+
 def test_a_second_serve_on_the_same_data_is_refused(gateways: GatewayMaker) -> None:
     first = gateways()
     second = gateways(start=False, folder=first.folder)

@@ -80,7 +80,7 @@ async def test_holds_settle_to_the_true_cost_and_the_rest_comes_back(database: D
         await process.reserve.take(allowance, _bid(1_000))
     assert refused.value.code == "budget_exceeded"
     assert refused.value.details["retryable"] is False
-    assert refused.value.details["spent_usd"] == "0.001"
+    assert bytes(refused.value.details["spent_usd"]) == b"0.001"
     account = await _account(database, "2026-11")
     assert (account.spent_nano, account.leased_nano) == (1_000_000, 0)
     assert (await _account(database, "total")).spent_nano == 1_000_000
@@ -142,7 +142,7 @@ async def test_a_hold_in_the_way_is_retryable_and_spend_is_not(
     with pytest.raises(Refusal) as refused:
         await process.reserve.take(allowance, _bid(50_000))
     assert refused.value.details["retryable"] is True
-    assert refused.value.details["held_usd"] == "0.00008"
+    assert bytes(refused.value.details["held_usd"]) == b"0.00008"
     with pytest.raises(Refusal) as refused:
         await process.reserve.take(allowance, _bid(101_000))
     assert refused.value.details["retryable"] is False, "no settlement can make room for that"
@@ -311,3 +311,35 @@ async def test_a_caller_who_gives_up_while_the_purse_is_filled_leaves_it_right(d
     assert purse.held == 1_000_000
     assert purse.leased == (await _account(database, "2026-11")).leased_nano == purse.free + purse.held
     hold.settle(0)
+
+
+async def test_an_idle_purse_is_given_back_for_others(database: Database) -> None:
+    clock = SetClock()
+    one = await Process(database, clock, "spool_1").register()
+    await _cap(database, 1_000_000, clock)
+    await one.written(await one.reserve.take(one.allowance(1_000_000), _bid(10_000)), 10_000, "r1")
+    tidying = asyncio.ensure_future(one.purses.run())
+    clock.move(5)
+    for _ in range(200):
+        if (await _account(database, "2026-11")).leased_nano == 0:
+            break
+        await asyncio.sleep(0.01)
+    tidying.cancel()
+    assert (await _account(database, "2026-11")).leased_nano == 0
+    await one.reserve.take(one.allowance(1_000_000), _bid(990_000))
+
+
+async def test_a_later_attempt_is_paid_by_the_month_of_the_hold(database: Database) -> None:
+    clock = SetClock()
+    process = await Process(database, clock).register()
+    await _cap(database, 1_000_000, clock)
+    hold = await process.reserve.take(process.allowance(1_000_000), _bid(500_000))
+    clock.move(11 * 86_400)
+    event = _event("r1", hold, 400_000, clock.now())
+    event.attempt, event.held_at = 2, hold.at
+    hold.settle(400_000)
+    async with database.transaction() as tx:
+        await writer.write_events(tx, process.owner, [event])
+        await writer.close_leases(tx, process.owner, clock.now(), charge_rest=False)
+    november = await _account(database, "2026-11")
+    assert (november.spent_nano, november.leased_nano) == (400_000, 0)

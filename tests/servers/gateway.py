@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ _TRIES = 3
 _OWN_GROUND = {"OSTIARY_DATABASE_URL", "OSTIARY_MASTER_KEY", "OSTIARY_MASTER_KEY_FILE"}
 _NOT_YET = (httpx2.codes.UNAUTHORIZED, httpx2.codes.SERVICE_UNAVAILABLE)
 _START_S = 30
+_WRITTEN_S = 0.15
+"""In which a quiet gateway has moved what it settled to the ledger."""
 
 
 class CommandError(AssertionError):
@@ -229,6 +232,8 @@ class Gateway(House):
 
     def traces(self, *options: str) -> list[dict[str, Any]]:
         """All events of the ledger, newest first."""
+        if self.is_running:
+            time.sleep(_WRITTEN_S)
         found: list[dict[str, Any]] = self.json("traces", "--limit", "0", *options)
         return found
 

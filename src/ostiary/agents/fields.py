@@ -27,7 +27,7 @@ _MAX_METADATA: Final = 4_096
 """Bytes of JSON: they are written with every trace."""
 _MAX_DEPTH: Final = 8
 
-_NOT_YET: Final = ("tpm", "parallel", "soft_budget_nano")
+_NOT_YET: Final = {"tpm": "tpm", "parallel": "parallel", "soft_budget_nano": "soft budget"}
 """A limit that nothing keeps is worse than none: it is refused, never stored."""
 
 
@@ -36,7 +36,7 @@ def checked(wished: Mapping[str, object], at: int) -> dict[str, object]:
     values: dict[str, object] = {}
     for name, value in wished.items():
         if name in _NOT_YET:
-            _refuse_unless(value is None, name, f"{name} is not enforced yet, so it cannot be set.")
+            _refuse_unless(value is None, name, f"{_NOT_YET[name]} is not enforced yet, so it cannot be set.")
         elif name in _CHECKS:
             values[name] = _CHECKS[name](name, value, at)
         else:

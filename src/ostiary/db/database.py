@@ -45,6 +45,8 @@ class Database:
             known = "sqlite:///PATH or postgresql://USER@HOST/NAME"
             raise CannotStart(f"OSTIARY_DATABASE_URL is not understood. Give it as {known}.") from error
         self.is_sqlite = driver.startswith("sqlite")
+        if self.is_sqlite and not parsed.database:
+            raise CannotStart("OSTIARY_DATABASE_URL names no file. Give it as sqlite:///PATH.")
         self.path = Path(parsed.database) if self.is_sqlite and parsed.database else None
         options: dict[str, Any] = {"pool_size": _POOL, "max_overflow": 0, "pool_timeout": _BUSY_MS / 1000}
         options["hide_parameters"] = True  # an error is logged, and what was being stored is not for logs

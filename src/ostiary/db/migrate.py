@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -26,11 +27,11 @@ _LOCK = 0x0571A58
 async def migrate(database: Database) -> None:
     """Apply what is missing. Refuses a schema that is newer, foreign or half made, and says what to do."""
     if database.path is not None:
-        database.path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(database.path.parent)
         async with file_lock(database.path.with_name(database.path.name + ".migrate.lock")):
             await _apply(database)
         return
-    async with database.engine.connect() as guard:
+    async with database.read() as guard:
         await guard.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK})
         try:
             await _apply(database)
@@ -49,6 +50,16 @@ async def _apply(database: Database) -> None:
         )
     async with database.transaction() as tx:
         await tx.run_sync(_upgrade)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder that is about to hold a database; what is in the way is said to a person."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise CannotStart(f"The folder {folder} cannot be made: {error.strerror}.") from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise CannotStart(f"The folder {folder} cannot be written to.")
 
 
 def _revision(connection: Connection) -> str | None:

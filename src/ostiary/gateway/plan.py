@@ -16,6 +16,8 @@ from ostiary.providers.prices import Price
 _MOST_ATTEMPTS = 3
 _UNKNOWN_OUTPUT = 32_768
 """Output tokens to hold where neither the caller nor the catalogue says how long an answer may be."""
+_LONGEST_CONTEXT = 1_048_576
+"""Tokens of input that no model known today reads more than, for those whose context is not published."""
 _MEDIA_TOKENS = 20_000
 """A ceiling for one image, file or sound, whose tokens are not in the bytes of the body."""
 
@@ -45,6 +47,12 @@ def plan(caller: Caller, call: Call, directory: Directory) -> tuple[Target, ...]
     if known is None:
         known = _work_out(caller, call, directory)
         directory.remember(caller, asked, known)
+    if call.max_cost_nano is not None:
+        known = tuple(target for target in known if target.price is not None)
+        if not known:
+            raise Refusal(
+                "model_not_priced", "This model has no price, so x-ostiary-max-cost-usd can't be kept.", param="model"
+            )
     return known
 
 
@@ -77,11 +85,11 @@ def bid_for(call: Call, targets: tuple[Target, ...], directory: Directory) -> Bi
     fixed = rate = 0
     longest = 0
     for target in targets:
-        longest = max(
-            longest, _output_bound(call, directory.catalog.models.get(f"{target.provider.id}/{target.model}"))
-        )
+        model = directory.catalog.models.get(f"{target.provider.id}/{target.model}")
+        longest = max(longest, _output_bound(call, model))
         if target.price is not None:
-            fixed = max(fixed, target.price.bound_nano(input_bound(call, target.provider), 0))
+            context = model.context if model is not None else None
+            fixed = max(fixed, target.price.bound_nano(input_bound(call, target.provider, context), 0))
             rate = max(rate, target.price.output_nano_per_million)
     bid = Bid(fixed, longest, rate, may_shrink=call.ask.output_tokens is None)
     if bid.nano_for(longest) > MAX_NANO:
@@ -89,10 +97,14 @@ def bid_for(call: Call, targets: tuple[Target, ...], directory: Directory) -> Bi
     return bid
 
 
-def input_bound(call: Call, provider: Provider) -> int:
-    """Input tokens never exceed this: one a byte for byte-level tokenizers, with what templates and media add."""
+def input_bound(call: Call, provider: Provider, context: int | None = None) -> int:
+    """Input tokens never exceed this: one a byte for byte-level tokenizers, with what templates and media add.
+
+    What is not in the body is held for at the model's whole `context`.
+    """
     ask = call.ask
-    return (
+    outside = (context or _LONGEST_CONTEXT) if ask.reaches_out else 0
+    return outside + (
         ask.size * provider.tokens_per_byte // 100
         + ask.messages * provider.message_overhead
         + ask.media * _MEDIA_TOKENS

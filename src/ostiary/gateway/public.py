@@ -18,7 +18,7 @@ from ostiary.gateway.identify import identify, identify_if_any
 from ostiary.ledger import reports
 from ostiary.limits import store as money
 from ostiary.limits.local import Pace
-from ostiary.money import show_usd
+from ostiary.money import usd_number
 from ostiary.providers.catalog import Model, Provider
 
 _VERSION: Final = version("ostiary")
@@ -102,11 +102,11 @@ async def usage(gate: Gate, exchange: Exchange) -> None:
             "errors": row.errors,
             "unpriced": row.unpriced,
             "tokens": msgspec.to_builtins(row.tokens),
-            "cost_usd": show_usd(row.cost_nano),
+            "cost_usd": usd_number(row.cost_nano),
         }
         for row in rows
     ]
-    total = show_usd(sum(row.cost_nano for row in rows))
+    total = usd_number(sum(row.cost_nano for row in rows))
     await _reply(exchange, {"object": "list", "since": iso(since_at), "cost_usd": total, "data": data})
 
 
@@ -236,8 +236,8 @@ async def _budget(gate: Gate, caller: Caller) -> dict[str, Any] | None:
     resets_at = known.budget.resets_at(now)
     return {
         "kind": known.budget.kind,
-        "limit_usd": show_usd(known.budget.cap_nano),
-        "spent_usd": show_usd(spent),
-        "remaining_usd": show_usd(max(known.budget.cap_nano - spent, 0)),
+        "limit_usd": usd_number(known.budget.cap_nano),
+        "spent_usd": usd_number(spent),
+        "remaining_usd": usd_number(max(known.budget.cap_nano - spent, 0)),
         "resets_at": iso(resets_at) if resets_at else None,
     }

@@ -41,8 +41,9 @@ async def relay(book: Book, answer: Answer, headers: Headers) -> Failure | None:
     tokens = reading.tokens or _estimate(book, len(body) // _BYTES_PER_TOKEN if has_output else 0)
     source: UsageSource = "provider" if reading.tokens else "estimated"
     await book.close(Outcome("ok", _OK, tokens=tokens, source=source))
-    cost = (b"x-ostiary-cost-usd", _usd(book.cost_nano))
-    await book.exchange.reply(_OK, body, [*headers, cost])
+    if book.target is not None and book.target.price is not None:
+        headers = [*headers, (b"x-ostiary-cost-usd", _usd(book.cost_nano))]
+    await book.exchange.reply(_OK, body, headers)
     return None
 
 

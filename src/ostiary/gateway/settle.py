@@ -113,6 +113,7 @@ class Book:
             usage_source="none",
             status="unknown",
             timings=self.timings,
+            held_at=hold.at,
         )
 
     def _complete(self, event: Event, outcome: Outcome) -> None:

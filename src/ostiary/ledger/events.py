@@ -51,6 +51,8 @@ class Event(msgspec.Struct, array_like=True, omit_defaults=False):
     latency_ms: int = 0
     first_token_ms: int | None = None
     timings: dict[str, int] = {}
+    held_at: int = 0
+    """When the hold was taken: its periods pay, also for a later attempt. 0 in the spools of older versions."""
 
     @property
     def over_hold_nano(self) -> int:

@@ -15,6 +15,7 @@ _PART = 4
 """A top-up takes one part in 4 × live processes of what remains, and the exact hold near the cap."""
 _TRIES = 3
 _TIDY_S = 0.5
+_IDLE_S = 1.0
 
 
 @dataclass(slots=True, eq=False)
@@ -22,7 +23,8 @@ class Purse:
     """What this process may spend of one account without asking, in nano-dollars.
 
     `free` + `held` + spent-here = `leased`; `room` is what nobody had leased when the authority was last asked.
-    `others` is what other processes had leased then. `free` is below zero after an answer cost more than its hold:
+    `others` is what other processes had leased then, and `spent` what was written
+    down as spent. `free` is below zero after an answer cost more than its hold:
     a debt the next hold must not build on.
     """
 
@@ -33,7 +35,10 @@ class Purse:
     room: int = 0
     cap: int | None = None
     others: int = 0
+    spent: int = 0
     is_known: bool = False
+    used_at: float = 0.0
+    """When something was last taken or filled in, by the monotonic clock."""
     line: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Calls that wait for room, in order."""
     asking: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -50,8 +55,9 @@ class Purse:
         """What a hold could become if every open hold and every lease of others came back unspent."""
         return self.headroom + self.held + self.others
 
-    def take(self, nano: int) -> None:
-        """Hold `nano`; the caller has seen that it is free."""
+    def take(self, nano: int, now: float) -> None:
+        """Hold `nano` at a monotonic moment; the caller has seen that it is free."""
+        self.used_at = now
         self.free -= nano
         self.held += nano
 
@@ -106,9 +112,11 @@ class Purses:
         purse.leased = in_sql + want
         purse.free += missed + want
         purse.cap = account.cap_nano
+        purse.spent = account.spent_nano
         purse.room = account.room_nano - want if account.cap_nano is not None else 0
         purse.others = account.leased_nano - (in_sql - (lease.used_nano if lease else 0))
         purse.is_known = True
+        purse.used_at = self._clock.monotonic()
         return True
 
     async def give_back(self, purse: Purse) -> None:
@@ -142,13 +150,22 @@ class Purses:
                 purse.is_known = False
                 self._stale.add(key)
 
+    def _find_idle(self) -> set[AccountKey]:
+        """Purses from which nothing was taken for a while: others may need what lies in them."""
+        patience = self._clock.monotonic() - _IDLE_S
+        return {
+            key
+            for key, purse in self._purses.items()
+            if purse.is_known and not purse.held and purse.free > 0 and purse.used_at < patience
+        }
+
     async def run(self) -> None:
-        """Until cancelled: return what edited accounts no longer need, and forget periods that are over."""
+        """Until cancelled: return what edited and idle accounts do not need, and forget periods that are over."""
         while True:
             await self._clock.sleep(_TIDY_S)
             now = self._clock.now()
             over = {key for key in self._purses if key.period_id not in (TOTAL, month_of(now))}
-            for key in self._stale | over:
+            for key in self._stale | over | self._find_idle():
                 self._stale.discard(key)
                 await self.give_back(self._purses[key])
             for key in over:

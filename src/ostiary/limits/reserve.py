@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from dataclasses import dataclass, replace
 
@@ -11,8 +12,9 @@ from ostiary.errors import Refusal
 from ostiary.limits.budgets import TOTAL, AccountKey, Bid, Size, size_hold
 from ostiary.limits.local import Allowance, LocalCounters
 from ostiary.limits.purse import Purse, Purses
-from ostiary.money import show_usd
+from ostiary.money import show_usd, usd_number
 
+_ASK_AGAIN_S = 0.25
 _PATIENCE_S = 2.0
 """How long a call waits, in order, for open holds to settle."""
 
@@ -25,6 +27,8 @@ class Hold:
     size: Size
     purses: tuple[Purse, ...]
     taken: tuple[float, int]
+    at: int
+    """The moment whose periods pay, in milliseconds since the epoch: settlements go there, however late they come."""
     is_open: bool = True
 
     @property
@@ -55,7 +59,8 @@ class Reserve:
         Checks and takings are one step without an await; only a purse that is short leaves the loop to ask the
         authority or to wait in line.
         """
-        purses = self._purses_of(allowance, bid)
+        at = self._clock.now()
+        purses = self._purses_of(allowance, bid, at)
         served: set[AccountKey] = set()
         deadline = math.inf
         while True:
@@ -63,9 +68,10 @@ class Reserve:
             size = _fit_call_cap(bid, _size(bid, purses), call_cap_nano)
             short = _first_short(purses, size.nano, served)
             if short is None:
+                taken = self._counters.take(allowance)
                 for purse in purses:
-                    purse.take(size.nano)
-                return Hold(allowance, size, purses, self._counters.take(allowance))
+                    purse.take(size.nano, taken[0])
+                return Hold(allowance, size, purses, taken, at)
             if deadline == math.inf:
                 deadline = self._clock.monotonic() + _PATIENCE_S
             await self._make_room(short, bid, deadline)
@@ -77,10 +83,9 @@ class Reserve:
             hold.settle(0)
             self._counters.untake(hold.allowance, hold.taken)
 
-    def _purses_of(self, allowance: Allowance, bid: Bid) -> tuple[Purse, ...]:
+    def _purses_of(self, allowance: Allowance, bid: Bid, at: int) -> tuple[Purse, ...]:
         if not allowance.budgets or bid.nano_for(bid.output_tokens) == 0:
             return ()  # free models pass over a spent budget
-        at = self._clock.now()
         return tuple(
             self._purses.get(AccountKey(scope, owner, budget.period_at(at)))
             for scope, owner, budget in allowance.budgets
@@ -89,6 +94,7 @@ class Reserve:
     async def _make_room(self, purse: Purse, bid: Bid, deadline: float) -> None:
         """Return when the purse can pay the bid; refuse at once when spend is in the way, in time when holds are."""
         async with purse.line:
+            patience = deadline - self._clock.monotonic()
             while True:
                 purse.settled.clear()
                 size = _size(bid, (purse,))
@@ -99,14 +105,15 @@ class Reserve:
                         await self._purses.top_up(purse, size.nano)
                 if purse.free >= size.nano:
                     return
-                patience = deadline - self._clock.monotonic()
                 if size.nano > purse.possible or patience <= 0:
                     raise self._spent(purse, size)
-                try:
-                    async with asyncio.timeout(patience):
+                # Only our own settlements wake us; what others give back has to be asked for.
+                wait = min(patience, _ASK_AGAIN_S) if purse.others else patience
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(wait):
                         await purse.settled.wait()
-                except TimeoutError:
-                    raise self._spent(purse, size) from None
+                        wait = 0
+                patience = min(patience - wait, deadline - self._clock.monotonic())
 
     def _spent(self, purse: Purse, size: Size) -> Refusal:
         cap = purse.cap or 0
@@ -121,10 +128,10 @@ class Reserve:
             f"${show_usd(size.nano)}, and {why}.",
             headers=((b"retry-after", b"2"),) if retryable else (),
             scope=purse.key.scope,
-            limit_usd=show_usd(cap),
-            spent_usd=show_usd(max(cap - purse.possible, 0)),
-            held_usd=show_usd(held),
-            needed_usd=show_usd(size.nano),
+            limit_usd=usd_number(cap),
+            spent_usd=usd_number(max(cap - purse.possible, purse.spent)),
+            held_usd=usd_number(held),
+            needed_usd=usd_number(size.nano),
             resets_at=iso(ends_at) if ends_at else None,
             retryable=retryable,
         )
@@ -157,7 +164,7 @@ def _fit_call_cap(bid: Bid, size: Size, cap_nano: int | None) -> Size:
         f"The call may cost up to ${show_usd(size.nano)}, over its own cap of ${show_usd(cap_nano)}. "
         "Lower max_tokens or raise x-ostiary-max-cost-usd.",
         scope="call",
-        limit_usd=show_usd(cap_nano),
-        needed_usd=show_usd(size.nano),
+        limit_usd=usd_number(cap_nano),
+        needed_usd=usd_number(size.nano),
         retryable=False,
     )

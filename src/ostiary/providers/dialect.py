@@ -25,6 +25,8 @@ class Ask:
     messages: int
     media: int
     """Parts of the input whose tokens may be more than their bytes: images by link, files, audio."""
+    reaches_out: bool
+    """Whether some of the input is not in the body at all: files by id, videos by link."""
     escape: str | None
     """The first field that picks another model, tier or paid service behind our back, if there is one."""
     size: int

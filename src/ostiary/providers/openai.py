@@ -13,11 +13,22 @@ from ostiary.providers.dialect import Ask, Reading
 from ostiary.providers.openai_answer import END, Stream, read_answer
 
 _PATHS: Final = {"chat": "/chat/completions", "embeddings": "/embeddings"}
-_ESCAPES: Final = ("models", "route", "preset", "plugins", "provider", "web_search_options", "search_parameters")
+_ESCAPES: Final = (
+    "models",
+    "fallbacks",
+    "route",
+    "preset",
+    "plugins",
+    "provider",
+    "web_search_options",
+    "search_parameters",
+)
 """Fields by which a provider may be told to use another model or a service with a price of its own."""
 _TIERS: Final = frozenset({b"null", b'"auto"', b'"default"', b'"flex"'})
 """Service tiers that do not cost more than the plain price."""
 _MEDIA: Final = re.compile(rb'"(?:image_url|input_audio|audio_url|video_url|document_url|file)"')
+_BY_NAME: Final = re.compile(rb'"(?:file_id|file_ids|video_url|document_url|input_file)"')
+"""Parts of the input that are elsewhere: as long as the model can read, for all we know."""
 _SPELLED: Final = re.compile(rb"\\u00([2-7][0-9a-fA-F])")
 """A plain letter in its long spelling, by which `image_url` would be read by the provider but not by us."""
 _MOST_OUTPUT: Final = 2**31 - 1
@@ -121,6 +132,7 @@ def _ask_chat(body: bytes) -> Ask:
         choices=choices,
         messages=len(chat.messages) + len(chat.tools or ()),
         media=_count_media(body),
+        reaches_out=_BY_NAME.search(body) is not None,
         escape=_find_escape(chat, fields),
         size=len(body),
         fields=fields,
@@ -150,6 +162,7 @@ def _ask_embeddings(body: bytes) -> Ask:
         choices=1,
         messages=many,
         media=0,
+        reaches_out=False,
         escape=None,
         size=len(body),
         fields=_fields(body),

@@ -202,9 +202,10 @@ _SECRETS: Final = tuple(
         (r"\b(?:sk|gsk|xai|nvapi|pplx|hf|api_org|ost)[-_][\w.*•…-]{3,}", _MASK),
         (r"\b(?:AIza|AQ\.|AKIA|ASIA|ya29\.|eyJ)[\w.*•…-]{6,}", _MASK),
         (
-            r"\b(?:pk|rk|csk|fw|key|tok|org|proj|project|user|acct|team|req)[-_](?=[\w-]{0,64}[\d*])[\w*•…-]{6,}",
+            r"\b(?:pk|rk|csk|fw|key|tok|project|user|team|req)[-_](?=[\w-]{0,64}[\d*])[\w*•…-]{6,}",
             _MASK,
         ),
+        (r"\b(?:org|proj|acct)[-_][\w*•…-]{6,}", _MASK),
         (r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", _MASK),
         (r"(?<![\w+=])(?=[\w+=]{0,64}\d)[\w+=]{32,}", _MASK),
     )

@@ -68,6 +68,7 @@ async def add(
     if not provider.callable:
         raise _refusal("provider", f"{provider.name} cannot be called yet: {provider.reason}")
     target = _checked_target(wish.base_url or provider.base_url, provider, egress)
+    _require_own_door(by, provider, target.origin, shared=wish.shared, egress=egress)
     secret = _checked_secret(wish.secret, provider)
     key = ProviderKey(
         id=new_id("pkey", at),
@@ -126,6 +127,7 @@ async def change(
     if edit.provider.id != key.provider:
         raise _refusal("provider", "A provider key stays with its provider. Add another key instead.")
     edited = replace(key, **_checked_edit(edit, egress))
+    _require_own_door(by, edit.provider, edited.origin, shared=edited.shared, egress=egress)
     if edit.secret is not None:
         secret = _checked_secret(edit.secret, edit.provider)
         edited = replace(edited, preview=_preview(secret), status=_HEALTHY)
@@ -267,6 +269,14 @@ def _checked_target(base_url: str | None, provider: Provider, egress: Egress) ->
         return egress.check_url(base_url.strip().rstrip("/"))
     except Blocked as blocked:
         raise _refusal("base_url", f"This base URL cannot be used: {blocked.reason}") from None
+
+
+def _require_own_door(by: Actor, provider: Provider, origin: str, *, shared: bool, egress: Egress) -> None:
+    """A shared key gets other organizations' prompts, so only the operator may point one elsewhere."""
+    if not shared or by.organization_id is None:
+        return
+    if provider.base_url is None or egress.check_url(provider.base_url).origin != origin:
+        raise _refusal("shared", f"A key that is shared goes to {provider.name}'s own address. Keep this one private.")
 
 
 def _checked_secret(secret: Secret, provider: Provider) -> Secret:
