@@ -15,7 +15,7 @@ from uvicorn.server import ServerState
 from ostiary.errors import Refusal
 from ostiary.gateway.exchange import MAX_BODY
 from ostiary.gateway.head import MAX_HEAD, judge_head, without_upgrade
-from ostiary.gateway.whole import write_whole
+from ostiary.gateway.whole import write_piece, write_whole
 
 _MOST_SENT: Final = 2 * MAX_BODY
 """Bytes of one body with its framing, read or thrown away: chunks have heads and may have trailers."""
@@ -86,6 +86,7 @@ class EdgeProtocol(HttpToolsProtocol):
         self.scope["ostiary.when_gone"] = self._watch  # type: ignore[typeddict-unknown-key]
         super().on_headers_complete()
         self.scope["ostiary.reply"] = partial(write_whole, self.cycle, self.flow)  # type: ignore[typeddict-unknown-key]
+        self.scope["ostiary.piece"] = partial(write_piece, self.cycle, self.flow)  # type: ignore[typeddict-unknown-key]
         self.headers = []  # trailers are not headers: nobody in front of us has looked at them as such
 
     def on_message_complete(self) -> None:

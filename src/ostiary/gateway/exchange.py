@@ -124,6 +124,10 @@ class Exchange:
 
     async def write(self, body: bytes, *, more: bool = True) -> None:
         """Send a part of the body; `more=False` ends the answer."""
+        if more:
+            at_once = self.scope.get("ostiary.piece")
+            if at_once is not None and at_once(body):
+                return
         if not more:
             self.when_gone(None)
             self.is_ended = True
