@@ -32,6 +32,9 @@ _KEEP = 20_000
 """Sent settlements that stay in the file, to be sent again should the database have lost its newest commits."""
 _PRUNE = 500
 _CHECKPOINT_S = 1.0
+_MANY_OPEN = 8
+_VERY_MANY_OPEN = 32
+_GATHER_S = 0.002
 _MOST_UNSENT = 200_000
 """Settlements the main database has not taken yet; beyond, new calls are refused rather than memory filled."""
 _DAMAGED = "damaged"
@@ -79,6 +82,7 @@ class Spool:
         self._loop = asyncio.get_running_loop()
         self._ids = itertools.count(1)
         self._seq = 0
+        self._open = 0
         self._gathered: list[_Op] = []
         self._late: list[_Op] = []
         self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
@@ -98,6 +102,7 @@ class Spool:
             full = self._loop.create_future()
             full.set_exception(SpoolFull())
             return hold_id, full
+        self._open += 1
         return hold_id, self._put(_Op(hold_id, pack(event), None, None, None))
 
     def settle(self, hold_id: int, event: Event) -> asyncio.Future[None]:
@@ -106,6 +111,7 @@ class Spool:
         It is under way when this returns, whatever becomes of the caller. When the file takes nothing now (full disk)
         the durable hold stands, and the settlement is tried again by `retry_late`: the answer need not fail for it.
         """
+        self._open -= 1
         return self._put(_Op(hold_id, None, pack(event), event, None))
 
     def retry_late(self) -> int:
@@ -148,8 +154,12 @@ class Spool:
         return op.done
 
     def _gather(self, op: _Op) -> None:
+        """A commit costs nearly the same for one change as for twenty: with many calls open, wait for the next ones."""
         if not self._gathered:
-            self._loop.call_soon(self._hand_over)
+            if self._open < _MANY_OPEN:
+                self._loop.call_soon(self._hand_over)
+            else:
+                self._loop.call_later(_GATHER_S if self._open < _VERY_MANY_OPEN else 2 * _GATHER_S, self._hand_over)
         self._gathered.append(op)
 
     def _hand_over(self) -> None:
@@ -168,6 +178,8 @@ class Spool:
                 self.unsent.append((self._seq, op.event))
             if error is not None and op.event is not None:
                 self._late.append(op)
+            if error is not None and op.event is None:
+                self._open -= 1
             if op.done is None or op.done.done():
                 continue
             if error is not None and op.event is None:
