@@ -244,3 +244,21 @@ async def test_a_writer_that_is_stopped_in_the_middle_can_be_closed_at_once(data
     await writer.close()
     assert (await _books(database))[0] == 3_000
     assert _files(tmp_path) == set()
+
+
+async def test_a_long_load_leaves_a_short_file(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whole batches one after another: what was sent is pruned as fast as it comes, but for the newest."""
+    monkeypatch.setattr("ostiary.ledger.spool._KEEP", 100)
+    spool = Spool(tmp_path, "spool_x", "normal")
+    await _leased(database, "spool_x", 9_000)
+    writer = Writer(database, spool, SetClock())
+    for batch in range(4):
+        for number in range(1_000):
+            settled = spool.settle(spool.hold(_held(batch * 1_000 + number))[0], _event(batch * 1_000 + number, cost=1))
+        await settled
+        await writer.flush()
+    assert spool._db.execute("SELECT count(*) FROM settlements").fetchone()[0] <= 100
+    assert spool._db.execute("SELECT count(*) FROM holds").fetchone()[0] == 0
+    await writer.close()

@@ -29,8 +29,10 @@ CREATE TABLE IF NOT EXISTS holds (id INTEGER PRIMARY KEY, event BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS settlements (seq INTEGER PRIMARY KEY, event BLOB NOT NULL);
 """
 _KEEP = 20_000
-"""Sent settlements that stay in the file, to be sent again should the database have lost its newest commits."""
-_PRUNE = 500
+"""Sent settlements that stay in the file: whoever adopts it sends them again, and so mends a database that a failover
+had made forget its newest commits."""
+_PRUNE = 2_000
+"""How many old ones go at a time: more than the writer sends in a batch, or the file would grow under load."""
 _CHECKPOINT_S = 1.0
 _MANY_OPEN = 8
 _VERY_MANY_OPEN = 32

@@ -54,10 +54,6 @@ class LocalCounters:
         if key_id not in self._counts:
             self._counts[key_id] = _Counts(day=DayCount(day_of(self._clock.now()), count))
 
-    def forget(self, key_id: str) -> None:
-        """Drop the counts of a deleted key."""
-        self._counts.pop(key_id, None)
-
     def require(self, allowance: Allowance) -> None:
         """Refuse with 429 if one more request does not fit; counts nothing."""
         counts = self._counts.get(allowance.key_id)

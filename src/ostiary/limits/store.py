@@ -55,13 +55,6 @@ async def find_budget(tx: Transaction, scope: str, id: str) -> Budget | None:
     return Budget(row.kind, row.cap_nano) if row else None
 
 
-async def list_budgets(tx: Transaction, scope: str) -> dict[str, Budget]:
-    """Every hard budget of a scope, by id."""
-    c = schema.budgets.c
-    rows = await tx.execute(select(c.id, c.kind, c.cap_nano).where(c.scope == scope))
-    return {row.id: Budget(row.kind, row.cap_nano) for row in rows}
-
-
 async def change_budget(
     tx: Transaction,
     scope: str,
