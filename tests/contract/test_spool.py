@@ -262,3 +262,41 @@ async def test_a_long_load_leaves_a_short_file(
     assert spool._db.execute("SELECT count(*) FROM settlements").fetchone()[0] <= 100
     assert spool._db.execute("SELECT count(*) FROM holds").fetchone()[0] == 0
     await writer.close()
+
+
+@pytest.mark.parametrize("sync", ["normal", "full"])
+async def test_a_settlement_the_disk_never_took_is_not_deleted_with_the_file(
+    database: Database, tmp_path: Path, sync: Sync
+) -> None:
+    """Stopped while the disk is full: the hold stands in the file, and is charged by whoever adopts it."""
+    spool = Spool(tmp_path, "spool_x", sync)
+    await _leased(database, "spool_x", 5_000)
+    writer = Writer(database, spool, SetClock())
+    hold, committed = spool.hold(_held(1))
+    await committed
+    spool._db.execute("CREATE TRIGGER full BEFORE INSERT ON settlements BEGIN SELECT RAISE(ABORT, 'disk full'); END")
+    await spool.settle(hold, _event(1))
+    await writer.close()
+    assert (tmp_path / "spool_x.spool").exists()
+    await adopt(database, tmp_path, SetClock())
+    assert await _books(database) == (500, 0, [("r1", "unknown", 500)])
+
+
+async def test_a_report_does_not_wait_for_calls_that_settle_meanwhile(database: Database, tmp_path: Path) -> None:
+    spool = Spool(tmp_path, "spool_x", "normal")
+    await _leased(database, "spool_x", 9_000)
+    writer = Writer(database, spool, SetClock())
+    numbers = iter(range(1_000_000))
+
+    async def load() -> None:
+        while True:
+            number = next(numbers)
+            await spool.settle(spool.hold(_held(number))[0], _event(number, cost=0))
+
+    loading = asyncio.ensure_future(load())
+    await asyncio.sleep(0.05)
+    async with asyncio.timeout(20):
+        await writer.flush()
+    loading.cancel()
+    await asyncio.wait([loading])
+    await writer.close()

@@ -124,6 +124,13 @@ class Spool:
             self._gather(op)
         return len(late)
 
+    async def commit_late(self) -> bool:
+        """Try once more what could not be committed; False when the file still takes nothing."""
+        late, self._late = self._late, []
+        if late:
+            await asyncio.wait([self._put(op) for op in late])
+        return not self._late
+
     def mark_sent(self, seq: int) -> None:
         """The main database has every settlement up to `seq`; old ones are pruned now and then."""
 

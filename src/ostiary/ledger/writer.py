@@ -60,8 +60,10 @@ class Writer:
                 await self._clock.sleep(0 if wrote == _BATCH else pause)
 
     async def flush(self) -> None:
-        """Write all that is settled now, for a report that must not miss it."""
-        while self.behind:
+        """Write all that is settled now, for a report that must not miss it; what settles later may wait."""
+        unsent = self._spool.unsent
+        newest = unsent[-1][0] if unsent else 0
+        while unsent and unsent[0][0] <= newest:
             await self.flush_once()
 
     async def flush_once(self) -> int:
@@ -83,16 +85,20 @@ class Writer:
         return len(batch)
 
     async def close(self) -> None:
-        """Write everything, give every lease back, and delete the spool; if the database is away the spool stays."""
+        """Write everything, give every lease back, and delete the spool.
+
+        If the database is away, or the spool could not keep a settlement, the file stays for whoever adopts it.
+        """
+        is_whole = await self._spool.commit_late()
         try:
             await self.flush()
-            async with self._database.transaction() as tx:
-                await close_leases(tx, self._spool.owner, self._clock.now(), charge_rest=False)
+            if is_whole:
+                async with self._database.transaction() as tx:
+                    await close_leases(tx, self._spool.owner, self._clock.now(), charge_rest=False)
         except Refusal as refusal:
             self._say_down(refusal)
-            await self._spool.close(remove=False)
-            return
-        await self._spool.close(remove=True)
+            is_whole = False
+        await self._spool.close(remove=is_whole)
 
     async def _keep_house(self) -> None:
         now = self._clock.now()
