@@ -10,6 +10,7 @@ from tests.structure.house import functions, graph, modules
 FILE, CALL_FILE, FUNCTION, TYPICAL = 400, 200, 50, 30
 
 LONGER_FILES: dict[str, tuple[int, str]] = {
+    "db/schema.py": (560, "every table on one page"),
     "gateway/directory.py": (300, "not a step: the memory the steps read, kept by the change feed"),
 }
 LONGER_FUNCTIONS: dict[str, tuple[int, str]] = {}

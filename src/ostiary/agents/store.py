@@ -46,6 +46,11 @@ class AgentKey:
     created_at: int
     updated_at: int
     last_used_at: int | None
+    tpm: int | None = None
+    parallel: int | None = None
+    capture: bool = False
+    is_ephemeral: bool = False
+    parent_id: str | None = None
 
     def policy(self) -> Policy:
         """What is asked about this key on the path of a call, with its networks read once."""

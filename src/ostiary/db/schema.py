@@ -16,6 +16,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
 )
 
 metadata = MetaData(
@@ -48,6 +49,11 @@ def _nano(name: str, *, null: bool = False) -> Column[int]:
 
 def _count(name: str) -> Column[int]:
     return Column(name, BigInteger, nullable=False, server_default="0")
+
+
+def _no(name: str) -> Column[bool]:
+    """A flag that is off unless somebody sets it."""
+    return Column(name, Boolean, nullable=False, server_default=false())
 
 
 # ---- the instance -----------------------------------------------------------------------------------------------
@@ -86,8 +92,13 @@ audit = Table(
     Column("origin", String(16), nullable=False),
     Column("address", String(64)),
     Column("result", String(32), nullable=False),
+    Column("chain", String(64)),
+    Column("number", BigInteger),
+    Column("hash", LargeBinary(32)),
     Index(None, "organization_id", "seq"),
+    Index(None, "chain", "number", unique=True),
 )
+"""Each organization's rows are a chain of their own, `-` is the instance's; rows older than that have no number."""
 
 # ---- people -----------------------------------------------------------------------------------------------------
 
@@ -98,7 +109,17 @@ organizations = Table(
     Column("client_id", String(64), nullable=False, unique=True),
     Column("name", String(200), nullable=False, unique=True),
     _at("created_at"),
+    Column("rpm", Integer),
+    Column("rpd", Integer),
+    Column("tpm", Integer),
+    Column("parallel", Integer),
+    _no("revocation_is_final"),
+    Column("max_lifetime_ms", BigInteger),
+    _no("allow_unpriced"),
+    Column("trace_days", Integer),
+    Column("content_days", Integer),
 )
+"""A tenant, its limits beside those of its keys, and its rules. Days of None: kept for ever."""
 
 users = Table(
     "users",
@@ -134,6 +155,8 @@ agent_keys = Table(
     Column("scopes", JSON, nullable=False),
     Column("rpm", Integer),
     Column("rpd", Integer),
+    Column("tpm", Integer),
+    Column("parallel", Integer),
     Column("models_mode", String(8), nullable=False),
     Column("models", JSON, nullable=False),
     Column("providers_mode", String(8), nullable=False),
@@ -142,10 +165,14 @@ agent_keys = Table(
     Column("addresses_mode", String(8), nullable=False),
     Column("addresses", JSON, nullable=False),
     Column("metadata", JSON, nullable=False),
+    _no("capture"),
+    _no("is_ephemeral"),
+    _ref("parent_id", null=True),
     _at("created_at"),
     _at("updated_at"),
     _at("last_used_at", null=True),
     UniqueConstraint("organization_id", "name"),
+    Index(None, "parent_id"),
 )
 """The identity of a key; its budget stands in `budgets`, its secrets in `agent_key_secrets`."""
 
@@ -228,9 +255,12 @@ budgets = Table(
     _ref("id"),
     Column("kind", String(8), nullable=False),
     _nano("cap_nano", null=True),
+    _nano("soft_nano", null=True),
+    Column("thresholds", JSON),
     PrimaryKeyConstraint("scope", "id"),
 )
-"""The hard cap that new period rows of an account start with; `kind` is month or total."""
+"""The hard cap that new period rows of an account start with; `kind` is month or total. `soft_nano` only warns;
+`thresholds` are percents at which somebody is told, None the usual ones."""
 
 accounts = Table(
     "accounts",
@@ -269,6 +299,8 @@ owners = Table(
     _at("started_at"),
     _at("heartbeat_at"),
     _at("closed_at", null=True),
+    Column("revision", BigInteger),
+    _at("retired_at", null=True),
 )
 """Spools: one row for each start of a gateway process."""
 
@@ -311,8 +343,150 @@ usage_events = Table(
     Column("timings", JSON, nullable=False),
     Column("client_ip", String(64)),
     Column("metadata", JSON, nullable=False),
+    _ref("parent_key_id", null=True),
+    Column("endpoint", String(200)),
+    Column("model_served", String(200)),
+    _count("images"),
     PrimaryKeyConstraint("request_id", "attempt"),
     Index(None, "organization_id", "started_at"),
     Index(None, "agent_key_id", "started_at"),
 )
 """One row an attempt, written once; sums over it and the accounts agree."""
+
+usage_hours = Table(
+    "usage_hours",
+    metadata,
+    Column("hour", BigInteger, nullable=False),
+    _ref("organization_id"),
+    _ref("agent_key_id"),
+    _ref("credential_id"),
+    Column("provider", String(64), nullable=False),
+    Column("model", String(200), nullable=False),
+    _ref("provider_key_id"),
+    Column("agent_key_name", String(200)),
+    Column("provider_key_name", String(200)),
+    _count("requests"),
+    _count("attempts"),
+    _count("errors"),
+    _count("unpriced"),
+    _count("input_tokens"),
+    _count("output_tokens"),
+    _count("cache_read_tokens"),
+    _count("cache_write_tokens"),
+    _count("reasoning_tokens"),
+    _count("audio_tokens"),
+    _count("images"),
+    _count("latency_ms"),
+    _nano("cost_nano"),
+    PrimaryKeyConstraint(
+        "organization_id", "hour", "agent_key_id", "credential_id", "provider", "model", "provider_key_id"
+    ),
+    Index(None, "agent_key_id", "hour"),
+)
+"""Sums of `usage_events` by hour since the epoch, written with the events; an id is empty where there is none."""
+
+contents = Table(
+    "contents",
+    metadata,
+    Column("request_id", String(64), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    _ref("organization_id"),
+    _ref("agent_key_id", null=True),
+    _at("at"),
+    Column("sealed", Text, nullable=False),
+    Column("sealed_version", Integer, nullable=False),
+    PrimaryKeyConstraint("request_id", "attempt"),
+    Index(None, "organization_id", "at"),
+)
+"""What was asked and answered, redacted and sealed; only of keys whose content is captured."""
+
+# ---- who is told ------------------------------------------------------------------------------------------------
+
+alerts = Table(
+    "alerts",
+    metadata,
+    Column("scope", String(16), nullable=False),
+    _ref("id"),
+    Column("period_id", String(32), nullable=False),
+    Column("threshold", Integer, nullable=False),
+    _at("at"),
+    PrimaryKeyConstraint("scope", "id", "period_id", "threshold"),
+)
+"""What somebody was told of already: whoever inserts the row tells."""
+
+notifications = Table(
+    "notifications",
+    metadata,
+    _id(),
+    _ref("organization_id"),
+    Column("kind", String(32), nullable=False),
+    Column("subject_kind", String(32), nullable=False),
+    _ref("subject_id"),
+    Column("subject_name", String(200), nullable=False),
+    Column("facts", JSON, nullable=False),
+    _at("created_at"),
+    Index(None, "organization_id", "created_at"),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    _id(),
+    _ref("notification_id"),
+    _ref("organization_id"),
+    Column("channel", String(16), nullable=False),
+    Column("address", String(320), nullable=False),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    _at("next_at", null=True),
+    _at("done_at", null=True),
+    Column("error", Text),
+    Index(None, "next_at"),
+    Index(None, "notification_id"),
+)
+"""The outbox: mail to an address, or a webhook by its id. `next_at` of None is over: done, or given up."""
+
+webhooks = Table(
+    "webhooks",
+    metadata,
+    _id(),
+    _ref("organization_id"),
+    Column("name", String(200), nullable=False),
+    Column("url", Text, nullable=False),
+    Column("origin", Text, nullable=False),
+    Column("kinds", JSON, nullable=False),
+    Column("sealed", Text, nullable=False),
+    Column("sealed_version", Integer, nullable=False),
+    Column("is_active", Boolean, nullable=False),
+    _at("created_at"),
+    _at("updated_at"),
+    UniqueConstraint("organization_id", "name"),
+)
+
+# ---- what runs by the clock, what is asked twice -----------------------------------------------------------------
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    _at("next_at"),
+    _ref("owner", null=True),
+    _at("leased_until", null=True),
+    _at("ran_at", null=True),
+    Column("error", Text),
+)
+"""Each job is run by one gateway at a time: whoever moves `leased_until` from the past."""
+
+idempotency = Table(
+    "idempotency",
+    metadata,
+    _ref("organization_id"),
+    _ref("actor_id"),
+    Column("key", String(255), nullable=False),
+    Column("digest", LargeBinary(32), nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("answer", JSON, nullable=False),
+    _at("at"),
+    PrimaryKeyConstraint("organization_id", "actor_id", "key"),
+    Index(None, "at"),
+)
+"""Answers of the admin API by Idempotency-Key, without the secrets they showed."""

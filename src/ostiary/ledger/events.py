@@ -53,6 +53,13 @@ class Event(msgspec.Struct, array_like=True, omit_defaults=False):
     timings: dict[str, int] = {}
     held_at: int = 0
     """When the hold was taken: its periods pay, also for a later attempt. 0 in the spools of older versions."""
+    parent_key_id: str | None = None
+    endpoint: str | None = None
+    model_served: str | None = None
+    images: int = 0
+    content: str | None = None
+    """What was asked and answered, sealed; only where the key's content is captured."""
+    content_version: int = 0
 
     @property
     def over_hold_nano(self) -> int:

@@ -40,6 +40,9 @@ class AuditRow:
     origin: str
     address: str | None
     result: str
+    chain: str | None
+    number: int | None
+    hash: bytes | None
 
 
 async def add_audit(tx: Transaction, **row: object) -> None:

@@ -18,12 +18,24 @@ from ostiary.names import sought_name
 
 @dataclass(frozen=True, slots=True)
 class Organization:
-    """A tenant. Usage and spend are attributed to its `client_id`, which is no secret."""
+    """A tenant. Usage and spend are attributed to its `client_id`, which is no secret.
+
+    Its limits count beside those of its keys; `trace_days` and `content_days` of None keep things for ever.
+    """
 
     id: str
     client_id: str
     name: str
     created_at: int
+    rpm: int | None = None
+    rpd: int | None = None
+    tpm: int | None = None
+    parallel: int | None = None
+    revocation_is_final: bool = False
+    max_lifetime_ms: int | None = None
+    allow_unpriced: bool = False
+    trace_days: int | None = None
+    content_days: int | None = None
 
 
 async def find_organization(tx: Transaction, sought: str) -> Organization | None:
