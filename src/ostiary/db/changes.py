@@ -23,10 +23,15 @@ class Change:
     id: str
 
 
-async def append(tx: Transaction, noun: str, organization_id: str | None, id: str, at: int) -> None:
-    """Say that `noun` `id` has changed; heard when, and only if, this transaction commits."""
+async def take_turn(tx: Transaction) -> None:
+    """Keep every other deed waiting until this transaction ends; on SQLite it is the only one that writes anyway."""
     if tx.dialect.name == "postgresql":
         await tx.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _FEED_LOCK})
+
+
+async def append(tx: Transaction, noun: str, organization_id: str | None, id: str, at: int) -> None:
+    """Say that `noun` `id` has changed; heard when, and only if, this transaction commits."""
+    await take_turn(tx)
     await tx.execute(insert(schema.changes).values(at=at, noun=noun, organization_id=organization_id, id=id))
 
 

@@ -17,6 +17,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from ostiary.errors import CannotStart, Refusal
+from ostiary.secret import Secret
 
 Transaction = AsyncConnection
 """An open transaction; whoever is handed one does not commit it."""
@@ -30,6 +31,7 @@ _DRIVERS = {
     "postgresql": "postgresql+asyncpg",
     "postgres": "postgresql+asyncpg",
 }
+_CHAIN_KEY = "ostiary_chain_key"
 _GONE = "The database is not available. Nothing was changed; try again shortly."
 
 
@@ -58,6 +60,8 @@ class Database:
         # asyncpg takes libpq's `host=` (a socket directory) from the query string, so the URL passes through whole.
         self.engine: AsyncEngine = create_async_engine(parsed.set(drivername=driver), **options)
         self._unfinished: set[asyncio.Task[Any]] = set()
+        self.chain_key: Secret | None = None
+        """Proves rows of the audit log; set once the vault is open, and carried by every transaction from then on."""
         if self.is_sqlite:
             _tune_sqlite(self.engine)
 
@@ -75,7 +79,8 @@ class Database:
         On SQLite it takes the write lock at once: a deferred read-then-write fails busy whatever the timeout.
         """
         with _said_as_refusal():
-            async with self.engine.execution_options(ostiary_writes=True).begin() as connection:
+            options = {"ostiary_writes": True, _CHAIN_KEY: self.chain_key}
+            async with self.engine.execution_options(**options).begin() as connection:
                 yield connection
 
     async def to_the_end(self, work: Coroutine[Any, Any, T]) -> T:
@@ -99,6 +104,14 @@ class Database:
         if self._unfinished:
             await asyncio.wait(self._unfinished)
         await self.engine.dispose()
+
+
+def chain_key_of(tx: Transaction) -> Secret:
+    """The key that a transaction carries. Without it no deed is done: its row could never be proven."""
+    carried = tx.sync_connection.get_execution_options().get(_CHAIN_KEY) if tx.sync_connection else None
+    if not isinstance(carried, Secret):
+        raise RuntimeError("a deed needs an open vault: Database.chain_key is not set, or this is no transaction()")  # noqa: TRY004 - nobody gave a wrong type
+    return carried
 
 
 class _said_as_refusal:  # noqa: N801 - used like a function

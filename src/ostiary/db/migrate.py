@@ -14,7 +14,7 @@ from sqlalchemy import Connection, inspect, text
 
 from ostiary.db import schema
 from ostiary.db.database import Database, copy_sqlite
-from ostiary.errors import CannotStart
+from ostiary.errors import CannotStart, Refusal
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -44,12 +44,18 @@ async def _apply(database: Database) -> None:
         found = await tx.run_sync(_revision)
     if found == HEAD:
         return
-    if found is not None and database.path is not None:
-        await asyncio.to_thread(
-            copy_sqlite, database.path, database.path.with_name(f"{database.path.name}.before-{HEAD}")
-        )
-    async with database.transaction() as tx:
-        await tx.run_sync(_upgrade)
+    copy = database.path.with_name(f"{database.path.name}.before-{HEAD}") if found and database.path else None
+    if copy is not None and database.path is not None:
+        await asyncio.to_thread(copy_sqlite, database.path, copy)
+    try:
+        async with database.transaction() as tx:
+            await tx.run_sync(_upgrade)
+    except Refusal as refusal:
+        where = f" A copy from before lies at {copy}." if copy else ""
+        raise CannotStart(
+            f"The schema could not be brought from {found or 'nothing'} to {HEAD}; nothing was changed.{where} "
+            f"The database said: {refusal.__cause__ or refusal}"
+        ) from None
 
 
 def make_folder(folder: Path) -> None:

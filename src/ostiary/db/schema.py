@@ -95,10 +95,17 @@ audit = Table(
     Column("chain", String(64)),
     Column("number", BigInteger),
     Column("hash", LargeBinary(32)),
-    Index(None, "organization_id", "seq"),
     Index(None, "chain", "number", unique=True),
+    Index(None, "at"),
+    Index(None, "organization_id", "at"),
+    Index(None, "organization_id", "actor_id", "at"),
+    Index(None, "organization_id", "actor_id", "deed", "at"),
+    Index(None, "organization_id", "deed", "at"),
+    Index(None, "organization_id", "target_id", "at"),
+    Index(None, "organization_id", "target_name", "at"),
+    Index(None, "organization_id", "result", "at"),
 )
-"""Each organization's rows are a chain of their own, `-` is the instance's; rows older than that have no number."""
+"""Each organization's rows are a chain of their own, `-` is the instance's. One index for each thing that is asked."""
 
 # ---- people -----------------------------------------------------------------------------------------------------
 
@@ -173,6 +180,7 @@ agent_keys = Table(
     _at("last_used_at", null=True),
     UniqueConstraint("organization_id", "name"),
     Index(None, "parent_id"),
+    Index(None, "organization_id", "created_at", "id"),
 )
 """The identity of a key; its budget stands in `budgets`, its secrets in `agent_key_secrets`."""
 
@@ -284,11 +292,28 @@ leases = Table(
     Column("period_id", String(16), nullable=False),
     _nano("amount_nano"),
     _nano("used_nano"),
+    _nano("charged_nano"),
     Column("mark", String(16)),
     PrimaryKeyConstraint("owner", "scope", "id", "period_id"),
     Index(None, "scope", "id", "period_id"),
 )
-"""What a spool may still spend of an account: amount - used, the same sum that stands in `accounts.leased_nano`."""
+"""What a spool may still spend of an account: amount - used. Of that, `charged_nano` stands in `accounts.spent_nano`
+already, because its owner was retired; the rest in `accounts.leased_nano`. `mark` is lost while the owner is silent."""
+
+window_leases = Table(
+    "window_leases",
+    metadata,
+    _ref("owner"),
+    Column("scope", String(16), nullable=False),
+    _ref("id"),
+    Column("window", String(16), nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    _at("until", null=True),
+    PrimaryKeyConstraint("owner", "scope", "id", "window"),
+    Index(None, "scope", "id", "window"),
+)
+"""How much of a window (minute, tokens, parallel, day-N) is an owner's own to take. `until` is set when it will not be
+given back any more: what a process had taken when it ended counts for so long."""
 
 owners = Table(
     "owners",
@@ -347,43 +372,62 @@ usage_events = Table(
     Column("endpoint", String(200)),
     Column("model_served", String(200)),
     _count("images"),
+    _at("held_at", null=True),
     PrimaryKeyConstraint("request_id", "attempt"),
-    Index(None, "organization_id", "started_at"),
+    Index(
+        "ix_usage_events_traces",
+        *("organization_id", "started_at", "status", "provider", "model", "latency_ms", "cost_nano"),
+    ),
     Index(None, "agent_key_id", "started_at"),
 )
-"""One row an attempt, written once; sums over it and the accounts agree."""
+"""One row an attempt, written once; sums over it and the accounts agree. The period of `held_at` pays, None: of
+`started_at`. One index holds all that traces are filtered by, so that only rows that are shown are looked up."""
 
-usage_hours = Table(
-    "usage_hours",
-    metadata,
-    Column("hour", BigInteger, nullable=False),
-    _ref("organization_id"),
-    _ref("agent_key_id"),
-    _ref("credential_id"),
-    Column("provider", String(64), nullable=False),
-    Column("model", String(200), nullable=False),
-    _ref("provider_key_id"),
-    Column("agent_key_name", String(200)),
-    Column("provider_key_name", String(200)),
-    _count("requests"),
-    _count("attempts"),
-    _count("errors"),
-    _count("unpriced"),
-    _count("input_tokens"),
-    _count("output_tokens"),
-    _count("cache_read_tokens"),
-    _count("cache_write_tokens"),
-    _count("reasoning_tokens"),
-    _count("audio_tokens"),
-    _count("images"),
-    _count("latency_ms"),
-    _nano("cost_nano"),
-    PrimaryKeyConstraint(
-        "organization_id", "hour", "agent_key_id", "credential_id", "provider", "model", "provider_key_id"
-    ),
-    Index(None, "agent_key_id", "hour"),
-)
-"""Sums of `usage_events` by hour since the epoch, written with the events; an id is empty where there is none."""
+
+def _rollup(name: str, span: str, *indexes: Index) -> Table:
+    """Sums of events by a span of time, one row for each caller, model and provider key that was used in it."""
+    return Table(
+        name,
+        metadata,
+        Column(span, BigInteger, nullable=False),
+        _ref("organization_id"),
+        _ref("agent_key_id"),
+        _ref("credential_id"),
+        Column("provider", String(64), nullable=False),
+        Column("model", String(200), nullable=False),
+        _ref("provider_key_id"),
+        Column("agent_key_name", String(200)),
+        Column("provider_key_name", String(200)),
+        _count("requests"),
+        _count("attempts"),
+        _count("errors"),
+        _count("unknown"),
+        _count("cancelled"),
+        _count("unpriced"),
+        _count("input_tokens"),
+        _count("output_tokens"),
+        _count("cache_read_tokens"),
+        _count("cache_write_tokens"),
+        _count("reasoning_tokens"),
+        _count("audio_tokens"),
+        _count("images"),
+        _count("latency_ms"),
+        _nano("cost_nano"),
+        _count("max_latency_ms"),
+        _nano("max_cost_nano"),
+        PrimaryKeyConstraint(
+            "organization_id", span, "agent_key_id", "credential_id", "provider", "model", "provider_key_id"
+        ),
+        *indexes,
+        sqlite_with_rowid=False,  # read by ranges of the primary key: the rows lie in its order
+    )
+
+
+usage_hours = _rollup("usage_hours", "hour")
+usage_days = _rollup("usage_days", "day", Index(None, "agent_key_id", "day"))
+usage_blocks = _rollup("usage_blocks", "block")
+"""Sums of `usage_events` by hour, by UTC day and by 32 days since the epoch, written with the events and never deleted.
+An id is empty where there is none. `requests` counts first attempts; no recost lowers the greatest cost, a bound."""
 
 contents = Table(
     "contents",

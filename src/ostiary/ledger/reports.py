@@ -2,38 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import RowMapping
 
-from ostiary.clock import DAY_MS, iso
+from ostiary.clock import DAY_MS, day_of, iso
 from ostiary.db.database import Transaction
-from ostiary.ledger import store
+from ostiary.errors import Refusal
+from ostiary.ledger import trace_store, usage_store
+from ostiary.ledger.trace_store import Filter, Place
+from ostiary.ledger.usage_store import Dimension, UsageFilter
 from ostiary.providers.tokens import Tokens
+
+__all__ = ["Dimension", "Filter", "Place", "UsageFilter"]
+
+USUAL: Final[tuple[Dimension, ...]] = ("day", "agent_key", "credential", "provider", "model")
+_SHARE_DAYS: Final = 30
+_MOST_MEASURED: Final = 100_000
+_ALL: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """One attempt of one call, as the ledger has it. `agent_key` is the name at the time of the call."""
+    """One attempt of one call, as the ledger has it. Names are those at the time of the call."""
 
     request_id: str
     attempt: int
     at: int
     agent_key_id: str | None
     agent_key: str | None
+    parent_key_id: str | None
     credential_id: str | None
     operation: str
+    endpoint: str | None
     provider: str
+    provider_key_id: str
     provider_key: str
     model_asked: str
     model: str
+    model_served: str | None
     status: str
     http_status: int
     error_code: str | None
     stream: bool
     tokens: Tokens
+    images: int
     held_nano: int
     cost_nano: int
     over_hold_nano: int
@@ -45,55 +60,138 @@ class Trace:
     client_ip: str | None
     metadata: Mapping[str, Any]
 
+    @property
+    def place(self) -> Place:
+        """Where it stands in the list: the next page begins after it."""
+        return Place(self.at, self.request_id, self.attempt)
+
 
 @dataclass(frozen=True, slots=True)
 class UsageRow:
-    """What one key used of one model on one UTC day. `unpriced` counts attempts whose tokens had no price."""
+    """What was used. A dimension that was not asked for is None; of the callers one is None always.
 
-    day: str
+    `requests` counts calls where their first attempt went, `unpriced` attempts whose tokens had no price, and
+    `latency_ms` is that of all attempts together.
+    """
+
+    day: str | None
     agent_key_id: str | None
     agent_key: str | None
     credential_id: str | None
-    provider: str
-    model: str
+    provider: str | None
+    model: str | None
+    provider_key_id: str | None
+    provider_key: str | None
     requests: int
+    attempts: int
     errors: int
+    cancelled: int
     unpriced: int
     tokens: Tokens
+    images: int
+    latency_ms: int
     cost_nano: int
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a list of traces comes to. Of more attempts than `measured`, the p95 is that of the newest."""
+
+    attempts: int
+    requests: int
+    errors: int
+    cost_nano: int
+    average_ms: int | None
+    p95_ms: int | None
+    measured: int
+
+    @property
+    def error_percent(self) -> float:
+        """Failed attempts in percent of all."""
+        return round(self.errors * _ALL / self.attempts, 2) if self.attempts else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Calls of one agent key, and how much of all calls of its organization they are."""
+
+    requests: int
+    percent: float
+
+
+# ---- traces -----------------------------------------------------------------------------------------------------
 
 
 async def list_traces(
     tx: Transaction,
     organization_id: str,
+    wanted: Filter = Filter(),  # noqa: B008 - frozen
     *,
-    agent_key_id: str | None = None,
-    since_at: int | None = None,
+    after: Place | None = None,
     limit: int = 100,
 ) -> list[Trace]:
-    """The newest attempts first; `limit` 0 gives all."""
-    rows = await store.list_events(tx, organization_id, agent_key_id=agent_key_id, since_at=since_at, limit=limit)
+    """Attempts, the newest first, behind the place of the last one seen; `limit` 0 gives all."""
+    rows = await trace_store.list_attempts(tx, organization_id, wanted, after=after, limit=limit)
     return [_trace(row) for row in rows]
+
+
+async def get_call(tx: Transaction, organization_id: str, request_id: str) -> list[Trace]:
+    """Every attempt of one call, the first first; refuses with `not_found` when there is none."""
+    rows = await trace_store.list_attempts_of(tx, organization_id, request_id)
+    if not rows:
+        raise Refusal("not_found", "There is no such call, or its trace was deleted.", param="request_id")
+    return [_trace(row) for row in rows]
+
+
+async def sum_traces(
+    tx: Transaction,
+    organization_id: str,
+    wanted: Filter = Filter(),  # noqa: B008 - frozen
+) -> Summary:
+    """What the list of these traces comes to."""
+    totals = await trace_store.sum_attempts(tx, organization_id, wanted)
+    latencies = sorted(await trace_store.list_latencies(tx, organization_id, wanted, _MOST_MEASURED))
+    return Summary(
+        attempts=totals.attempts,
+        requests=totals.requests,
+        errors=totals.errors,
+        cost_nano=totals.cost_nano,
+        average_ms=totals.latency_ms // totals.attempts if totals.attempts else None,
+        p95_ms=latencies[-(-len(latencies) * 95 // _ALL) - 1] if latencies else None,
+        measured=len(latencies),
+    )
+
+
+# ---- usage ------------------------------------------------------------------------------------------------------
 
 
 async def sum_usage(
     tx: Transaction,
     organization_id: str,
-    *,
-    agent_key_id: str | None = None,
-    credential_id: str | None = None,
-    since_at: int,
+    wanted: UsageFilter,
+    by: Collection[Dimension] = USUAL,
+    limit: int = 0,
 ) -> list[UsageRow]:
-    """Sums by UTC day, key, provider and model, the newest day first."""
-    rows = await store.sum_events(
-        tx, organization_id, agent_key_id=agent_key_id, credential_id=credential_id, since_at=since_at
-    )
+    """Sums by the dimensions named, the newest day first, then the dearest; `limit` 0 gives all."""
+    rows = await usage_store.sum_usage(tx, organization_id, wanted, by, limit)
     return [_usage(row) for row in rows]
+
+
+async def list_traffic(tx: Transaction, organization_id: str, at: int) -> dict[str, Traffic]:
+    """The share of every agent key in the calls of the last 30 UTC days, today included."""
+    requests = await usage_store.count_requests(tx, organization_id, day_of(at) - _SHARE_DAYS + 1)
+    total = sum(requests.values())
+    return {
+        key_id: Traffic(count, round(count * _ALL / total, 1)) for key_id, count in requests.items() if key_id and count
+    }
 
 
 async def find_agent_key_id(tx: Transaction, organization_id: str, id_or_name: str) -> str | None:
     """The key that the history knows under this id or name, last used first: it remembers deleted keys."""
-    return await store.find_event_key(tx, organization_id, id_or_name)
+    return await usage_store.find_key(tx, organization_id, id_or_name)
+
+
+# ---- rows -------------------------------------------------------------------------------------------------------
 
 
 def _trace(row: RowMapping) -> Trace:
@@ -103,17 +201,22 @@ def _trace(row: RowMapping) -> Trace:
         at=row["started_at"],
         agent_key_id=row["agent_key_id"],
         agent_key=row["agent_key_name"],
+        parent_key_id=row["parent_key_id"],
         credential_id=row["credential_id"],
         operation=row["operation"],
+        endpoint=row["endpoint"],
         provider=row["provider"],
+        provider_key_id=row["provider_key_id"],
         provider_key=row["provider_key_name"],
         model_asked=row["model_asked"],
         model=row["model"],
+        model_served=row["model_served"],
         status=row["status"],
         http_status=row["http_status"],
         error_code=row["error_code"],
         stream=row["stream"],
         tokens=_tokens(row),
+        images=row["images"],
         held_nano=row["held_nano"],
         cost_nano=row["cost_nano"],
         over_hold_nano=row["over_hold_nano"],
@@ -128,17 +231,25 @@ def _trace(row: RowMapping) -> Trace:
 
 
 def _usage(row: RowMapping) -> UsageRow:
+    """An id is empty in the sums where there is none."""
+    day = row.get("day")
     return UsageRow(
-        day=iso(row["day"] * DAY_MS)[:10],
-        agent_key_id=row["agent_key_id"],
-        agent_key=row["agent_key_name"],
-        credential_id=row["credential_id"],
-        provider=row["provider"],
-        model=row["model"],
-        requests=row["requests"],
+        day=None if day is None else iso(day * DAY_MS)[:10],
+        agent_key_id=row.get("agent_key_id") or None,
+        agent_key=row.get("agent_key_name") or None,
+        credential_id=row.get("credential_id") or None,
+        provider=row.get("provider"),
+        model=row.get("model"),
+        provider_key_id=row.get("provider_key_id"),
+        provider_key=row.get("provider_key_name") or None,
+        requests=int(row["requests"]),
+        attempts=int(row["attempts"]),
         errors=int(row["errors"]),
+        cancelled=int(row["cancelled"]),
         unpriced=int(row["unpriced"]),
         tokens=_tokens(row),
+        images=int(row["images"]),
+        latency_ms=int(row["latency_ms"]),
         cost_nano=int(row["cost_nano"]),
     )
 

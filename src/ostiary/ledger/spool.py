@@ -1,4 +1,4 @@
-"""A local file that knows of every call before it is made, so that none is lost to kill -9."""
+"""A local journal that knows of every call before it is made, so that none is lost to kill -9."""
 
 from __future__ import annotations
 
@@ -7,54 +7,41 @@ import fcntl
 import itertools
 import os
 import queue
-import sqlite3
 import threading
 from collections import deque
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Awaitable, Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Final, Literal
 
 import msgspec
 
 from ostiary.errors import Refusal
+from ostiary.ledger import journal
 from ostiary.ledger.events import Event, pack, unpack
+from ostiary.ledger.journal import HOLD, SETTLEMENT, STATE, Segment, frame
 
 Sync = Literal["normal", "full"]
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS state (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS holds (id INTEGER PRIMARY KEY, event BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS settlements (seq INTEGER PRIMARY KEY, event BLOB NOT NULL);
-"""
+_SUFFIX: Final = ".spool"
 _KEEP = 20_000
-"""Sent settlements that stay in the file: whoever adopts it sends them again, and so mends a database that a failover
-had made forget its newest commits."""
-_PRUNE = 2_000
-"""How many old ones go at a time: more than the writer sends in a batch, or the file would grow under load."""
-_CHECKPOINT_S = 1.0
-_MANY_OPEN = 8
-_VERY_MANY_OPEN = 32
-_GATHER_S = 0.002
+"""Sent settlements that stay in the files: whoever adopts them sends them again, and so mends a database that a
+failover had made forget its newest commits."""
+_SEGMENT_BYTES = 8 * 1024 * 1024
 _MOST_UNSENT = 200_000
 """Settlements the main database has not taken yet; beyond, new calls are refused rather than memory filled."""
-_DAMAGED = "damaged"
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
-@dataclass(slots=True)
-class _Op:
-    """One change to the file: a hold to add, a hold to end, a settlement to add."""
+class _Done:
+    """Awaited, it is over at once: what a commit that needs no waiting returns."""
 
-    hold_id: int
-    hold: bytes | None
-    settlement: bytes | None
-    event: Event | None
-    done: asyncio.Future[None] | None
+    def __await__(self) -> Generator[None, None, None]:
+        return
+        yield
 
 
-_Work = list[_Op] | Callable[[sqlite3.Connection], object]
+_DONE: Final = _Done()
 
 
 class SpoolFull(Refusal):
@@ -64,196 +51,220 @@ class SpoolFull(Refusal):
         super().__init__("service_unavailable", "The call could not be written down, so it was not made. Try again.")
 
 
-class Spool:
-    """The file of this process; whatever gathers in one turn of the loop is one commit.
+@dataclass(slots=True, eq=False)
+class _Chapter:
+    """A file of the journal, with what decides when it may go: open holds and the last settlement in it."""
 
-    With `normal`, a commit is a write to the page cache and is made on the loop itself: handing it to a thread costs
-    more than making it. With `full`, it waits for the disk, so a thread makes it. Checkpoints are always the thread's.
+    segment: Segment
+    open: int = 0
+    last: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class _Op:
+    """One change on its way through the thread; `event` is a settlement's, None for a hold."""
+
+    hold_id: int
+    data: bytes
+    event: Event | None
+    done: asyncio.Future[None]
+
+
+class Spool:
+    """The journal of this process.
+
+    With `normal` a record is a write to the page cache, made at once on the loop: it survives the death of the process
+    and costs less than handing it to anybody. With `full` it waits for the disk, so a thread makes it, all that has
+    gathered since the last in one go.
     """
 
     def __init__(self, folder: Path, owner: str, sync: Sync) -> None:
-        """Opens `folder/owner.spool` under a lock that lives as long as the process."""
+        """Opens the first file of `owner` under a lock that lives as long as the process."""
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.owner = owner
-        self.path = folder / f"{owner}.spool"
         self.unsent: deque[tuple[int, Event]] = deque()
-        self._lock = _lock(self.path)
-        self._db = _connect(self.path, sync)
-        self._db.executescript(_SCHEMA)
-        self._db.execute("INSERT INTO state VALUES ('boot', ?), ('sync', ?)", (boot_id(), sync))
+        self._folder = folder
+        self._sync = sync
+        self._lock = _lock(folder, owner)
         self._loop = asyncio.get_running_loop()
         self._ids = itertools.count(1)
+        self._files = itertools.count(1)
         self._seq = 0
-        self._open = 0
-        self._gathered: list[_Op] = []
-        self._late: list[_Op] = []
-        self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
-        self._is_threaded = sync == "full"
-        self._thread = threading.Thread(target=self._work, name="spool", daemon=True)
-        self._thread.start()
+        self._late: list[tuple[int, Event]] = []
+        self._retried: list[Awaitable[None]] = []
+        self._holds: dict[int, _Chapter] = {}
+        self._chapters: list[_Chapter] = []
+        self._chapter = self._open_chapter()
+        self._queue: queue.SimpleQueue[_Op | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="spool", daemon=True) if sync == "full" else None
+        if self._thread is not None:
+            self._thread.start()
 
-    # ---- the loop's side -------------------------------------------------------------------------------------
+    @property
+    def folder(self) -> Path:
+        """Where the spools of this data directory lie."""
+        return self._folder
 
-    def hold(self, event: Event) -> tuple[int, asyncio.Future[None]]:
-        """Have a hold committed; await the future before the upstream call: it raises SpoolFull if it can't be kept.
+    @property
+    def open_holds(self) -> int:
+        """Calls that are held and not settled."""
+        return len(self._holds)
+
+    @property
+    def late(self) -> int:
+        """Settlements that the disk has not taken yet."""
+        return len(self._late)
+
+    @property
+    def size(self) -> int:
+        """Bytes on the disk."""
+        return sum(chapter.segment.size for chapter in self._chapters)
+
+    def hold(self, event: Event) -> tuple[int, Awaitable[None]]:
+        """Have a hold committed; await it before the upstream call. Raises SpoolFull, at once or awaited.
 
         The id is good at once, so that whoever is cancelled while waiting can still settle.
         """
         hold_id = next(self._ids)
         if len(self.unsent) >= _MOST_UNSENT:
-            full = self._loop.create_future()
-            full.set_exception(SpoolFull())
-            return hold_id, full
-        self._open += 1
-        return hold_id, self._put(_Op(hold_id, pack(event), None, None, None))
+            raise SpoolFull
+        data = frame(HOLD, hold_id, pack(event))
+        if self._thread is not None:
+            return hold_id, self._put(_Op(hold_id, data, None, self._loop.create_future()))
+        try:
+            chapter = self._append(data)
+        except OSError:
+            raise SpoolFull from None
+        chapter.open += 1
+        self._holds[hold_id] = chapter
+        return hold_id, _DONE
 
-    def settle(self, hold_id: int, event: Event) -> asyncio.Future[None]:
-        """Have a settlement committed; await the future before the last byte of the answer.
+    def settle(self, hold_id: int, event: Event) -> Awaitable[None]:
+        """Have a settlement committed; await it before the last byte of the answer.
 
-        It is under way when this returns, whatever becomes of the caller. When the file takes nothing now (full disk)
+        It is under way when this returns, whatever becomes of the caller. When the disk takes nothing now (it is full)
         the durable hold stands, and the settlement is tried again by `retry_late`: the answer need not fail for it.
         """
-        self._open -= 1
-        return self._put(_Op(hold_id, None, pack(event), event, None))
+        data = frame(SETTLEMENT, hold_id, pack(event))
+        if self._thread is not None:
+            return self._put(_Op(hold_id, data, event, self._loop.create_future()))
+        try:
+            chapter = self._append(data)
+        except OSError:
+            self._late.append((hold_id, event))
+        else:
+            self._settled(chapter, hold_id, event)
+        return _DONE
 
     def retry_late(self) -> int:
-        """Hand over again what could not be committed; the answer is how many there were."""
+        """Try again what could not be committed; the answer is how many there were."""
         late, self._late = self._late, []
-        for op in late:
-            op.done = None
-            self._gather(op)
+        self._retried = [self.settle(hold_id, event) for hold_id, event in late]
         return len(late)
 
     async def commit_late(self) -> bool:
-        """Try once more what could not be committed; False when the file still takes nothing."""
-        late, self._late = self._late, []
-        if late:
-            await asyncio.wait([self._put(op) for op in late])
+        """Try once more what could not be committed; False when the disk still takes nothing."""
+        for retried in self._retried:
+            await retried
+        self.retry_late()
+        for retried in self._retried:
+            await retried
         return not self._late
 
     def mark_sent(self, seq: int) -> None:
-        """The main database has every settlement up to `seq`; old ones are pruned now and then."""
-
-        def mark(db: sqlite3.Connection) -> None:
-            db.execute("INSERT OR REPLACE INTO state VALUES ('sent', ?)", (str(seq),))
-            db.execute(
-                "DELETE FROM settlements WHERE seq <= ? AND seq IN (SELECT seq FROM settlements ORDER BY seq LIMIT ?)",
-                (seq - _KEEP, _PRUNE),
-            )
-
-        if self._is_threaded:
-            self._queue.put(mark)
-        else:
-            self._quietly(mark)
+        """The main database has every settlement up to `seq`: files that hold only older ones may go."""
+        for chapter in self._chapters[:-1]:
+            if not chapter.open and chapter.last <= seq - _KEEP:
+                chapter.segment.close()
+                chapter.segment.path.unlink(missing_ok=True)
+                self._chapters.remove(chapter)
 
     async def close(self, *, remove: bool) -> None:
-        """Commit the rest and finish; `remove` deletes the file when everything in it has been sent."""
+        """Commit the rest and finish; `remove` deletes the files when everything in them has been sent."""
         self.retry_late()
-        self._hand_over()
-        self._queue.put(None)
-        await asyncio.to_thread(self._thread.join)
-        self._db.close()
+        if self._thread is not None:
+            self._queue.put(None)
+            await asyncio.to_thread(self._thread.join)
+        for chapter in self._chapters:
+            chapter.segment.close()
         if remove:
-            _delete(self.path)
+            _delete(self._folder, self.owner)
         self._lock.close()
 
+    # ---- one file after another --------------------------------------------------------------------------------
+
+    def _open_chapter(self) -> _Chapter:
+        segment = Segment(self._folder / f"{self.owner}.{next(self._files):06}{_SUFFIX}")
+        try:
+            segment.append(frame(STATE, 0, msgspec.msgpack.encode((boot_id(), self._sync))))
+        except OSError:
+            segment.close()
+            segment.path.unlink(missing_ok=True)
+            raise
+        chapter = _Chapter(segment)
+        self._chapters.append(chapter)
+        return chapter
+
+    def _append(self, data: bytes) -> _Chapter:
+        chapter = self._chapter
+        if chapter.segment.size >= _SEGMENT_BYTES:
+            chapter = self._chapter = self._open_chapter()
+        chapter.segment.append(data)
+        return chapter
+
+    def _settled(self, chapter: _Chapter, hold_id: int, event: Event) -> None:
+        self._seq += 1
+        chapter.last = self._seq
+        self.unsent.append((self._seq, event))
+        held_in = self._holds.pop(hold_id, None)
+        if held_in is not None:
+            held_in.open -= 1
+
+    # ---- with `full`: the thread -------------------------------------------------------------------------------
+
     def _put(self, op: _Op) -> asyncio.Future[None]:
-        op.done = self._loop.create_future()
-        self._gather(op)
+        self._queue.put(op)
         return op.done
 
-    def _gather(self, op: _Op) -> None:
-        """A commit costs nearly the same for one change as for twenty: with many calls open, wait for the next ones."""
-        if not self._gathered:
-            if self._open < _MANY_OPEN:
-                self._loop.call_soon(self._hand_over)
-            else:
-                self._loop.call_later(_GATHER_S if self._open < _VERY_MANY_OPEN else 2 * _GATHER_S, self._hand_over)
-        self._gathered.append(op)
+    def _work(self) -> None:
+        """Commit all that has gathered since the last time; until told to stop."""
+        is_over = False
+        while not is_over:
+            batch: list[_Op] = []
+            op = self._queue.get()
+            while op is not None:
+                batch.append(op)
+                if self._queue.empty():
+                    break
+                op = self._queue.get()
+            is_over = op is None
+            if batch:
+                self._commit(batch)
 
-    def _hand_over(self) -> None:
-        batch, self._gathered = self._gathered, []
-        if not batch:
-            return
-        if self._is_threaded:
-            self._queue.put(batch)
-        else:
-            self._committed(batch, self._commit(batch))
+    def _commit(self, batch: list[_Op]) -> None:
+        chapter: _Chapter | None = None
+        try:
+            chapter = self._append(b"".join([op.data for op in batch]))
+            chapter.segment.sync()
+        except OSError:
+            chapter = None
+        self._loop.call_soon_threadsafe(self._committed, batch, chapter)
 
-    def _committed(self, batch: list[_Op], error: sqlite3.Error | None) -> None:
+    def _committed(self, batch: list[_Op], chapter: _Chapter | None) -> None:
         for op in batch:
-            if error is None and op.event is not None:
-                self._seq += 1
-                self.unsent.append((self._seq, op.event))
-            if error is not None and op.event is not None:
-                self._late.append(op)
-            if error is not None and op.event is None:
-                self._open -= 1
-            if op.done is None or op.done.done():
+            if op.event is None and chapter is not None:
+                chapter.open += 1
+                self._holds[op.hold_id] = chapter
+            elif op.event is not None and chapter is not None:
+                self._settled(chapter, op.hold_id, op.event)
+            elif op.event is not None:
+                self._late.append((op.hold_id, op.event))
+            if op.done.done():
                 continue
-            if error is not None and op.event is None:
+            if op.event is None and chapter is None:
                 op.done.set_exception(SpoolFull())
             else:
                 op.done.set_result(None)
-
-    def _commit(self, batch: list[_Op]) -> sqlite3.Error | None:
-        db = self._db
-        ended = [op for op in batch if op.settlement is not None]
-        try:
-            db.execute("BEGIN IMMEDIATE")
-            db.executemany(
-                "INSERT INTO holds VALUES (?, ?)", [(op.hold_id, op.hold) for op in batch if op.hold is not None]
-            )
-            if ended:
-                db.executemany("INSERT INTO settlements (event) VALUES (?)", [(op.settlement,) for op in ended])
-                db.executemany("DELETE FROM holds WHERE id = ?", [(op.hold_id,) for op in ended])
-            db.execute("COMMIT")
-        except sqlite3.Error as error:
-            if db.in_transaction:
-                self._quietly(lambda broken: broken.execute("ROLLBACK"))
-            return error
-        return None
-
-    def _quietly(self, deed: Callable[[sqlite3.Connection], object]) -> None:
-        """House-keeping that may fail on a full disk and is tried again with the next."""
-        try:
-            deed(self._db)
-        except sqlite3.Error:
-            return
-
-    # ---- the thread's side -----------------------------------------------------------------------------------
-
-    def _work(self) -> None:
-        """Commit what is handed over, if anything is, and keep the write-ahead log short; until told to stop."""
-        with closing(_connect(self.path, "normal")) as checkpoints:
-            while True:
-                try:
-                    work = self._queue.get(timeout=_CHECKPOINT_S)
-                except queue.Empty:
-                    self._quietly(lambda _: checkpoints.execute("PRAGMA wal_checkpoint(PASSIVE)"))
-                    continue
-                if work is None:
-                    return
-                self._do(work)
-
-    def _do(self, work: _Work) -> None:
-        """Take all that has gathered since the last commit into one."""
-        batch: list[_Op] = []
-        while True:
-            if callable(work):
-                self._quietly(work)
-            else:
-                batch += work
-            if self._queue.empty():
-                break
-            more = self._queue.get()
-            if more is None:
-                self._queue.put(None)  # the last word: heard again when this is done
-                break
-            work = more
-        if batch:
-            error = self._commit(batch)
-            self._loop.call_soon_threadsafe(self._committed, batch, error)
 
 
 # ---- what a dead process left ----------------------------------------------------------------------------------
@@ -273,29 +284,44 @@ class Leftover:
 class Orphan:
     """An unlocked spool, now locked by us; `finish` deletes it once the ledger has everything."""
 
-    def __init__(self, path: Path, lock: IO[bytes]) -> None:
+    def __init__(self, folder: Path, owner: str, lock: IO[bytes]) -> None:
         """Made by `find_orphans` only."""
-        self._path = path
+        self._folder = folder
+        self._owner = owner
         self._lock = lock
 
     def read(self) -> Leftover:
-        """Everything in the file. Rows that can't be read are counted, not guessed at."""
-        with closing(sqlite3.connect(self._path, isolation_level=None)) as db:
-            state = dict(_rows(db, "SELECT name, value FROM state"))
-            settled, damaged = _events(_rows(db, "SELECT seq, event FROM settlements ORDER BY seq"))
-            held, damaged_holds = _events(_rows(db, "SELECT id, event FROM holds ORDER BY id"))
-        damaged += damaged_holds + (_DAMAGED in state)
-        lost_power = state.get("sync") != "full" and state.get("boot") != boot_id()
-        return Leftover(self._path.stem, settled, held, damaged, lost_power or bool(damaged))
+        """Everything in the files. What can't be read is counted, not guessed at."""
+        holds: dict[int, Event] = {}
+        settled: list[Event] = []
+        damaged = 0
+        lost_power = False
+        for path in _paths(self._folder, self._owner):
+            reading = journal.read(path)
+            damaged += reading.is_damaged
+            for kind, number, payload in reading.records:
+                try:
+                    if kind == STATE:
+                        boot, sync = msgspec.msgpack.decode(payload, type=tuple[str, str])
+                        lost_power = lost_power or (sync != "full" and boot != boot_id())
+                    elif kind == HOLD:
+                        holds[number] = unpack(payload)
+                    else:
+                        settled.append(unpack(payload))
+                        holds.pop(number, None)
+                except msgspec.DecodeError:
+                    damaged += 1
+        return Leftover(self._owner, settled, list(holds.values()), damaged, lost_power or bool(damaged))
 
     def finish(self) -> None:
-        """Delete the file: the ledger has it."""
-        _delete(self._path)
+        """Delete the files: the ledger has them."""
+        _delete(self._folder, self._owner)
 
     def keep(self) -> None:
-        """Leave a damaged file beside the others for a person to look at; it isn't adopted again."""
-        self._path.rename(self._path.with_suffix(".damaged"))
-        _delete(self._path)
+        """Leave damaged files beside the others for a person to look at; they aren't adopted again."""
+        for path in _paths(self._folder, self._owner):
+            path.rename(path.with_suffix(".damaged"))
+        _delete(self._folder, self._owner)
 
     def unlock(self) -> None:
         """Done with it, or it is left for a later look because the ledger could not take it."""
@@ -305,15 +331,15 @@ class Orphan:
 def find_orphans(folder: Path) -> list[Orphan]:
     """Every spool in the folder whose process is gone, locked now so that nobody else takes it."""
     orphans = []
-    for path in sorted(folder.glob("*.spool")):
+    for owner in sorted({path.name.partition(".")[0] for path in folder.glob(f"*{_SUFFIX}")}):
         try:
-            lock = _lock(path)
+            lock = _lock(folder, owner)
         except BlockingIOError:
             continue  # its process lives
-        if path.exists():
-            orphans.append(Orphan(path, lock))
+        if _paths(folder, owner):
+            orphans.append(Orphan(folder, owner, lock))
         else:  # somebody adopted it between our look and our lock
-            _delete(path)
+            _delete(folder, owner)
             lock.close()
     return orphans
 
@@ -323,38 +349,13 @@ def boot_id() -> str:
     return _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else ""
 
 
-def _connect(path: Path, sync: Sync) -> sqlite3.Connection:
-    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
-    path.chmod(0o600)
-    db.execute("PRAGMA journal_mode=WAL")
-    db.execute(f"PRAGMA synchronous={'FULL' if sync == 'full' else 'NORMAL'}")
-    db.execute("PRAGMA wal_autocheckpoint=0")
-    return db
+def _paths(folder: Path, owner: str) -> list[Path]:
+    return sorted(folder.glob(f"{owner}.*{_SUFFIX}"))
 
 
-def _rows(db: sqlite3.Connection, query: str) -> list[tuple[str, str]]:
-    """What can be read of a table; a damaged file yields what lies before the damage."""
-    rows: list[tuple[str, str]] = []
-    try:
-        rows.extend(db.execute(query))
-    except sqlite3.DatabaseError:
-        rows.append((_DAMAGED, ""))
-    return rows
-
-
-def _events(rows: list[tuple[str, str]]) -> tuple[list[Event], int]:
-    events, damaged = [], 0
-    for _, data in rows:
-        try:
-            events.append(unpack(data))  # type: ignore[arg-type]
-        except (msgspec.DecodeError, TypeError):
-            damaged += 1
-    return events, damaged
-
-
-def _lock(path: Path) -> IO[bytes]:
-    """The lock beside a spool; raises BlockingIOError when its process lives."""
-    file = path.with_suffix(".lock").open("wb")
+def _lock(folder: Path, owner: str) -> IO[bytes]:
+    """The lock of a spool; raises BlockingIOError when its process lives."""
+    file = (folder / f"{owner}.lock").open("wb")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -363,9 +364,10 @@ def _lock(path: Path) -> IO[bytes]:
     return file
 
 
-def _delete(path: Path) -> None:
-    for suffix in (".spool-wal", ".spool-shm", ".spool", ".lock"):
-        path.with_suffix(suffix).unlink(missing_ok=True)
+def _delete(folder: Path, owner: str) -> None:
+    for path in _paths(folder, owner):
+        path.unlink(missing_ok=True)
+    (folder / f"{owner}.lock").unlink(missing_ok=True)
 
 
 def free_name() -> str:

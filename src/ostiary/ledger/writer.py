@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from ostiary.clock import Clock, month_of
+from ostiary.clock import DAY_MS, Clock, month_of
 from ostiary.db.database import Database, Transaction
 from ostiary.errors import Refusal
-from ostiary.ledger import store
+from ostiary.ledger import alerts, operation_store, retention, store
 from ostiary.ledger.events import Event
 from ostiary.ledger.spool import Leftover, Orphan, Spool, find_orphans
 from ostiary.limits import store as money
 from ostiary.limits.budgets import TOTAL, AccountKey
+from ostiary.limits.charge_store import Cost, charge_all
 from ostiary.logs import get
 
+Leased = tuple[tuple[str, str, str], ...]
+Charged = Mapping[AccountKey, tuple[int, int]]
+"""What was spent of each account before and after, in nano-dollars."""
 _BATCH = 1_000
 _PAUSE_S = 0.25
 """Between batches under load; a few calls are written nearly at once, so that a look at the ledger finds them."""
@@ -39,6 +44,10 @@ class Writer:
         self._adopted_at = clock.now()
         self._is_down = False
         self._one = asyncio.Lock()
+        self.position: Callable[[], int | None] = lambda: None
+        """Up to which change of the feed this gateway knows everything; goes with each heartbeat."""
+        self.charged: Callable[[Charged], None] = lambda _charged: None
+        """Who wants to hear what a batch has charged."""
 
     @property
     def behind(self) -> int:
@@ -78,7 +87,8 @@ class Writer:
         batch = [self._spool.unsent[i] for i in range(min(_BATCH, self.behind))]
         if batch:
             async with self._database.transaction() as tx:
-                await write_events(tx, self._spool.owner, [event for _, event in batch])
+                charged = await write_events(tx, self._spool.owner, [event for _, event in batch])
+            self.charged(charged)
             for _ in batch:
                 self._spool.unsent.popleft()
             self._spool.mark_sent(batch[-1][0])
@@ -105,13 +115,16 @@ class Writer:
         if abs(now - self._beat_at) >= _HEARTBEAT_MS:
             async with self._database.transaction() as tx:
                 await money.mark_owner(tx, self._spool.owner, now)
+                position = self.position()
+                if position is not None:
+                    await operation_store.mark_revision(tx, self._spool.owner, position)
             self._beat_at = now
             late = self._spool.retry_late()
             if late:
                 self._log.warning("spool.retried", settlements=late)
         if abs(now - self._adopted_at) >= _ADOPT_MS:
             self._adopted_at = now
-            await adopt(self._database, self._spool.path.parent, self._clock)
+            await adopt(self._database, self._spool.folder, self._clock)
 
     def _say_down(self, refusal: Refusal) -> None:
         if not self._is_down:
@@ -159,7 +172,7 @@ async def _adopt_one(database: Database, orphan: Orphan, clock: Clock) -> None:
 
 
 async def _take_over(tx: Transaction, left: Leftover, at: int) -> None:
-    events = left.settled + left.held
+    events = await retention.still_wanted(tx, left.owner, left.settled, at) + left.held
     for start in range(0, len(events), _BATCH):
         await write_events(tx, left.owner, events[start : start + _BATCH])
     await close_leases(tx, left.owner, at, charge_rest=left.lost_power)
@@ -172,26 +185,37 @@ async def close_leases(tx: Transaction, owner: str, at: int, *, charge_rest: boo
     await money.mark_owner(tx, owner, at, closed=True)
 
 
-async def write_events(tx: Transaction, owner: str, events: list[Event]) -> None:
+async def write_events(tx: Transaction, owner: str, events: list[Event]) -> Charged:
     """Insert events and charge their accounts: the sums are of the rows that were really inserted."""
     inserted = await store.add_events(tx, owner, events)
+    if not inserted:
+        return {}
+    charged = await charge_all(tx, owner, _costs_of(inserted))
+    await alerts.watch(tx, charged, max(event.started_at + event.latency_ms for event in inserted), inserted)
+    return charged
+
+
+def _costs_of(events: Iterable[Event]) -> dict[AccountKey, Cost]:
+    """What each account pays; under load most of a batch pay from the same ones."""
+    together: defaultdict[tuple[str, str | None, str | None, int, Leased], list[int]] = defaultdict(list)
+    for event in events:
+        day = (event.held_at or event.started_at) // DAY_MS
+        whose = event.organization_id, event.agent_key_id, event.parent_key_id, day, event.leased
+        together[whose].append(event.cost_nano)
     costs: defaultdict[AccountKey, list[int]] = defaultdict(lambda: [0, 0])
-    for event in inserted:
-        leased = {AccountKey(*key) for key in event.leased}
-        for key in _accounts_of(event):
-            sums = costs[key]
-            sums[0] += event.cost_nano
-            sums[1] += event.cost_nano if key in leased else 0
-    for key in sorted(costs):
-        cost, leased_cost = costs[key]
-        if cost:
-            await money.charge(tx, owner, key, cost, leased_cost)
+    for (organization_id, key_id, parent_id, day, leased), spent in together.items():
+        nano = sum(spent)
+        for key in accounts_of(organization_id, (key_id, parent_id), day * DAY_MS):
+            costs[key][0] += nano
+            costs[key][1] += nano if key in leased else 0
+    return {key: Cost(*sums) for key, sums in costs.items()}
 
 
-def _accounts_of(event: Event) -> list[AccountKey]:
-    """Every account an event counts in: spend is known per month and in total, with or without a cap."""
-    month = month_of(event.held_at or event.started_at)
-    whose = [("organization", event.organization_id)]
-    if event.agent_key_id is not None:
-        whose.append(("agent_key", event.agent_key_id))
-    return [AccountKey(scope, id_, period) for scope, id_ in whose for period in (month, TOTAL)]
+def accounts_of(organization_id: str, agent_key_ids: Iterable[str | None], held_at: int) -> list[AccountKey]:
+    """Every account an attempt counts in: spend is known per month and in total, with or without a cap.
+
+    The keys are that of the call and its parent: what a child spends is spent by its parent too.
+    """
+    whose = [("organization", organization_id)]
+    whose += [("agent_key", id_) for id_ in agent_key_ids if id_ is not None]
+    return [AccountKey(scope, id_, period) for scope, id_ in whose for period in (month_of(held_at), TOTAL)]

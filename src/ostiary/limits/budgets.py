@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+import msgspec
+
 from ostiary.clock import month_ends, month_of
 from ostiary.money import TOKENS_PER_RATE
 
@@ -18,12 +20,21 @@ _SHARE = 4
 """An unfixed answer may take one part in four of the headroom, so that one call does not starve the next."""
 
 
+_USUAL_THRESHOLDS = (50, 80, 100)
+
+
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """A hard cap in nano-dollars, per UTC month or in total."""
+    """What may be spent per UTC month or in total, in nano-dollars; at least one of the two bounds is set.
+
+    `cap_nano` is hard: no call passes it. `soft_nano` only warns. `thresholds` are the percents at which somebody is
+    told: of the cap where there is one, else of the soft bound.
+    """
 
     kind: Kind
-    cap_nano: int
+    cap_nano: int | None
+    soft_nano: int | None = None
+    thresholds: tuple[int, ...] = _USUAL_THRESHOLDS
 
     def period_at(self, at: int) -> str:
         """The id of the period that a call held at `at` is paid from."""
@@ -42,22 +53,24 @@ class AccountKey(NamedTuple):
     period_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Bid:
-    """The most a call can cost: a fixed part, and output tokens at a rate in nano-dollars per million."""
+class Bid(msgspec.Struct, frozen=True, gc=False):
+    """The most a call can cost: a fixed part, and output tokens at a rate in nano-dollars per million.
+
+    `tokens` is what the call is thought to use of tokens per minute, until it is known.
+    """
 
     fixed_nano: int
     output_tokens: int
     output_rate: int
     may_shrink: bool
+    tokens: int = 0
 
     def nano_for(self, output_tokens: int) -> int:
         """The hold for that much output, rounded up."""
         return self.fixed_nano + -(-output_tokens * self.output_rate // TOKENS_PER_RATE)
 
 
-@dataclass(frozen=True, slots=True)
-class Size:
+class Size(msgspec.Struct, frozen=True, gc=False):
     """A hold in nano-dollars and the output it pays for; `shrunk` when that is less than was bid."""
 
     nano: int

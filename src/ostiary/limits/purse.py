@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import dataclass, field
 
 from ostiary.clock import Clock, month_of
@@ -39,6 +40,8 @@ class Purse:
     is_known: bool = False
     used_at: float = 0.0
     """When something was last taken or filled in, by the monotonic clock."""
+    asked_at: float = -math.inf
+    """When the authority was last asked, by the monotonic clock."""
     line: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Calls that wait for room, in order."""
     asking: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -78,6 +81,8 @@ class Purses:
         self._database = database
         self._owner = owner
         self._clock = clock
+        self.top_ups = 0
+        """How often more was leased, for whoever measures."""
         self._purses: dict[AccountKey, Purse] = {}
         self._stale: set[AccountKey] = set()
 
@@ -87,6 +92,11 @@ class Purses:
         if purse is None:
             purse = self._purses[key] = Purse(key)
         return purse
+
+    def totals(self) -> tuple[int, int, int]:
+        """Nano-dollars that are free, held by open calls, and leased in all, over every purse."""
+        purses = self._purses.values()
+        return sum(one.free for one in purses), sum(one.held for one in purses), sum(one.leased for one in purses)
 
     async def top_up(self, purse: Purse, need_nano: int) -> None:
         """Ask the authority for enough that `need_nano` is free; afterwards `room` and `cap` are fresh.
@@ -107,6 +117,7 @@ class Purses:
             live = await store.count_live_owners(tx, self._clock.now())
             want = _size_top_up(need_nano - purse.free - missed, account, live)
             want = want or -min(_over(account), max(purse.free + missed, 0))
+            self.top_ups += want > 0
             if want and not await store.change_lease(tx, self._owner, account, in_sql, want):
                 return False
         purse.leased = in_sql + want
@@ -114,9 +125,9 @@ class Purses:
         purse.cap = account.cap_nano
         purse.spent = account.spent_nano
         purse.room = account.room_nano - want if account.cap_nano is not None else 0
-        purse.others = account.leased_nano - (in_sql - (lease.used_nano if lease else 0))
+        purse.others = account.leased_nano - (lease.rest_nano if lease else 0)
         purse.is_known = True
-        purse.used_at = self._clock.monotonic()
+        purse.used_at = purse.asked_at = self._clock.monotonic()
         return True
 
     async def give_back(self, purse: Purse) -> None:
@@ -127,17 +138,20 @@ class Purses:
     async def _give_back(self, purse: Purse) -> None:
         back = max(purse.free, 0)
         purse.free -= back  # nobody may take it while the authority is being told
-        purse.is_known = False
+        moved = False
         try:
-            moved = back > 0 and await self._try_give_back(purse, back)
+            if back:
+                moved = await self._try_give_back(purse, back)
+            purse.is_known = False
         except Refusal:
-            moved = False  # or not: the next top-up reads how it came out
+            self._stale.add(purse.key)  # others wait for what lies here: told again when the authority is back
         if not moved:
             purse.free += back
 
     async def _try_give_back(self, purse: Purse, back: int) -> bool:
         async with purse.asking, self._database.transaction() as tx:
             account = await store.lock_account(tx, purse.key)
+            purse.is_known = False  # it may move though we are not told: the next top-up reads how it came out
             moved = await store.change_lease(tx, self._owner, account, purse.leased, -back)
         if moved:
             purse.leased -= back
@@ -154,9 +168,7 @@ class Purses:
         """Purses from which nothing was taken for a while: others may need what lies in them."""
         patience = self._clock.monotonic() - _IDLE_S
         return {
-            key
-            for key, purse in self._purses.items()
-            if purse.is_known and not purse.held and purse.free > 0 and purse.used_at < patience
+            key for key, purse in self._purses.items() if not purse.held and purse.free > 0 and purse.used_at < patience
         }
 
     async def run(self) -> None:
@@ -165,7 +177,7 @@ class Purses:
             await self._clock.sleep(_TIDY_S)
             now = self._clock.now()
             over = {key for key in self._purses if key.period_id not in (TOTAL, month_of(now))}
-            for key in self._stale | over | self._find_idle():
+            for key in self._stale | {key for key in over if self._purses[key].free > 0} | self._find_idle():
                 self._stale.discard(key)
                 await self.give_back(self._purses[key])
             for key in over:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
 
-from ostiary.clock import Clock, iso, month_ends
+from msgspec.structs import replace
+
+from ostiary.clock import Clock, day_of, iso, month_ends
 from ostiary.errors import Refusal
 from ostiary.limits.budgets import TOTAL, AccountKey, Bid, Size, size_hold
-from ostiary.limits.local import Allowance, LocalCounters
+from ostiary.limits.local import Allowance, Fitted, Holder, LocalCounters
 from ostiary.limits.purse import Purse, Purses
+from ostiary.limits.windows import Receipt
 from ostiary.money import show_usd, usd_number
 
 _ASK_AGAIN_S = 0.25
@@ -21,14 +26,19 @@ _PATIENCE_S = 2.0
 
 @dataclass(slots=True, eq=False)
 class Hold:
-    """What a call holds until it is settled: `size.nano` in each purse, and one request in each window."""
+    """What a call holds until it is settled: `held_nano` in each purse, and its part of each window."""
 
-    allowance: Allowance
     size: Size
+    """What one attempt may cost."""
     purses: tuple[Purse, ...]
-    taken: tuple[float, int]
+    fitted: Fitted
+    receipts: list[Receipt]
+    """What was taken of each window."""
     at: int
     """The moment whose periods pay, in milliseconds since the epoch: settlements go there, however late they come."""
+    call_cap_nano: int | None
+    held_nano: int
+    """What all attempts so far may cost: `size.nano`, and as much again each time the hold was extended."""
     is_open: bool = True
 
     @property
@@ -36,71 +46,146 @@ class Hold:
         """The accounts whose leases pay."""
         return tuple(purse.key for purse in self.purses)
 
-    def settle(self, cost_nano: int) -> None:
-        """Put the true cost in place of the hold. The second call does nothing: settled is settled."""
+    def settle(self, cost_nano: int, tokens: int | None = None) -> None:
+        """Put the true cost, and the true tokens if they are known, in place of the hold.
+
+        The cost is that of all attempts. The second call does nothing: settled is settled.
+        """
         if self.is_open:
             self.is_open = False
             for purse in self.purses:
-                purse.give(self.size.nano, cost_nano)
+                purse.give(self.held_nano, cost_nano)
+            if self.fitted.ending:
+                self.fitted.settle(self.receipts, tokens)
+
+
+class Leases(Protocol):
+    """Where a process that shares its windows with others gets more of them."""
+
+    async def fill(self, holder: Holder, tokens: int) -> None:
+        """Return when more has been leased of the holder's windows; refuse (429) when that can't be."""
+        ...
+
+    async def look(self, holder: Holder) -> None:
+        """Ask how the windows stand, and lease nothing that is not needed."""
+        ...
 
 
 class Reserve:
     """Takes holds from the windows and purses of this process."""
 
-    def __init__(self, clock: Clock, counters: LocalCounters, purses: Purses) -> None:
-        """All three belong to this process and its one event loop."""
+    def __init__(
+        self,
+        clock: Clock,
+        counters: LocalCounters,
+        purses: Purses,
+        leases: Leases | None = None,
+        when_spent: Callable[[AccountKey], None] | None = None,
+    ) -> None:
+        """All belong to this process and its one event loop; without `leases` its windows are nobody else's.
+
+        `when_spent` is told of every account by which a call is refused because it is spent.
+        """
+        self._when_spent = when_spent
         self._clock = clock
         self._counters = counters
         self._purses = purses
+        self._leases = leases
 
-    async def take(self, allowance: Allowance, bid: Bid, call_cap_nano: int | None = None) -> Hold:
+    async def take(
+        self, allowance: Allowance, bid: Bid, call_cap_nano: int | None = None, *, is_asked: bool = False
+    ) -> Hold:
         """Hold what the bid needs, or refuse (429, 402) with nothing consumed.
+
+        Who only asks (`is_asked`) is refused alike, and nobody is told of it.
 
         Checks and takings are one step without an await; only a purse that is short leaves the loop to ask the
         authority or to wait in line.
         """
-        at = self._clock.now()
-        purses = self._purses_of(allowance, bid, at)
+        clock, counters, tokens = self._clock, self._counters, bid.tokens
+        at = clock.now()
+        day = day_of(at)
+        purses = self._purses_of(allowance, bid, at) if allowance.budgets else ()
         served: set[AccountKey] = set()
         deadline = math.inf
         while True:
-            self._counters.require(allowance)
+            now = clock.monotonic()
+            fitted = counters.fit(allowance)
+            holder = counters.find_short(fitted, tokens, now, day)
+            if holder is not None and self._leases is not None:
+                await self._leases.fill(holder, tokens)
+                continue
             size = _fit_call_cap(bid, _size(bid, purses), call_cap_nano)
             short = _first_short(purses, size.nano, served)
             if short is None:
-                taken = self._counters.take(allowance)
+                receipts = [window.take(tokens, now, day) for window in fitted.windows]
                 for purse in purses:
-                    purse.take(size.nano, taken[0])
-                return Hold(allowance, size, purses, taken, at)
+                    purse.take(size.nano, now)
+                return Hold(size, purses, fitted, receipts, at, call_cap_nano, size.nano)
             if deadline == math.inf:
-                deadline = self._clock.monotonic() + _PATIENCE_S
-            await self._make_room(short, bid, deadline)
+                deadline = now + _PATIENCE_S
+            try:
+                await self._make_room(short, purses, bid, deadline)
+            except Refusal as refusal:
+                if not is_asked and refusal.details.get("retryable") is False and self._when_spent is not None:
+                    self._when_spent(short.key)
+                raise
             served.add(short.key)
+
+    async def look(self, allowance: Allowance) -> None:
+        """Hear how the windows stand that are shared with other processes, for somebody who asks."""
+        if self._leases is not None:
+            for holder in allowance.holders:
+                await self._leases.look(holder)
+
+    async def extend(self, hold: Hold) -> bool:
+        """Hold as much again, for an attempt after one that may have been billed; False when there is no room.
+
+        Asks the authority where a purse is short, but waits for nobody, and never passes the call's own cap.
+        """
+        more = hold.size.nano
+        if not hold.is_open or (hold.call_cap_nano is not None and hold.held_nano + more > hold.call_cap_nano):
+            return False
+        for purse in hold.purses:
+            if purse.free < more:
+                await self._purses.top_up(purse, more)
+        if not hold.is_open or any(purse.free < more for purse in hold.purses):
+            return False
+        hold.held_nano += more
+        now = self._clock.monotonic()
+        for purse in hold.purses:
+            purse.take(more, now)
+        return True
 
     def undo(self, hold: Hold) -> None:
         """Take back a hold whose call was refused after all: it costs nothing and counts nowhere."""
         if hold.is_open:
-            hold.settle(0)
-            self._counters.untake(hold.allowance, hold.taken)
+            hold.is_open = False
+            for purse in hold.purses:
+                purse.give(hold.held_nano, 0)
+            hold.fitted.untake(hold.receipts)
 
     def _purses_of(self, allowance: Allowance, bid: Bid, at: int) -> tuple[Purse, ...]:
-        if not allowance.budgets or bid.nano_for(bid.output_tokens) == 0:
+        if bid.nano_for(bid.output_tokens) == 0:
             return ()  # free models pass over a spent budget
-        return tuple(
-            self._purses.get(AccountKey(scope, owner, budget.period_at(at)))
-            for scope, owner, budget in allowance.budgets
-        )
+        get = self._purses.get
+        return tuple([get(AccountKey(scope, id_, budget.period_at(at))) for scope, id_, budget in allowance.budgets])
 
-    async def _make_room(self, purse: Purse, bid: Bid, deadline: float) -> None:
-        """Return when the purse can pay the bid; refuse at once when spend is in the way, in time when holds are."""
+    async def _make_room(self, purse: Purse, purses: tuple[Purse, ...], bid: Bid, deadline: float) -> None:
+        """Return when the purse can pay its part; refuse at once when spend is in the way, in time when holds are.
+
+        How much that is depends on all purses: what one could pay alone may be less than what all pay together.
+        """
         async with purse.line:
             patience = deadline - self._clock.monotonic()
             while True:
                 purse.settled.clear()
-                size = _size(bid, (purse,))
-                if not purse.is_known or purse.free < size.nano:
+                size = _size(bid, _known(purses, purse))
+                if self._is_surely_spent(purse, size):
+                    raise self._spent(purse, size)
+                if not purse.is_known or (purse.free < size.nano and patience > 0):
                     await self._purses.top_up(purse, max(size.nano, bid.nano_for(0)))
-                    size = _size(bid, (purse,))
+                    size = _size(bid, _known(purses, purse))
                     if purse.free < size.nano <= purse.headroom:
                         await self._purses.top_up(purse, size.nano)
                 if purse.free >= size.nano:
@@ -114,6 +199,11 @@ class Reserve:
                         await purse.settled.wait()
                         wait = 0
                 patience = min(patience - wait, deadline - self._clock.monotonic())
+
+    def _is_surely_spent(self, purse: Purse, size: Size) -> bool:
+        """A moment ago spend was in the way, and still is: who calls again and again must not reach the database."""
+        is_fresh = purse.is_known and self._clock.monotonic() - purse.asked_at < _ASK_AGAIN_S
+        return is_fresh and size.nano > purse.possible
 
     def _spent(self, purse: Purse, size: Size) -> Refusal:
         cap = purse.cap or 0
@@ -141,6 +231,11 @@ def _size(bid: Bid, purses: tuple[Purse, ...]) -> Size:
     if not purses:
         return Size(bid.nano_for(bid.output_tokens), bid.output_tokens, shrunk=False)
     return size_hold(bid, min(purse.headroom for purse in purses))
+
+
+def _known(purses: tuple[Purse, ...], asked: Purse) -> tuple[Purse, ...]:
+    """Those that say something of the size of a hold: what others could pay is not known yet."""
+    return tuple(purse for purse in purses if purse.is_known or purse is asked)
 
 
 def _first_short(purses: tuple[Purse, ...], nano: int, served: set[AccountKey]) -> Purse | None:

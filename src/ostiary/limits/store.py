@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 
 from sqlalchemy import ColumnElement, Table, and_, delete, func, insert, select, update
 
-from ostiary.clock import month_of
+from ostiary.clock import DAY_MS, month_of
 from ostiary.db import schema
 from ostiary.db.database import Transaction, insert_new
+from ostiary.limits import window_store
 from ostiary.limits.budgets import TOTAL, AccountKey, Budget, Kind
 
 _LIVE_MS = 15_000
-"""A process that has not been heard of for so long does not count when leases are sized."""
+"""A process that has not been heard of for so long does not count when leases are sized, and its own are marked."""
+_GONE_MS = DAY_MS
+_OVER_MS = 7 * DAY_MS
+"""How long after a month's end, and after its owner was last heard of, a lease counts as spent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +39,19 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """What one owner was given of an account, and how much of it the ledger has seen spent."""
+    """What one owner was given of an account, and how much of it the ledger has seen spent.
+
+    `charged_nano` of what is not used counts as spent already, because the owner was given up.
+    """
 
     amount_nano: int
     used_nano: int
+    charged_nano: int
+
+    @property
+    def rest_nano(self) -> int:
+        """What the owner may still spend, return or be charged: the same as stands in the account as leased."""
+        return self.amount_nano - self.used_nano - self.charged_nano
 
 
 def _is(table: Table, key: AccountKey) -> ColumnElement[bool]:
@@ -48,31 +62,42 @@ def _is(table: Table, key: AccountKey) -> ColumnElement[bool]:
 # ---- budgets ----------------------------------------------------------------------------------------------------
 
 
+def read_budget(
+    kind: Kind | None, cap_nano: int | None, soft_nano: int | None, thresholds: Sequence[int] | None
+) -> Budget | None:
+    """A budget from the columns of its row, which are all None where an outer join found none."""
+    if kind is None:
+        return None
+    if thresholds is None:
+        return Budget(kind, cap_nano, soft_nano)
+    return Budget(kind, cap_nano, soft_nano, tuple(thresholds))
+
+
 async def find_budget(tx: Transaction, scope: str, id: str) -> Budget | None:
-    """The hard budget of a key or organization."""
+    """The budget of a key or organization."""
     c = schema.budgets.c
-    row = (await tx.execute(select(c.kind, c.cap_nano).where(c.scope == scope, c.id == id))).first()
-    return Budget(row.kind, row.cap_nano) if row else None
+    query = select(c.kind, c.cap_nano, c.soft_nano, c.thresholds).where(c.scope == scope, c.id == id)
+    row = (await tx.execute(query)).first()
+    return read_budget(*row) if row else None
 
 
-async def change_budget(
-    tx: Transaction,
-    scope: str,
-    id: str,
-    kind: Kind,
-    cap_nano: int | None,
-    at: int,
-) -> None:
-    """Set or (with None) lift the hard cap; the rows of the running periods change with it at once."""
+async def change_budget(tx: Transaction, scope: str, id: str, budget: Budget | None, at: int) -> None:
+    """Set or (with None) lift the budget; the caps of the running periods change with it at once."""
     b = schema.budgets.c
     await tx.execute(delete(schema.budgets).where(b.scope == scope, b.id == id))
-    if cap_nano is not None:
-        await tx.execute(insert(schema.budgets).values(scope=scope, id=id, kind=kind, cap_nano=cap_nano))
-    for period_kind, period_id in (("month", month_of(at)), ("total", TOTAL)):
+    if budget is not None:
+        values = {**asdict(budget), "thresholds": list(budget.thresholds)}
+        await tx.execute(insert(schema.budgets).values(scope=scope, id=id, **values))
+    for period_id in (month_of(at), TOTAL):
         key = AccountKey(scope, id, period_id)
         await _ensure_account(tx, key)
-        cap = cap_nano if kind == period_kind else None
-        await tx.execute(update(schema.accounts).where(_is(schema.accounts, key)).values(cap_nano=cap))
+        await tx.execute(update(schema.accounts).where(_is(schema.accounts, key)).values(cap_nano=_cap(budget, key)))
+
+
+def _cap(budget: Budget | None, key: AccountKey) -> int | None:
+    """What the budget says of that very period: a monthly one caps months, another the total."""
+    kind = "total" if key.period_id == TOTAL else "month"
+    return budget.cap_nano if budget is not None and budget.kind == kind else None
 
 
 async def remove_budget(tx: Transaction, scope: str, id: str) -> None:
@@ -86,9 +111,7 @@ async def remove_budget(tx: Transaction, scope: str, id: str) -> None:
 
 async def _ensure_account(tx: Transaction, key: AccountKey) -> None:
     """Make the row of a new period; its cap comes from the budget, in the same transaction."""
-    budget = await find_budget(tx, key.scope, key.id)
-    kind = "total" if key.period_id == TOTAL else "month"
-    cap = budget.cap_nano if budget and budget.kind == kind else None
+    cap = _cap(await find_budget(tx, key.scope, key.id), key)
     await tx.execute(
         insert_new(tx, schema.accounts, {**key._asdict(), "cap_nano": cap, "spent_nano": 0, "leased_nano": 0})
     )
@@ -116,21 +139,20 @@ async def list_accounts(tx: Transaction, scope: str, id: str) -> list[Account]:
     return [Account(*row) for row in rows]
 
 
-async def charge(tx: Transaction, owner: str, key: AccountKey, cost_nano: int, leased_nano: int) -> None:
-    """Write what was spent, and draw the owner's lease down by `leased_nano`, or by what is left of it.
+# ---- soft limits --------------------------------------------------------------------------------------------------
 
-    `leased_nano` is the cost of those calls that were held on the lease; more than it covers is spent all the same.
-    """
-    account = await lock_account(tx, key)
-    lease = await find_lease(tx, owner, key) if leased_nano else None
-    covered = min(leased_nano, lease.amount_nano - lease.used_nano) if lease else 0
-    await tx.execute(
-        update(schema.accounts)
-        .where(_is(schema.accounts, key))
-        .values(spent_nano=account.spent_nano + cost_nano, leased_nano=account.leased_nano - covered)
+
+async def list_soft_spent(tx: Transaction, ids: Sequence[str] | None = None) -> list[tuple[AccountKey, int]]:
+    """What is spent of every account that has a soft limit, or of those of some holders."""
+    a, b = schema.accounts.c, schema.budgets.c
+    query = (
+        select(a.scope, a.id, a.period_id, a.spent_nano)
+        .join(schema.budgets, and_(b.scope == a.scope, b.id == a.id))
+        .where(b.soft_nano.is_not(None))
     )
-    if lease and covered:
-        await tx.execute(update(schema.leases).where(_lease_is(owner, key)).values(used_nano=lease.used_nano + covered))
+    if ids is not None:
+        query = query.where(a.id.in_(ids))
+    return [(AccountKey(*row[:3]), row[3]) for row in await tx.execute(query)]
 
 
 # ---- leases -----------------------------------------------------------------------------------------------------
@@ -143,7 +165,8 @@ def _lease_is(owner: str, key: AccountKey) -> ColumnElement[bool]:
 async def find_lease(tx: Transaction, owner: str, key: AccountKey) -> Lease | None:
     """What this owner holds of the account."""
     c = schema.leases.c
-    row = (await tx.execute(select(c.amount_nano, c.used_nano).where(_lease_is(owner, key)).with_for_update())).first()
+    query = select(c.amount_nano, c.used_nano, c.charged_nano).where(_lease_is(owner, key)).with_for_update()
+    row = (await tx.execute(query)).first()
     return Lease(*row) if row else None
 
 
@@ -169,10 +192,17 @@ async def change_lease(tx: Transaction, owner: str, account: Account, known_nano
         return False
     if by_nano > 0 and account.cap_nano is not None and by_nano > account.room_nano:
         return False
+    refund = max(-by_nano - lease.rest_nano, 0)  # charged when the owner was given up, and not spent after all
     a, c = schema.accounts.c, schema.leases.c
-    await tx.execute(update(schema.leases).where(_lease_is(owner, key)).values(amount_nano=c.amount_nano + by_nano))
     await tx.execute(
-        update(schema.accounts).where(_is(schema.accounts, key)).values(leased_nano=a.leased_nano + by_nano)
+        update(schema.leases)
+        .where(_lease_is(owner, key))
+        .values(amount_nano=c.amount_nano + by_nano, charged_nano=c.charged_nano - refund)
+    )
+    await tx.execute(
+        update(schema.accounts)
+        .where(_is(schema.accounts, key))
+        .values(leased_nano=a.leased_nano + by_nano + refund, spent_nano=a.spent_nano - refund)
     )
     return True
 
@@ -183,13 +213,33 @@ async def close_lease(tx: Transaction, owner: str, key: AccountKey, *, charge_re
     lease = await find_lease(tx, owner, key)
     if lease is None:
         return
-    rest = lease.amount_nano - lease.used_nano
+    spent = lease.rest_nano if charge_rest else -lease.charged_nano
     await tx.execute(
         update(schema.accounts)
         .where(_is(schema.accounts, key))
-        .values(leased_nano=account.leased_nano - rest, spent_nano=account.spent_nano + (rest if charge_rest else 0))
+        .values(leased_nano=account.leased_nano - lease.rest_nano, spent_nano=account.spent_nano + spent)
     )
     await tx.execute(delete(schema.leases).where(_lease_is(owner, key)))
+
+
+async def charge_lease(tx: Transaction, owner: str, key: AccountKey) -> int:
+    """Count what is left of a silent owner's lease as spent, once; the answer is how much that was.
+
+    The lease stays, and remembers the charge: what the owner settles or returns later is drawn from it.
+    """
+    account = await lock_account(tx, key)
+    lease = await find_lease(tx, owner, key)
+    if lease is None or lease.rest_nano <= 0:
+        return 0
+    await tx.execute(
+        update(schema.accounts)
+        .where(_is(schema.accounts, key))
+        .values(leased_nano=account.leased_nano - lease.rest_nano, spent_nano=account.spent_nano + lease.rest_nano)
+    )
+    charged = lease.charged_nano + lease.rest_nano
+    values = {"charged_nano": charged, "mark": "retired"}
+    await tx.execute(update(schema.leases).where(_lease_is(owner, key)).values(**values))
+    return lease.rest_nano
 
 
 # ---- owners -----------------------------------------------------------------------------------------------------
@@ -205,9 +255,48 @@ async def add_owner(tx: Transaction, owner: str, name: str, version: str, at: in
 
 
 async def mark_owner(tx: Transaction, owner: str, at: int, *, closed: bool = False) -> None:
-    """The owner is alive, or has closed with everything settled."""
-    values = {"heartbeat_at": at} | ({"closed_at": at} if closed else {})
+    """The owner is alive, whatever was thought of it meanwhile, or has closed with everything settled."""
+    values: dict[str, int | None] = {"heartbeat_at": at, "retired_at": None}
+    if closed:
+        values["closed_at"] = at
+        await window_store.close_leases(tx, owner, at)
     await tx.execute(update(schema.owners).where(schema.owners.c.id == owner).values(**values))
+    c = schema.leases.c
+    await tx.execute(update(schema.leases).where(c.owner == owner, c.mark.is_not(None)).values(mark=None))
+
+
+async def mark_lost(tx: Transaction, at: int) -> int:
+    """Mark the leases of owners that are silent; their money stays theirs. The answer is how many leases that were."""
+    o, c = schema.owners.c, schema.leases.c
+    silent = select(o.id).where(o.closed_at.is_(None), o.heartbeat_at <= at - _LIVE_MS)
+    marked = update(schema.leases).where(c.mark.is_(None), c.owner.in_(silent)).values(mark="lost")
+    return (await tx.execute(marked)).rowcount
+
+
+async def retire_owner(tx: Transaction, owner: str, at: int) -> int:
+    """Give up on a silent owner: what it leases counts as spent from now on. The answer is how much that was."""
+    charged = 0
+    for key in await list_lease_keys(tx, owner):
+        charged += await charge_lease(tx, owner, key)
+    await window_store.drop_leases(tx, owner, at)
+    await tx.execute(update(schema.owners).where(schema.owners.c.id == owner).values(retired_at=at))
+    return charged
+
+
+async def charge_old_leases(tx: Transaction, at: int) -> int:
+    """Count as spent what silent owners still lease of months that are long over; the answer is how much that was."""
+    o, c = schema.owners.c, schema.leases.c
+    query = (
+        select(c.owner, c.scope, c.id, c.period_id)
+        .join(schema.owners, o.id == c.owner)
+        .where(c.period_id < month_of(at - _OVER_MS), o.heartbeat_at <= at - _GONE_MS)
+        .where(c.amount_nano > c.used_nano + c.charged_nano)
+        .order_by(c.scope, c.id, c.period_id, c.owner)
+    )
+    charged = 0
+    for owner, *key in (await tx.execute(query)).all():
+        charged += await charge_lease(tx, owner, AccountKey(*key))
+    return charged
 
 
 async def count_live_owners(tx: Transaction, at: int) -> int:

@@ -92,43 +92,11 @@ def upgrade() -> None:  # noqa: PLR0915 - one statement a table
             batch_op.f("ix_notifications_organization_id_created_at"), ["organization_id", "created_at"], unique=False
         )
 
-    op.create_table(
-        "usage_hours",
-        sa.Column("hour", sa.BigInteger(), nullable=False),
-        sa.Column("organization_id", sa.String(length=64), nullable=False),
-        sa.Column("agent_key_id", sa.String(length=64), nullable=False),
-        sa.Column("credential_id", sa.String(length=64), nullable=False),
-        sa.Column("provider", sa.String(length=64), nullable=False),
-        sa.Column("model", sa.String(length=200), nullable=False),
-        sa.Column("provider_key_id", sa.String(length=64), nullable=False),
-        sa.Column("agent_key_name", sa.String(length=200), nullable=True),
-        sa.Column("provider_key_name", sa.String(length=200), nullable=True),
-        sa.Column("requests", sa.BigInteger(), server_default="0", nullable=False),
-        sa.Column("attempts", sa.BigInteger(), server_default="0", nullable=False),
-        sa.Column("errors", sa.BigInteger(), server_default="0", nullable=False),
-        sa.Column("unpriced", sa.BigInteger(), server_default="0", nullable=False),
-        sa.Column("input_tokens", sa.BigInteger(), server_default="0", nullable=False),
-        sa.Column("output_tokens", sa.BigInteger(), server_default="0", nullable=False),
-        sa.Column("cache_read_tokens", sa.BigInteger(), server_default="0", nullable=False),
-        sa.Column("cache_write_tokens", sa.BigInteger(), server_default="0", nullable=False),
-        sa.Column("reasoning_tokens", sa.BigInteger(), server_default="0", nullable=False),
-        sa.Column("audio_tokens", sa.BigInteger(), server_default="0", nullable=False),
-        sa.Column("images", sa.BigInteger(), server_default="0", nullable=False),
-        sa.Column("latency_ms", sa.BigInteger(), server_default="0", nullable=False),
-        sa.Column("cost_nano", sa.BigInteger(), server_default="0", nullable=False),
-        sa.PrimaryKeyConstraint(
-            "organization_id",
-            "hour",
-            "agent_key_id",
-            "credential_id",
-            "provider",
-            "model",
-            "provider_key_id",
-            name=op.f("pk_usage_hours"),
-        ),
-    )
-    with op.batch_alter_table("usage_hours", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_usage_hours_agent_key_id_hour"), ["agent_key_id", "hour"], unique=False)
+    _create_rollup("usage_hours", "hour")
+    _create_rollup("usage_days", "day")
+    _create_rollup("usage_blocks", "block")
+    with op.batch_alter_table("usage_days", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_usage_days_agent_key_id_day"), ["agent_key_id", "day"], unique=False)
 
     op.create_table(
         "webhooks",
@@ -153,12 +121,24 @@ def upgrade() -> None:  # noqa: PLR0915 - one statement a table
         batch_op.add_column(sa.Column("is_ephemeral", sa.Boolean(), server_default=sa.false(), nullable=False))
         batch_op.add_column(sa.Column("parent_id", sa.String(length=64), nullable=True))
         batch_op.create_index(batch_op.f("ix_agent_keys_parent_id"), ["parent_id"], unique=False)
+        batch_op.create_index(
+            batch_op.f("ix_agent_keys_organization_id_created_at_id"),
+            ["organization_id", "created_at", "id"],
+            unique=False,
+        )
 
     with op.batch_alter_table("audit", schema=None) as batch_op:
         batch_op.add_column(sa.Column("chain", sa.String(length=64), nullable=True))
         batch_op.add_column(sa.Column("number", sa.BigInteger(), nullable=True))
         batch_op.add_column(sa.Column("hash", sa.LargeBinary(length=32), nullable=True))
         batch_op.create_index(batch_op.f("ix_audit_chain_number"), ["chain", "number"], unique=True)
+        batch_op.drop_index(batch_op.f("ix_audit_organization_id_seq"))
+        batch_op.create_index(batch_op.f("ix_audit_at"), ["at"], unique=False)
+        batch_op.create_index(batch_op.f("ix_audit_organization_id_at"), ["organization_id", "at"], unique=False)
+        asked = (("actor_id",), ("actor_id", "deed"), ("deed",), ("target_id",), ("target_name",), ("result",))
+        for names in asked:
+            columns = ["organization_id", *names, "at"]
+            batch_op.create_index(batch_op.f(f"ix_audit_{'_'.join(columns)}"), columns, unique=False)
 
     with op.batch_alter_table("budgets", schema=None) as batch_op:
         batch_op.add_column(sa.Column("soft_nano", sa.BigInteger(), nullable=True))
@@ -175,6 +155,22 @@ def upgrade() -> None:  # noqa: PLR0915 - one statement a table
         batch_op.add_column(sa.Column("trace_days", sa.Integer(), nullable=True))
         batch_op.add_column(sa.Column("content_days", sa.Integer(), nullable=True))
 
+    with op.batch_alter_table("leases", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("charged_nano", sa.BigInteger(), server_default="0", nullable=False))
+
+    op.create_table(
+        "window_leases",
+        sa.Column("owner", sa.String(length=64), nullable=False),
+        sa.Column("scope", sa.String(length=16), nullable=False),
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("window", sa.String(length=16), nullable=False),
+        sa.Column("amount", sa.BigInteger(), nullable=False),
+        sa.Column("until", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("owner", "scope", "id", "window", name=op.f("pk_window_leases")),
+    )
+    with op.batch_alter_table("window_leases", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_window_leases_scope_id_window"), ["scope", "id", "window"], unique=False)
+
     with op.batch_alter_table("owners", schema=None) as batch_op:
         batch_op.add_column(sa.Column("revision", sa.BigInteger(), nullable=True))
         batch_op.add_column(sa.Column("retired_at", sa.BigInteger(), nullable=True))
@@ -184,5 +180,59 @@ def upgrade() -> None:  # noqa: PLR0915 - one statement a table
         batch_op.add_column(sa.Column("endpoint", sa.String(length=200), nullable=True))
         batch_op.add_column(sa.Column("model_served", sa.String(length=200), nullable=True))
         batch_op.add_column(sa.Column("images", sa.BigInteger(), server_default="0", nullable=False))
+        batch_op.add_column(sa.Column("held_at", sa.BigInteger(), nullable=True))
+        batch_op.drop_index(batch_op.f("ix_usage_events_organization_id_started_at"))
+        batch_op.create_index(
+            "ix_usage_events_traces",
+            ["organization_id", "started_at", "status", "provider", "model", "latency_ms", "cost_nano"],
+            unique=False,
+        )
+
+    _sum_up("usage_hours", "hour", 3_600_000)
+    _sum_up("usage_days", "day", 86_400_000)
+    _sum_up("usage_blocks", "block", 32 * 86_400_000)
 
     # ### end Alembic commands ###
+
+
+_COUNTED = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
+
+
+def _create_rollup(name: str, span: str) -> None:
+    counts = ("requests", "attempts", "errors", "unknown", "cancelled", "unpriced", *_COUNTED, "audio_tokens", "images")
+    bounds = ("latency_ms", "cost_nano", "max_latency_ms", "max_cost_nano")
+    keys = ("organization_id", span, "agent_key_id", "credential_id", "provider", "model", "provider_key_id")
+    op.create_table(
+        name,
+        sa.Column(span, sa.BigInteger(), nullable=False),
+        sa.Column("organization_id", sa.String(length=64), nullable=False),
+        sa.Column("agent_key_id", sa.String(length=64), nullable=False),
+        sa.Column("credential_id", sa.String(length=64), nullable=False),
+        sa.Column("provider", sa.String(length=64), nullable=False),
+        sa.Column("model", sa.String(length=200), nullable=False),
+        sa.Column("provider_key_id", sa.String(length=64), nullable=False),
+        sa.Column("agent_key_name", sa.String(length=200), nullable=True),
+        sa.Column("provider_key_name", sa.String(length=200), nullable=True),
+        *(sa.Column(one, sa.BigInteger(), server_default="0", nullable=False) for one in (*counts, *bounds)),
+        sa.PrimaryKeyConstraint(*keys, name=op.f(f"pk_{name}")),
+        sqlite_with_rowid=False,
+    )
+
+
+def _sum_up(name: str, span: str, span_ms: int) -> None:
+    """What was called before there were rollups, exactly as the writer would have summed it up."""
+    sums = ", ".join(f"SUM({one})" for one in (*_COUNTED, "audio_tokens"))
+    op.execute(
+        f"INSERT INTO {name} ({span}, organization_id, agent_key_id, credential_id, provider, model, provider_key_id,"  # noqa: S608 - our own columns
+        " agent_key_name, provider_key_name, requests, attempts, errors, unknown, cancelled, unpriced,"
+        f" {', '.join(_COUNTED)}, audio_tokens, latency_ms, cost_nano, max_latency_ms, max_cost_nano)"
+        f" SELECT started_at / {span_ms}, organization_id, COALESCE(agent_key_id, ''), COALESCE(credential_id, ''),"
+        " provider, model, provider_key_id, MAX(agent_key_name), MAX(provider_key_name),"
+        " SUM(CASE WHEN attempt = 1 THEN 1 ELSE 0 END), COUNT(*),"
+        " SUM(CASE WHEN status IN ('error', 'unknown') THEN 1 ELSE 0 END),"
+        " SUM(CASE WHEN status = 'unknown' THEN 1 ELSE 0 END),"
+        " SUM(CASE WHEN status = 'cancelled' THEN 1 ELSE 0 END),"
+        " SUM(CASE WHEN price_version IS NULL AND input_tokens + output_tokens > 0 THEN 1 ELSE 0 END),"
+        f" {sums}, SUM(latency_ms), SUM(cost_nano), MAX(latency_ms), MAX(cost_nano)"
+        " FROM usage_events GROUP BY 1, 2, 3, 4, 5, 6, 7"
+    )

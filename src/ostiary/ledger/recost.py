@@ -1,0 +1,171 @@
+"""Puts the costs of past calls right after a price was: first as a preview, then batch by batch, exactly once."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from ostiary.actor import Actor
+from ostiary.clock import iso
+from ostiary.db import changes
+from ostiary.db.database import Database, Transaction
+from ostiary.ledger import alerts, audit, outbox_store
+from ostiary.ledger import recost_store as store
+from ostiary.ledger.recost_store import Costed, Recosted, Wish
+from ostiary.ledger.trace_store import Place
+from ostiary.ledger.writer import accounts_of
+from ostiary.limits.budgets import AccountKey
+from ostiary.limits.charge_store import Cost, charge_all
+from ostiary.providers.catalog import Catalog
+from ostiary.providers.prices import PriceBook
+from ostiary.providers.tokens import Tokens
+
+__all__ = ["Wish"]
+
+_BATCH: Final = 2_000
+Progress = Callable[[int, int], None]
+"""Told how many events were looked at, and of how many."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became, or would become, of the events of one model."""
+
+    provider: str
+    model: str
+    events: int = 0
+    changed: int = 0
+    before_nano: int = 0
+    after_nano: int = 0
+    unpriced: int = 0
+    """Without a price now as then: they stay as they are."""
+    unknown: int = 0
+    """Their tokens are not known: they stay as they are, unless it is wished otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Prices to count with, and the providers they are of."""
+
+    catalog: Catalog
+    book: PriceBook
+
+
+async def recost(
+    database: Database,
+    by: Actor,
+    rates: Rates,
+    wish: Wish,
+    at: int,
+    *,
+    organization_id: str | None = None,
+    is_applied: bool = False,
+    progress: Progress = lambda _done, _total: None,
+) -> list[Tally]:
+    """Find what events would cost by the prices of today for their time, and with `is_applied` write it.
+
+    Every batch is one transaction: events, sums, accounts and audit move together. Cut off, it is run again, and
+    changes only what is left to change. The dearest difference comes first.
+    """
+    by.require("prices.recost", None)
+    tallies: dict[tuple[str, str], Tally] = {}
+    async with database.read() as tx:
+        ids = await store.list_organization_ids(tx) if organization_id is None else [organization_id]
+        total = sum([await store.count_costed(tx, one, wish.since_at) for one in ids])
+    done = 0
+    for one in ids:
+        after: Place | None = None
+        while True:
+            async with database.transaction() if is_applied else database.read() as tx:
+                batch = await store.list_costed(tx, one, wish, after, _BATCH, lock=is_applied)
+                found = _judge(batch, rates, wish, tallies)
+                if is_applied and found:
+                    await _apply(tx, by, one, wish, found, at)
+            done += len(batch)
+            progress(done, total)
+            if len(batch) < _BATCH:
+                break
+            after = Place(batch[-1].started_at, batch[-1].request_id, batch[-1].attempt)
+    return sorted(tallies.values(), key=lambda tally: -abs(tally.after_nano - tally.before_nano))
+
+
+def _judge(batch: Sequence[Costed], rates: Rates, wish: Wish, tallies: dict[tuple[str, str], Tally]) -> list[Recosted]:
+    found: list[Recosted] = []
+    for event in batch:
+        tally = tallies.setdefault((event.provider, event.model), Tally(event.provider, event.model))
+        new = _recosted(event, rates, wish, tally)
+        tally.events += 1
+        tally.before_nano += event.cost_nano
+        tally.after_nano += event.cost_nano if new is None else new.cost_nano
+        if new is not None:
+            tally.changed += 1
+            found.append(new)
+    return found
+
+
+def _recosted(event: Costed, rates: Rates, wish: Wish, tally: Tally) -> Recosted | None:
+    """The event at its new cost; None when it stays as it is."""
+    if event.usage_source == "none" and not (wish.unknown_too and event.cost_nano):
+        tally.unknown += event.cost_nano > 0
+        return None
+    provider = rates.catalog.find(event.provider)
+    price = rates.book.find_at(provider, event.model, event.started_at) if provider else None
+    if price is None:
+        tally.unpriced += event.price_version is None
+        return None
+    cost_nano = int(
+        price.cost_nano(
+            Tokens(
+                input=event.input_tokens,
+                output=event.output_tokens,
+                cache_read=event.cache_read_tokens,
+                cache_write=event.cache_write_tokens,
+                reasoning=event.reasoning_tokens,
+                audio=event.audio_tokens,
+            )
+        )
+    )
+    if event.usage_source == "estimated" and event.held_nano:
+        cost_nano = min(cost_nano, event.held_nano)  # as when it was settled: an estimate never passes its hold
+    if cost_nano == event.cost_nano and event.price_version is not None:
+        return None
+    return Recosted(event, cost_nano, price.version)
+
+
+async def _apply(
+    tx: Transaction, by: Actor, organization_id: str, wish: Wish, found: Sequence[Recosted], at: int
+) -> None:
+    await store.change_costs(tx, found)
+    costs: defaultdict[AccountKey, int] = defaultdict(int)
+    for event, cost_nano, _ in found:
+        keys = (event.agent_key_id, event.parent_key_id)
+        for key in accounts_of(organization_id, keys, event.held_at or event.started_at):
+            costs[key] += cost_nano - event.cost_nano
+    charged = await charge_all(tx, "", {key: Cost(nano) for key, nano in costs.items()})
+    await _tell(tx, organization_id, charged, at)
+    await audit.write(
+        tx,
+        by,
+        "prices.recost",
+        "organization",
+        organization_id,
+        organization_id,
+        organization_id=organization_id,
+        after={
+            "since": iso(wish.since_at),
+            "events": len(found),
+            "from": iso(found[0].event.started_at),
+            "to": iso(found[-1].event.started_at),
+            "more_nano": sum(cost_nano - event.cost_nano for event, cost_nano, _ in found),
+        },
+        at=at,
+    )
+
+
+async def _tell(tx: Transaction, organization_id: str, charged: Mapping[AccountKey, tuple[int, int]], at: int) -> None:
+    """Gateways read the accounts of budgets again; whoever is to be told of a passed mark is told."""
+    for scope, id_ in sorted(await outbox_store.list_budgets(tx, charged)):
+        await changes.append(tx, scope, organization_id, id_, at)
+    await alerts.watch(tx, charged, at)
