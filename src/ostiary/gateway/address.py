@@ -5,24 +5,19 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from ostiary.agents.policy import Network
-from ostiary.gateway.exchange import Scope
 
 _MOST_HOPS = 32
 
 
-def address_of(scope: Scope, trusted: tuple[Network, ...]) -> str | None:
+def address_of(peer: str | None, lines: list[bytes], trusted: tuple[Network, ...]) -> str | None:
     """The address of the caller: the peer, or, where the peer is trusted, the first untrusted hop from the right.
 
-    IPv4 in IPv6's clothes is written as IPv4. What a hop that is not an address says is not believed any further.
+    `lines` are the X-Forwarded-For headers. IPv4 in IPv6's clothes is written as IPv4. What a hop that is not an
+    address says is not believed any further.
     """
-    client = scope.get("client")
-    peer = client[0] if client else None
-    if not trusted:
-        return _plain(peer)
     found = _read(peer)
     if found is None or not _is_within(found, trusted):
-        return _plain(peer)
-    lines = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
+        return plain(peer)
     hops = b",".join(lines).decode("latin-1").split(",")[-_MOST_HOPS:] if lines else []
     for hop in reversed(hops):
         said = _read(_without_port(hop.strip()))
@@ -41,7 +36,7 @@ def _without_port(hop: str) -> str:
     return hop.partition(":")[0] if hop.count(":") == 1 else hop
 
 
-def _plain(peer: str | None) -> str | None:
+def plain(peer: str | None) -> str | None:
     """Most peers are plain IPv4 and stay as they are."""
     if peer is None or ":" not in peer:
         return peer

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ostiary.agents import policy
 from ostiary.errors import Refusal
 from ostiary.gateway.call import Call
-from ostiary.gateway.directory import Caller
+from ostiary.gateway.caller import Caller
 
 SCOPE = "gate:chat"
 
@@ -20,14 +20,11 @@ def admit_caller(caller: Caller, now: int, scope: str, address: str | None) -> N
 def admit_call(caller: Caller, call: Call) -> None:
     """No field that would pick another model, or spend more, behind our back. The model is judged with its targets."""
     escape = call.ask.escape
-    if escape is not None and (caller.allowance.budgets or _restricts_models(caller)):
+    is_bound = caller.allowance.budgets or call.max_cost_nano is not None
+    if escape is not None and (is_bound or caller.policy.limits_models):
         raise Refusal(
             "unsupported_parameter",
             f"`{escape}` may pick another model, tier or paid service, which a key with a hard budget "
-            "or a model list may not.",
+            "or a model list, or a call with a cap of its own, may not.",
             param=escape,
         )
-
-
-def _restricts_models(caller: Caller) -> bool:
-    return caller.policy.models.mode != "all" or caller.policy.free_only

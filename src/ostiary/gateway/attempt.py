@@ -9,14 +9,19 @@ from typing import Any, Final
 
 import msgspec
 
+from ostiary.errors import TABLE, Refusal
 from ostiary.gateway.call import Call
 from ostiary.gateway.gate import Gate
 from ostiary.gateway.plan import Target
+from ostiary.providers.tokens import Tokens
 from ostiary.providers.transport import Answer, TransportError
-from ostiary.providers.verdict import Verdict, judge
+from ostiary.providers.verdict import Verdict, judge, scrub
 
 _MOST_ERROR: Final = 65_536
 _OK: Final = 200
+_REFUSED: Final = (400, 422)
+_MOST_BOUNDS: Final = 5
+"""From 32,768 tokens that is down to 128."""
 _WORD: Final = re.compile(r"[\w.\[\]-]{1,100}", re.ASCII)
 _SECONDS: Final = re.compile(r"[0-9]{1,5}")
 
@@ -34,6 +39,8 @@ class Failure:
     how: str | None = None
     said: Mapping[str, Any] = field(default_factory=dict)
     retry_after: int | None = None
+    tokens: Tokens | None = None
+    """What the provider counted all the same: then it charges for it."""
 
     @property
     def message(self) -> str:
@@ -48,7 +55,28 @@ class Failure:
 
 
 async def attempt(gate: Gate, call: Call, target: Target, max_tokens: int | None) -> Answer | Failure:
-    """Send the call; an open answer of status 200, or why there is none."""
+    """Send the call; an open answer of status 200, or why there is none.
+
+    A bound that is ours, not the caller's, and that the provider finds too large is lowered until it does not: what
+    is refused so costs nothing, and the caller never asked for it.
+    """
+    is_ours = max_tokens is not None and call.ask.output_tokens is None
+    if max_tokens is None or not is_ours:
+        return await _send(gate, call, target, max_tokens)
+    place = target.provider.id, target.model
+    bound = gate.bounds.fit(*place, max_tokens)
+    for _ in range(_MOST_BOUNDS):
+        answer = await _send(gate, call, target, bound)
+        if isinstance(answer, Answer) or answer.http_status not in _REFUSED:
+            return answer
+        lower = gate.bounds.learn(*place, bound, answer.message)
+        if lower is None:
+            return answer
+        bound = lower
+    return answer
+
+
+async def _send(gate: Gate, call: Call, target: Target, max_tokens: int | None) -> Answer | Failure:
     body = gate.dialect.write_body(call.ask, target.provider, target.model, max_tokens)
     url = target.key.base_url + gate.dialect.path_of(call.operation)
     try:
@@ -76,11 +104,11 @@ def failed_on_the_way(error: TransportError, http_status: int) -> Failure:
     return Failure(judge(None, error, None), http_status, error.kind)
 
 
-def failed_in_answer(error: Mapping[str, Any]) -> Failure:
-    """An error that came with status 200, in a body or in a stream before its first content."""
+def failed_in_answer(error: Mapping[str, Any], tokens: Tokens | None = None) -> Failure:
+    """An error that came with status 200, in a body or in a stream before its first content, and what it counted."""
     code = error.get("code")
     status = code if type(code) is int and 400 <= code <= 599 else 500  # noqa: PLR2004 - HTTP's error range
-    return Failure(judge(status, None, {"error": dict(error)}), _OK, said=error)
+    return Failure(judge(status, None, {"error": dict(error)}), _OK, said=error, tokens=tokens)
 
 
 def not_understood(how: str) -> Failure:
@@ -102,3 +130,36 @@ def _error_of(said: Mapping[str, Any] | None) -> Mapping[str, Any]:
     if isinstance(error, Mapping):
         return error
     return {"message": error} if isinstance(error, str) else {}
+
+
+def refusal_of(call: Call, failures: list[tuple[Target, Failure]]) -> Refusal:
+    """What the caller hears when no attempt succeeded: the last verdict, and each attempt in its words, scrubbed."""
+    tried = [
+        {
+            "provider": target.provider.id,
+            "model": target.model,
+            "status": failure.http_status or None,
+            "code": failure.verdict.code,
+            "reason": failure.how or failure.verdict.reason,
+            "provider_code": failure.word("code"),
+            "message": scrub(failure.message, target.key.secrets),
+        }
+        for target, failure in failures
+    ]
+    last = failures[-1][1]
+    verdict, said = last.verdict, str(tried[-1]["message"])
+    if verdict.scope == "caller":
+        message = said or f"{TABLE[verdict.code].message} The provider said no more."
+    else:
+        message = f"{TABLE[verdict.code].message} The last attempt: {verdict.reason}" + (f": {said}" if said else ".")
+    waits = [failure.retry_after for _, failure in failures if failure.retry_after is not None]
+    param = last.word("param") if verdict.scope == "caller" else None
+    return Refusal(
+        verdict.code,
+        message,
+        status=verdict.status,
+        param=param or ("model" if verdict.code == "model_not_found" else None),
+        headers=((b"retry-after", b"%d" % min(waits)),) if waits else (),
+        model=call.ask.model,
+        attempts=tried,
+    )

@@ -19,6 +19,7 @@ _PIECE: Final = 65_536
 _NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 _STEPS: Final = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 """Which bracket closes which is the parser's to judge; for the depth they are one up (1) or one down (-1)."""
+_JSON: Final = b"application/json"
 _IDENTITY: Final = frozenset({b"", b"identity"})
 
 
@@ -76,10 +77,11 @@ def _require_plain(body: bytes) -> None:
 
 
 def _require_json(exchange: Exchange) -> None:
-    kind = exchange.headers.get(b"content-type", b"application/json").partition(b";")[0].strip().lower()
-    if kind != b"application/json":
+    headers = exchange.headers
+    kind = headers.get(b"content-type", _JSON)
+    if kind != _JSON and kind.partition(b";")[0].strip().lower() != _JSON:
         raise Refusal("unsupported_media_type")
-    if exchange.headers.get(b"content-encoding", b"").strip().lower() not in _IDENTITY:
+    if b"content-encoding" in headers and headers[b"content-encoding"].strip().lower() not in _IDENTITY:
         raise Refusal("unsupported_media_type", "Send the body uncompressed.")
 
 

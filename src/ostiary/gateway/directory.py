@@ -3,68 +3,43 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import replace
+from hashlib import blake2b
 from typing import Any, Final
 
 from ostiary.agents import credential
 from ostiary.agents import store as agents
-from ostiary.agents.policy import Policy
 from ostiary.agents.store import AgentKey, ClientCredential, KeySecret
-from ostiary.clock import Clock, day_of
+from ostiary.clock import Clock
 from ostiary.db import changes
 from ostiary.db.changes import Change
 from ostiary.db.database import Database, Transaction
 from ostiary.errors import Refusal
-from ostiary.ledger import store as ledger
-from ostiary.limits.local import Allowance
+from ostiary.gateway.caller import Caller, caller_of
+from ostiary.gateway.keyring import Keyring
+from ostiary.gateway.soft import SoftBudgets
+from ostiary.limits import store as money
 from ostiary.logs import get
 from ostiary.orgs import store as orgs
+from ostiary.orgs.store import Organization
 from ostiary.providers import store as price_store
-from ostiary.providers.catalog import Catalog, Model, Provider
+from ostiary.providers.catalog import Catalog, Model
 from ostiary.providers.prices import PriceBook
-from ostiary.vault import provider_keys
-from ostiary.vault import store as vault
+from ostiary.vault.contents import Sealer, sealer_for
 from ostiary.vault.seal import Seal
 
 _LISTEN_S: Final = 0.25
 _LOOK_AGAIN_S: Final = 0.02
 _STALE_S: Final = 60.0
 """A gateway cut off from the feed may not know of a revocation; after so long it stops serving."""
-_DAY_MS: Final = 86_400_000
 _MINUTE_MS: Final = 60_000
 _MOST_PLANS: Final = 10_000
-_JSON: Final = ("content-type", "application/json")
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who a credential stands for, with everything the path of a call asks about them."""
-
-    organization_id: str
-    policy: Policy
-    allowance: Allowance
-    key: AgentKey | None = None
-    credential: ClientCredential | None = None
-    secret_expires_at: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class OpenKey:
-    """A provider key ready to be sent. `headers` carry the credential, so they are never printed.
-
-    `secrets` is what must be taken out of whatever the provider says: the credential, its owner's identifiers.
-    """
-
-    id: str
-    name: str
-    organization_id: str
-    provider: Provider
-    base_url: str
-    headers: tuple[tuple[str, str], ...] = field(repr=False)
-    secrets: tuple[str, ...] = field(repr=False)
-    shared: bool
+_MOST_MET: Final = 100_000
+_AT_ONCE: Final = 1_000
+_WITH_BUDGETS: Final = frozenset({"agent_key", "organization"})
 
 
 class Directory:
@@ -77,23 +52,36 @@ class Directory:
         self._clock = clock
         self._log = get("directory")
         self._callers: dict[bytes, Caller] = {}
+        self._met: dict[bytes, Caller] = {}
+        self._met_by = os.urandom(32)
         self._digests: defaultdict[str, set[bytes]] = defaultdict(set)
-        self._provider_keys: dict[str, OpenKey] = {}
-        self._by_provider: dict[str, tuple[OpenKey, ...]] = {}
+        self._keyring = Keyring(seal, catalog)
+        self.keys_for = self._keyring.keys_for
         self._plans: dict[tuple[int, str, str], tuple[Caller, int, object]] = {}
         self._seq = 0
         self._heard_at = clock.monotonic()
         self._looking = asyncio.Lock()
-        self._seed: Callable[[str, int], None] = lambda _key_id, _count: None
         self._changed: Callable[[Change], None] = lambda _change: None
         self.catalog = catalog
         self.prices = PriceBook((), clock)
-        self.client_ids: dict[str, str] = {}
+        self.organizations: dict[str, Organization] = {}
+        self.soft = SoftBudgets(clock)
+        self.sealers: dict[str, Sealer] = {}
+        """Of the organizations that capture what some of their keys say."""
 
-    def on_change(self, seed: Callable[[str, int], None], changed: Callable[[Change], None]) -> None:
-        """Whom to tell of today's request counts (key id, count) and of every change heard."""
-        self._seed = seed
+    def on_change(self, changed: Callable[[Change], None]) -> None:
+        """Whom to tell of every change heard."""
         self._changed = changed
+
+    @property
+    def seq(self) -> int:
+        """The newest change this gateway knows of."""
+        return self._seq
+
+    @property
+    def silence_s(self) -> float:
+        """How long ago the change feed was last heard out."""
+        return self._clock.monotonic() - self._heard_at
 
     # ---- what the path of a call asks --------------------------------------------------------------------------
 
@@ -101,17 +89,41 @@ class Directory:
         """The caller a credential of right shape stands for, None when nobody knows it or its overlap is over."""
         if self._clock.monotonic() - self._heard_at > _STALE_S:
             raise Refusal("service_unavailable", "This gateway has lost its database and may not know what changed.")
-        caller = self._callers.get(credential.digest(self._seal.pepper, text))
-        if caller is None:
-            return None
-        ends_at = caller.secret_expires_at
-        return None if ends_at is not None and ends_at <= self._clock.now() else caller
+        return self._unless_over(self._callers.get(credential.digest(self._seal.pepper, text)))
 
-    def keys_for(self, organization_id: str, provider_id: str) -> list[OpenKey]:
-        """The provider keys an organization may use, its own before those shared with the pool."""
-        keys = self._by_provider.get(provider_id, ())
-        own = [key for key in keys if key.organization_id == organization_id]
-        return own + [key for key in keys if key.shared and key.organization_id != organization_id]
+    def meet_again(self, presented: bytes) -> Caller | None:
+        """The caller who was found by these very bytes since the last change; None says nothing.
+
+        Kept under a keyed hash of this process, so that no credential lies in memory for longer than its request.
+        """
+        if self._clock.monotonic() - self._heard_at > _STALE_S:
+            return None
+        caller = self._met.get(blake2b(presented, key=self._met_by, digest_size=16).digest())
+        return caller if caller is None or caller.secret_expires_at is None else self._unless_over(caller)
+
+    def meet(self, presented: bytes, caller: Caller) -> None:
+        """Remember a caller by what they presented until something changes."""
+        if len(self._met) >= _MOST_MET:
+            self._met.clear()
+        self._met[blake2b(presented, key=self._met_by, digest_size=16).digest()] = caller
+
+    def find_holder(self, holder_id: str) -> Caller | None:
+        """The caller that a key or credential makes, for who asks about it without presenting it."""
+        return next((self._callers[one] for one in self._digests.get(holder_id, ())), None)
+
+    def is_live(self, caller: Caller) -> bool:
+        """Whether the key behind a call that was let in before would still be let in."""
+        now = self._clock.now()
+        known = self.find_holder(caller.holder_id)
+        return known is not None and all(
+            one.status == "active" and (one.expires_at is None or one.expires_at > now) for one in known.policy.line
+        )
+
+    def _unless_over(self, caller: Caller | None) -> Caller | None:
+        """An old secret lives on for as long as its rotation said."""
+        if caller is None or caller.secret_expires_at is None or caller.secret_expires_at > self._clock.now():
+            return caller
+        return None
 
     def recall(self, caller: Caller, asked: tuple[str, str]) -> Any:  # noqa: ANN401 - the plan's own kind of thing
         """What was remembered for this very caller since the last change and in this minute, or None."""
@@ -132,16 +144,21 @@ class Directory:
         """Read everything once. The feed's position is read first, so that nothing falls between."""
         async with self._database.read() as tx:
             self._seq = await changes.latest(tx)
-            for organization in await orgs.list_organizations(tx):
-                self.client_ids[organization.id] = organization.client_id
-            await self._load_prices(tx)
-            await self._load_agent_keys(tx)
-            for client in await agents.list_all_client_credentials(tx):
-                self._put_client(client)
-            for key in await vault.list_all_provider_keys(tx):
-                await self._open(tx, key)
+            await self._load_all(tx)
         self._shelve()
         self._heard_at = self._clock.monotonic()
+
+    async def _load_all(self, tx: Transaction) -> None:
+        await self._load_organizations(tx)
+        await self._load_prices(tx)
+        known = await self._load_agent_keys(tx)
+        self.soft.learn(await money.list_soft_spent(tx))
+        for client in await agents.list_all_client_credentials(tx):
+            self._put_client(client)
+            known.add(client.id)
+        for holder_id in self._digests.keys() - known:
+            self._forget(holder_id)
+        await self._keyring.load(tx)
 
     def warm(self) -> None:
         """Read the models and prices that the first call would otherwise wait half a second for."""
@@ -191,6 +208,8 @@ class Directory:
             heard = await changes.list_after(tx, self._seq)
             for change in {(c.noun, c.id): c for c in heard}.values():
                 await self._hear(tx, change)
+            if any(change.noun in _WITH_BUDGETS for change in heard):
+                self.soft.learn(await money.list_soft_spent(tx, [change.id for change in heard]))
         if heard:
             self._seq = heard[-1].seq
             self._shelve()
@@ -202,88 +221,81 @@ class Directory:
         if change.noun == "agent_key":
             key = await agents.find_agent_key_by_id(tx, change.id)
             self._put_key(change.id, key, await agents.list_secrets(tx, change.id))
-            if key is not None:
-                counts = await ledger.count_requests_since(tx, self._today(), key.id)
-                self._seed(key.id, counts.get(key.id, 0))
+            await self._ready_to_capture(key)
         elif change.noun == "client_credential":
             self._put_client(await agents.find_client_credential_by_id(tx, change.id), change.id)
         elif change.noun == "provider_key":
-            self._provider_keys.pop(change.id, None)
-            found = await vault.find_provider_key_by_id(tx, change.id)
-            if found is not None:
-                await self._open(tx, found)
+            await self._keyring.hear(tx, change.id)
         elif change.noun == "price":
             await self._load_prices(tx)
         elif change.noun == "organization":
-            for organization in await orgs.list_organizations(tx):
-                self.client_ids[organization.id] = organization.client_id
+            await self._load_organizations(tx)
+            await self._rebuild(change.id)
+        elif change.noun == "everything":  # a backup was restored while this gateway slept
+            await self._load_all(tx)
 
     # ---- one noun each -----------------------------------------------------------------------------------------
 
-    async def _load_agent_keys(self, tx: Transaction) -> None:
+    async def _load_agent_keys(self, tx: Transaction) -> set[str]:
         secrets: defaultdict[str, list[KeySecret]] = defaultdict(list)
         for secret in await agents.list_all_secrets(tx):
             secrets[secret.agent_key_id].append(secret)
-        counts = await ledger.count_requests_since(tx, self._today())
+        known = set()
         for key in await agents.list_all_agent_keys(tx):
             self._put_key(key.id, key, secrets[key.id])
-            self._seed(key.id, counts.get(key.id, 0))
+            await self._ready_to_capture(key)
+            known.add(key.id)
+        return known
 
     def _put_key(self, key_id: str, key: AgentKey | None, secrets: Iterable[KeySecret]) -> None:
         self._forget(key_id)
         if key is None:
             return
-        budgets = (("agent_key", key.id, key.budget),) if key.budget else ()
-        allowance = Allowance(key.id, key.rpm, key.rpd, budgets)
-        policy = key.policy()
+        caller = caller_of(self.organizations.get(key.organization_id), key.organization_id, key.policy(), key=key)
         for secret in secrets:
-            self._callers[secret.digest] = Caller(
-                key.organization_id, policy, allowance, key, secret_expires_at=secret.expires_at
+            self._callers[secret.digest] = (
+                caller if secret.expires_at is None else replace(caller, secret_expires_at=secret.expires_at)
             )
             self._digests[key_id].add(secret.digest)
+
+    async def _ready_to_capture(self, key: AgentKey | None) -> None:
+        captures = key is not None and (key.capture or (key.parent is not None and key.parent.capture))
+        if key is not None and captures and key.organization_id not in self.sealers:
+            async with self._database.transaction() as tx:
+                sealer = await sealer_for(tx, self._seal, key.organization_id, self._clock.now())
+            self.sealers[key.organization_id] = sealer
+
+    async def _rebuild(self, organization_id: str) -> None:
+        """The organization's own limits or rules have changed: everybody in it is judged by them."""
+        whole = self.organizations.get(organization_id)
+        for count, (digest, old) in enumerate(list(self._callers.items())):
+            if old.organization_id == organization_id and self._callers.get(digest) is old:
+                made = caller_of(whole, organization_id, old.policy, key=old.key, client=old.credential)
+                self._callers[digest] = replace(made, secret_expires_at=old.secret_expires_at)
+            if count % _AT_ONCE == 0:
+                await asyncio.sleep(0)  # calls go on meanwhile
 
     def _put_client(self, client: ClientCredential | None, client_id: str = "") -> None:
         self._forget(client.id if client else client_id)
         if client is not None:
-            allowance = Allowance(client.id)
-            self._callers[client.digest] = Caller(client.organization_id, client.policy(), allowance, credential=client)
+            self._callers[client.digest] = caller_of(
+                self.organizations.get(client.organization_id), client.organization_id, client.policy(), client=client
+            )
             self._digests[client.id].add(client.digest)
 
     def _forget(self, holder_id: str) -> None:
         for digest in self._digests.pop(holder_id, ()):
             self._callers.pop(digest, None)
 
-    async def _open(self, tx: Transaction, key: vault.ProviderKey) -> None:
-        provider = self._shelf.find(key.provider)
-        if provider is None or key.status == "disabled":
-            return
-        try:
-            secret = await provider_keys.open_secret(tx, self._seal, key)
-        except Refusal as refusal:  # a row moved or damaged: it alone is unusable
-            self._log.error("provider_key.undecryptable", provider_key=key.id, reason=refusal.code)
-            return
-        self._provider_keys[key.id] = OpenKey(
-            id=key.id,
-            name=key.name,
-            organization_id=key.organization_id,
-            provider=provider,
-            base_url=key.base_url.rstrip("/"),
-            headers=(*provider_keys.headers(provider, key.fields, secret), _JSON),
-            secrets=(secret.reveal(), *key.fields.values()),
-            shared=key.shared,
-        )
-
     def _shelve(self) -> None:
         self._plans.clear()
-        shelves: defaultdict[str, list[OpenKey]] = defaultdict(list)
-        for key in sorted(self._provider_keys.values(), key=lambda one: one.id):
-            shelves[key.provider.id].append(key)
-        self._by_provider = {name: tuple(keys) for name, keys in shelves.items()}
+        self._met.clear()
+        self._keyring.shelve()
+
+    async def _load_organizations(self, tx: Transaction) -> None:
+        self.organizations = {one.id: one for one in await orgs.list_organizations(tx)}
 
     async def _load_prices(self, tx: Transaction) -> None:
         overrides = await price_store.list_overrides(tx)
         self.prices = PriceBook(overrides, self._clock)
         self.catalog = self._shelf.with_models(Model(one.provider, one.model, free=False) for one in overrides)
-
-    def _today(self) -> int:
-        return day_of(self._clock.now()) * _DAY_MS

@@ -1,138 +1,123 @@
-"""One request and its answer, as ASGI carries them."""
+"""One request and its answer, between the edge and the steps."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Final
 
 import msgspec
 
 from ostiary.errors import Refusal
+from ostiary.gateway.request import MAX_BODY, Headers, Request
 
-Scope = dict[str, Any]
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
-Headers = list[tuple[bytes, bytes]]
-WriteWhole = Callable[[int, Headers, bytes], bool]
+__all__ = ["MAX_BODY", "STATUS", "Exchange", "Headers"]
 
-MAX_BODY = 10 * 1024 * 1024
-_JSON = (b"content-type", b"application/json")
-_SAFE: Headers = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
+STATUS: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
+_NO_BODY: Final = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
+_SAFE: Final = b"x-content-type-options: nosniff\r\ncache-control: no-store\r\n"
+_JSON: Final = b"content-type: application/json\r\n" + _SAFE
 
 
-class Exchange:
+class Exchange(Request):
     """What a step reads of the request and writes of the answer. One per request, one task."""
 
-    __slots__ = (
-        "_receive",
-        "_send",
-        "address",
-        "headers",
-        "is_ended",
-        "is_gone",
-        "is_started",
-        "path",
-        "raw_headers",
-        "request_id",
-        "scope",
-    )
+    __slots__ = ("_chunked",)
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, request_id: str, address: str | None) -> None:
-        self.scope = scope
-        self._receive = receive
-        self._send = send
-        self.request_id = request_id
-        self.address = address
-        self.path: str = scope["path"]
-        self.raw_headers: list[tuple[bytes, bytes]] = scope["headers"]
-        self.headers = dict(self.raw_headers)
-        self.is_started = False
-        self.is_ended = False
-        self.is_gone = False
-
-    async def read_body(self, wait_s: float) -> bytes:
-        """The whole body, at most 10 MB; `wait_s` is for all of it."""
-        if int(self.headers.get(b"content-length", b"0")) > MAX_BODY:
-            raise _too_large()
-        message = await self._receive()
-        body: bytes = message.get("body", b"")
-        if not message.get("more_body") and message["type"] == "http.request":
-            return body
-        try:
-            async with asyncio.timeout(wait_s):
-                return await self._read_rest(message)
-        except TimeoutError:
-            raise Refusal("request_timeout", headers=((b"connection", b"close"),)) from None
-
-    async def _read_rest(self, message: dict[str, Any]) -> bytes:
-        parts = []
-        size = 0
-        while message["type"] == "http.request":
-            parts.append(message["body"])
-            size += len(message["body"])
-            if size > MAX_BODY:
-                raise _too_large()
-            if not message.get("more_body"):
-                return b"".join(parts)
-            message = await self._receive()
-        self.is_gone = True
-        raise asyncio.CancelledError  # the caller hung up in the middle of its own request
-
-    def when_gone(self, hang_up: Callable[[], None] | None) -> None:
-        """Have `hang_up` called if the caller's connection goes before the answer has ended; None takes that back.
-
-        Raises CancelledError when it has gone already. Nothing happens once the answer has ended: from there on the
-        connection is the next request's.
-        """
-        watch = self.scope.get("ostiary.when_gone")
-        if watch is not None and not self.is_ended and not watch(hang_up) and hang_up is not None:
-            self.is_gone = True
-            raise asyncio.CancelledError
+    _chunked: bool
 
     async def reply(self, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
-        """Answer with a whole JSON body, in one write where the server can."""
-        at_once = self.scope.get("ostiary.reply")
-        if at_once is not None and self._say_at_once(at_once, status, body, headers):
-            return
-        await self.start(status, [_JSON, (b"content-length", b"%d" % len(body)), *headers])
-        await self.write(body, more=False)
-
-    def _say_at_once(self, write: WriteWhole, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bool:
-        if any(name == b"connection" for name, _ in headers):
-            return False
-        self.when_gone(None)
-        named = [_JSON, (b"content-length", b"%d" % len(body)), *headers, (b"x-request-id", self.request_id.encode())]
-        self.is_started = self.is_ended = write(status, [*named, *_SAFE], body)
-        return self.is_started
+        """Answer with a whole JSON body."""
+        await self.answer(status, body, (*headers, (b"x-request-id", self.request_id.encode())), _JSON)
 
     async def refuse(self, refusal: Refusal) -> None:
         """Answer with an error object; nothing if an answer has begun."""
         if self.is_started:
             return
-        headers = list(refusal.headers)
-        if refusal.status == 401:  # noqa: PLR2004 - RFC 6750: no error= when nothing was sent
+        headers = [pair for pair in refusal.headers if pair[0] != b"connection"]
+        if len(headers) != len(refusal.headers):
+            self.keep_alive = False
+        if refusal.status == HTTPStatus.UNAUTHORIZED:  # RFC 6750: no error= when nothing was sent
             sent = refusal.code != "missing_api_key"
             headers.append((b"www-authenticate", b'Bearer error="invalid_token"' if sent else b"Bearer"))
         await self.reply(refusal.status, msgspec.json.encode(refusal.body(self.request_id)), headers)
 
     async def start(self, status: int, headers: Headers) -> None:
-        """Send status and headers; the request id and the safe ones are added."""
+        """Begin a stream; the request id and the safe headers are added."""
+        await self.begin(status, (*headers, (b"x-request-id", self.request_id.encode())), _SAFE)
+
+    async def answer(
+        self, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]], fixed: bytes = b""
+    ) -> None:
+        """A whole answer with exactly these headers, its length and what the connection needs, in one write.
+
+        `fixed` are header lines of our own, as they are sent: they need not be looked at.
+        """
+        if self._wire.is_stuck:
+            await self._wire.drain()
+        if self.is_ended:
+            return
         self.is_started = True
-        named = [*headers, (b"x-request-id", self.request_id.encode()), *_SAFE]
-        await self._send({"type": "http.response.start", "status": status, "headers": named})
+        if self.method == "HEAD" or status in _NO_BODY:
+            fixed += b"" if status in _NO_BODY else b"content-length: %d\r\n" % len(body)
+            body = b""
+        else:
+            fixed = b"%bcontent-length: %d\r\n" % (fixed, len(body))
+        head = _head(status, headers, fixed)
+        self._write(b"%b%b%b" % (head, b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n", body))
+        self._end()
+
+    async def begin(self, status: int, headers: Iterable[tuple[bytes, bytes]], fixed: bytes = b"") -> None:
+        """The head of an answer whose length nobody knows yet; who speaks HTTP/1.0 hears its end by the hang-up."""
+        if self._wire.is_stuck:
+            await self._wire.drain()
+        self.is_started = True
+        self._chunked = self.version != "1.0" and self.method != "HEAD"
+        head = _head(status, headers, fixed + (b"transfer-encoding: chunked\r\n" if self._chunked else b""))
+        self._write(head + (b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"))
 
     async def write(self, body: bytes, *, more: bool = True) -> None:
         """Send a part of the body; `more=False` ends the answer."""
+        if self._wire.is_stuck:
+            await self._wire.drain()
+        if self.is_ended:
+            return
+        if self.method == "HEAD":
+            body = b""
+        if body and self._chunked:
+            body = b"%x\r\n%b\r\n" % (len(body), body)
         if more:
-            at_once = self.scope.get("ostiary.piece")
-            if at_once is not None and at_once(body):
-                return
-        if not more:
-            self.when_gone(None)
-            self.is_ended = True
-        await self._send({"type": "http.response.body", "body": body, "more_body": more})
+            self._write(body)
+            return
+        self._write(body + b"0\r\n\r\n" if self._chunked else body)
+        self._end()
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether the caller reads more slowly than we write."""
+        return self._wire.is_stuck
+
+    def write_now(self, body: bytes) -> None:
+        """Send a part of a stream, whose head is out, to a caller who is not stuck."""
+        if not self.is_gone:
+            self._wire.transport.write(b"%x\r\n%b\r\n" % (len(body), body) if self._chunked else body)
+
+    def _write(self, data: bytes) -> None:
+        if data and not self.is_gone:
+            self._wire.transport.write(data)
+
+    def _end(self) -> None:
+        self.is_ended = True
+        self._is_watched = False
+        self._wire.has_ended(self)
 
 
-def _too_large() -> Refusal:
-    return Refusal("request_too_large", f"The body is larger than {MAX_BODY // 1024 // 1024} MB.")
+def _head(status: int, headers: Iterable[tuple[bytes, bytes]], fixed: bytes) -> bytes:
+    lines = [name + b": " + value for name, value in headers]
+    head = b"\r\n".join(lines)
+    ends = len(lines) - 1
+    if ends < 0:
+        return STATUS[status] + fixed
+    if head.count(b"\n") != ends or head.count(b"\r") != ends or b"\0" in head:
+        raise ValueError("a header holds a character that would end it")
+    return b"%b%b\r\n%b" % (STATUS[status], head, fixed)

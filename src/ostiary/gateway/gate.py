@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ostiary.agents.policy import Network
 from ostiary.clock import Clock
 from ostiary.db.database import Database
+from ostiary.gateway.bounds import Bounds
 from ostiary.gateway.directory import Directory
 from ostiary.gateway.marks import Marks
+from ostiary.gateway.open_calls import OpenCalls
+from ostiary.gateway.watch import Watch
 from ostiary.ledger.spool import Spool
 from ostiary.ledger.writer import Writer
 from ostiary.limits.local import LocalCounters
@@ -42,3 +45,6 @@ class Gate:
     public_catalog: bool
     trusted_proxies: tuple[Network, ...]
     patience: Patience = Patience()
+    watch: Watch = field(default_factory=Watch)
+    bounds: Bounds = field(default_factory=Bounds)
+    books: OpenCalls = field(default_factory=OpenCalls)

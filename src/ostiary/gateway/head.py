@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from ostiary.errors import Refusal
@@ -10,6 +11,7 @@ from ostiary.errors import Refusal
 MAX_HEAD: Final = 32 * 1024
 MAX_HEADERS: Final = 100
 _VERSIONS: Final = frozenset({"1.0", "1.1"})
+_ONCE: Final = frozenset({b"host", b"content-length", b"transfer-encoding"})
 _UPGRADE: Final = re.compile(rb"\r\n(upgrade[ \t]*:)", re.IGNORECASE)
 
 
@@ -22,23 +24,19 @@ def without_upgrade(data: bytes) -> bytes:
     return _UPGRADE.sub(rb"\r\nx-\1", head) + end + rest
 
 
-def judge_head(headers: list[tuple[bytes, bytes]], version: str, url_bytes: int) -> Refusal | None:
-    """Why a head is refused: too large, or open to two readings by two servers in a row."""
-    size = url_bytes
-    found: dict[bytes, int] = {b"host": 0, b"content-length": 0, b"transfer-encoding": 0}
-    for name, value in headers:
-        size += len(name) + len(value) + 4
-        if name in found:
-            found[name] += 1
-    hosts, lengths, encodings = found.values()
-    if size > MAX_HEAD or len(headers) > MAX_HEADERS:
+def judge_head(
+    headers: Mapping[bytes, bytes], repeated: Sequence[tuple[bytes, bytes]], version: str, size: int
+) -> Refusal | None:
+    """Why a head of `size` bytes is refused: too large, or open to two readings by two servers in a row."""
+    if size > MAX_HEAD or len(headers) + len(repeated) > MAX_HEADERS:
         return Refusal("headers_too_large", f"The head is over {MAX_HEAD // 1024} KB or {MAX_HEADERS} headers.")
     if version not in _VERSIONS:
         return Refusal("invalid_request", "Speak HTTP/1.1 or HTTP/1.0.")
-    if hosts > 1 or (hosts == 0 and version == "1.1"):
+    again = {name for name, _ in repeated} & _ONCE if repeated else None
+    if (again and b"host" in again) or (b"host" not in headers and version == "1.1"):
         return Refusal("invalid_request", "Send exactly one Host header.")
-    if lengths + encodings > 1:
+    if again or (b"content-length" in headers and b"transfer-encoding" in headers):
         return Refusal("invalid_request", "Send one Content-Length or one Transfer-Encoding, not both.")
-    if encodings and version == "1.0":
+    if version == "1.0" and b"transfer-encoding" in headers:
         return Refusal("invalid_request", "HTTP/1.0 knows no Transfer-Encoding.")
     return None

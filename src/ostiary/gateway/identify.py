@@ -7,13 +7,15 @@ from typing import Final
 
 from ostiary.agents import credential
 from ostiary.errors import Refusal
-from ostiary.gateway.directory import Caller, Directory
+from ostiary.gateway.caller import Caller
+from ostiary.gateway.directory import Directory
 from ostiary.gateway.exchange import Exchange
 
 _BEARER: Final = b"authorization"
 _OTHERS: Final = frozenset({b"x-api-key", b"api-key", b"x-goog-api-key"})
 _IN_QUERY: Final = re.compile(
-    rb"(?:^|&)(?:key|api_key|api-key|apikey|token|access_token)=|(?<![0-9A-Za-z])ost_(?:pat|eph|ck|cs)_", re.IGNORECASE
+    rb"(?:^|&)(?:key|api_key|api-key|apikey|token|access_token)=|(?<![0-9A-Za-z])ost_(?:pat|eph|ck|cs)_[0-9A-Za-z]{20}",
+    re.IGNORECASE,
 )
 _PRESENTED: Final = frozenset({"pat", "eph", "client"})
 """What a caller presents; the parts of a client credential by themselves are none."""
@@ -32,6 +34,9 @@ async def identify_if_any(exchange: Exchange, directory: Directory) -> Caller | 
     text = _extract(exchange)
     if text is None:
         return None
+    known = directory.meet_again(text)
+    if known is not None:
+        return known
     parsed = credential.parse(str(text, "latin-1"))
     if parsed is None or parsed.kind not in _PRESENTED:
         raise Refusal("invalid_token_format")
@@ -44,20 +49,20 @@ async def identify_if_any(exchange: Exchange, directory: Directory) -> Caller | 
         caller = directory.find_caller(parsed.text)
     if caller is None:
         raise Refusal("invalid_api_key")
+    directory.meet(text, caller)
     return caller
 
 
 def _extract(exchange: Exchange) -> bytes | None:
-    query = exchange.scope["query_string"]
-    if query and _IN_QUERY.search(query):
+    if exchange.query and _IN_QUERY.search(exchange.query):
         raise Refusal("invalid_request", "Send the credential in a header: a URL ends up in logs.")
     headers = exchange.headers
-    if len(headers) == len(exchange.raw_headers) and _OTHERS.isdisjoint(headers):
+    if not exchange.repeated and headers.keys().isdisjoint(_OTHERS):
         value = headers.get(_BEARER)  # nearly every request: one carrier, the usual one
         return None if value is None else _bearer(value)
     found = {
         _bearer(value) if name == _BEARER else value.strip()
-        for name, value in exchange.raw_headers
+        for name, value in (*headers.items(), *exchange.repeated)
         if name == _BEARER or name in _OTHERS
     }
     if len(found) > 1:

@@ -22,11 +22,12 @@ class Marks:
         self._agent_keys: dict[str, int] = {}
         self._provider_keys: dict[str, int] = {}
 
-    def note(self, agent_key_id: str | None, provider_key_id: str, at: int) -> None:
+    def note(self, agent_key_id: str | None, provider_key_id: str | None, at: int) -> None:
         """Remember a use; costs two entries in a dict."""
         if agent_key_id is not None:
             self._agent_keys[agent_key_id] = at
-        self._provider_keys[provider_key_id] = at
+        if provider_key_id is not None:
+            self._provider_keys[provider_key_id] = at
 
     async def run(self) -> None:
         """Until cancelled, write what is news every 30 seconds."""

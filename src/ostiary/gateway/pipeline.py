@@ -3,26 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Final, TypeVar
+from dataclasses import dataclass
+from typing import Final
 
 from ostiary.errors import TABLE, Refusal
 from ostiary.gateway import plan as planning
 from ostiary.gateway.admit import SCOPE, admit_call, admit_caller
-from ostiary.gateway.attempt import Failure, attempt
+from ostiary.gateway.attempt import Failure, attempt, refusal_of
 from ostiary.gateway.call import Call, read_call
+from ostiary.gateway.caller import Caller
 from ostiary.gateway.exchange import Exchange, Headers
 from ostiary.gateway.gate import Gate
 from ostiary.gateway.identify import identify
 from ostiary.gateway.pace import pace_headers
 from ostiary.gateway.plan import Target
-from ostiary.gateway.relay import relay, relay_stream
+from ostiary.gateway.relay import relay, relay_stream, say_stopped
 from ostiary.gateway.settle import Book, Outcome
-from ostiary.providers.verdict import scrub
+from ostiary.limits.reserve import Hold
 
-_T = TypeVar("_T")
 _US: Final = 1_000_000
 _FOR_WANT_OF_NEWS: Final = tuple(TABLE[code] for code in ("model_not_found", "model_not_priced", "no_provider_key"))
+
+
+@dataclass(slots=True, eq=False)
+class Admitted:
+    """A call that may be made: its targets in order, and one hold that pays for any of them."""
+
+    caller: Caller
+    call: Call
+    targets: tuple[Target, ...]
+    hold: Hold
+    judged_at: float
+    held_at: float
 
 
 async def answer_call(gate: Gate, exchange: Exchange, operation: str) -> None:
@@ -33,50 +45,72 @@ async def answer_call(gate: Gate, exchange: Exchange, operation: str) -> None:
     """
     begun = gate.clock.monotonic()
     caller = await identify(exchange, gate.directory)
-    admit_caller(caller, gate.clock.now(), SCOPE, exchange.address)
-    call = await read_call(exchange, operation, gate.dialect, gate.patience.body_s)
-    admit_call(caller, call)
-    targets = await _or_look_again(gate, lambda: planning.plan(caller, call, gate.directory))
-    bid = planning.bid_for(call, targets, gate.directory)
-    judged = gate.clock.monotonic()
-    hold = await gate.reserve.take(caller.allowance, bid, call.max_cost_nano)
-    held = gate.clock.monotonic()
-    timings = {"judge_us": int((judged - begun) * _US), "reserve_us": int((held - judged) * _US)}
-    book = Book(gate, exchange, caller, call, hold, timings)
+    known = gate.clock.monotonic()
+    admitted = await admit(gate, caller, exchange, operation)
+    timings = {
+        "identify_us": int((known - begun) * _US),
+        "admit_us": int((admitted.judged_at - known) * _US),
+        "reserve_us": int((admitted.held_at - admitted.judged_at) * _US),
+    }
+    book = Book(gate, exchange, admitted.caller, admitted.call, admitted.hold, timings)
+    gate.books.add(book)
     try:
-        exchange.when_gone(_hang_up(book))
-        await _try_in_order(book, targets)
+        exchange.watch()
+        await _try_in_order(book, admitted.targets)
     except BaseException:
+        exchange.unwatch()
         await book.close(book.seen)
-        raise
+        if not book.is_stopped:
+            raise
+        await _say_stopped(exchange)
     finally:
-        exchange.when_gone(None)
+        gate.books.discard(book)
 
 
-async def _or_look_again(gate: Gate, step: Callable[[], _T]) -> _T:
-    """Take a step that may refuse for want of news: then hear what changed and take it once more."""
+async def admit(gate: Gate, caller: Caller, exchange: Exchange, operation: str, *, is_asked: bool = False) -> Admitted:
+    """Everything before the first attempt, in one order, the first refusal wins; the last step alone consumes.
+
+    `explain` takes the same steps, only asking, and undoes the hold.
+    """
+    admit_caller(caller, gate.clock.now(), SCOPE, exchange.address)
+    was_whole = exchange.is_whole
+    call = await read_call(exchange, operation, gate.dialect, gate.patience.body_s)
+    if not was_whole:  # a body may take a minute to come, in which a key can be stopped
+        caller = await identify(exchange, gate.directory)
+        admit_caller(caller, gate.clock.now(), SCOPE, exchange.address)
+    admit_call(caller, call)
     try:
-        return step()
+        targets = planning.plan(caller, call, gate.directory)
     except Refusal as refusal:
         if refusal.kind not in _FOR_WANT_OF_NEWS or not await gate.directory.look_again():
             raise
-    return step()
+        targets = planning.plan(caller, call, gate.directory)
+    bid = planning.bid_for(call, targets)
+    judged_at = gate.clock.monotonic()
+    hold = await gate.reserve.take(caller.allowance, bid, call.max_cost_nano, is_asked=is_asked)
+    return Admitted(caller, call, targets, hold, judged_at, gate.clock.monotonic())
 
 
 async def _try_in_order(book: Book, targets: tuple[Target, ...]) -> None:
     """Attempts, until one is relayed, one must not be repeated, or none is left."""
     failures: list[tuple[Target, Failure]] = []
     for target in targets:
+        if book.is_billed and not await book.gate.reserve.extend(book.hold):
+            break  # the attempt before may be charged for, and nothing is left for another
         failure = await _try(book, target, failures)
         if failure is None:
             return
         failures.append((target, failure))
-        verdict = failure.verdict
-        book.end_attempt(Outcome("error", failure.http_status, verdict.code, billed=verdict.billed))
+        verdict, tokens = failure.verdict, failure.tokens
+        outcome = Outcome(
+            "error", failure.http_status, verdict.code, tokens, billed=verdict.billed or tokens is not None
+        )
+        outcome.source = "provider" if tokens is not None else "none"
+        book.end_attempt(outcome)
         if verdict.next == "stop":
             break
     await book.close(Outcome("error", billed=False))
-    raise _refusal_of(book.call, failures)
+    raise refusal_of(book.call, failures)
 
 
 async def _try(book: Book, target: Target, failures: list[tuple[Target, Failure]]) -> Failure | None:
@@ -85,6 +119,7 @@ async def _try(book: Book, target: Target, failures: list[tuple[Target, Failure]
     answer = await attempt(book.gate, book.call, target, _most_output(book))
     if isinstance(answer, Failure):
         return answer
+    book.answered()
     try:
         headers = _headers(book, target, failures)
         if book.call.ask.stream:
@@ -98,7 +133,8 @@ async def _try(book: Book, target: Target, failures: list[tuple[Target, Failure]
 def _most_output(book: Book) -> int | None:
     """What to say in `max_tokens`, for each choice: the hold pays for no more; None where the caller's own will do."""
     size, ask = book.hold.size, book.call.ask
-    if size.shrunk or (book.hold.purses and ask.output_tokens):
+    is_bound = book.hold.purses or book.hold.call_cap_nano is not None
+    if size.output_tokens and (size.shrunk or is_bound):
         return max(size.output_tokens // ask.choices, 1)
     return None
 
@@ -113,50 +149,17 @@ def _headers(book: Book, target: Target, failures: list[tuple[Target, Failure]])
         headers.append((b"x-ostiary-fallback-from", failures[0][0].provider.id.encode()))
     if book.hold.size.shrunk:
         headers.append((b"x-ostiary-max-tokens-capped", b"%d" % (_most_output(book) or 0)))
-    return headers + pace_headers(book.gate.counters, book.caller.allowance)
+    if book.caller.warnings:
+        headers += book.gate.directory.soft.warnings(book.caller)
+    return headers + pace_headers(book.hold.fitted, book.gate.clock)
 
 
-def _refusal_of(call: Call, failures: list[tuple[Target, Failure]]) -> Refusal:
-    """What the caller hears when no attempt succeeded: the last verdict, and each attempt in its words, scrubbed."""
-    tried = [
-        {
-            "provider": target.provider.id,
-            "model": target.model,
-            "status": failure.http_status or None,
-            "code": failure.verdict.code,
-            "reason": failure.how or failure.verdict.reason,
-            "provider_code": failure.word("code"),
-            "message": scrub(failure.message, target.key.secrets),
-        }
-        for target, failure in failures
-    ]
-    last = failures[-1][1]
-    verdict, said = last.verdict, str(tried[-1]["message"])
-    if verdict.scope == "caller":
-        message = said or f"{TABLE[verdict.code].message} The provider said no more."
-    else:
-        message = f"{TABLE[verdict.code].message} The last attempt: {verdict.reason}" + (f": {said}" if said else ".")
-    waits = [failure.retry_after for _, failure in failures if failure.retry_after is not None]
-    param = last.word("param") if verdict.scope == "caller" else None
-    return Refusal(
-        verdict.code,
-        message,
-        status=verdict.status,
-        param=param or ("model" if verdict.code == "model_not_found" else None),
-        headers=((b"retry-after", b"%d" % min(waits)),) if waits else (),
-        model=call.ask.model,
-        attempts=tried,
-    )
-
-
-class _hang_up:  # noqa: N801 - used like a function
-    """Ends the call when its caller has gone; the task finds out by being cancelled."""
-
-    def __init__(self, book: Book) -> None:
-        self._task = asyncio.current_task()
-        self._book = book
-
-    def __call__(self) -> None:
-        self._book.exchange.is_gone = True
-        if self._task is not None:
-            self._task.cancel()
+async def _say_stopped(exchange: Exchange) -> None:
+    """The key was stopped while its call was open: that is why the call ends, and its caller hears so."""
+    task = asyncio.current_task()
+    if task is not None:
+        task.uncancel()
+    if not exchange.is_started:
+        raise Refusal("invalid_api_key")
+    if not exchange.is_ended:
+        await say_stopped(exchange)

@@ -7,15 +7,19 @@ from dataclasses import dataclass
 from ostiary.agents import policy
 from ostiary.errors import Refusal
 from ostiary.gateway.call import Call
-from ostiary.gateway.directory import Caller, Directory, OpenKey
+from ostiary.gateway.caller import Caller, OpenKey
+from ostiary.gateway.directory import Directory
 from ostiary.limits.budgets import Bid
 from ostiary.money import MAX_NANO
-from ostiary.providers.catalog import Model, Provider
+from ostiary.providers.catalog import Provider
 from ostiary.providers.prices import Price
 
 _MOST_ATTEMPTS = 3
 _UNKNOWN_OUTPUT = 32_768
 """Output tokens to hold where neither the caller nor the catalogue says how long an answer may be."""
+_LIKELY_OUTPUT = 1_024
+"""Output tokens to count against tokens per minute until it is known how many they are, where none were asked for."""
+_BYTES_PER_TOKEN = 4
 _LONGEST_CONTEXT = 1_048_576
 """Tokens of input that no model known today reads more than, for those whose context is not published."""
 _MEDIA_TOKENS = 20_000
@@ -29,6 +33,9 @@ class Target:
     key: OpenKey
     model: str
     price: Price | None
+    context: int | None = None
+    """Tokens that the model reads at most, where that is published."""
+    max_output: int | None = None
 
     @property
     def provider(self) -> Provider:
@@ -62,7 +69,7 @@ def _work_out(caller: Caller, call: Call, directory: Directory) -> tuple[Target,
     serving = [provider for provider in provider_ids if call.operation in directory.catalog.get(provider).operations]
     if not serving:
         raise Refusal("model_not_found", f"{model!r} does not serve {call.operation}.", param="model")
-    allowed, first_refusal = _judge(caller, serving, {model, bare}, bare, directory)
+    allowed, first_refusal = _judge(caller, serving, model, bare, directory)
     if not allowed and first_refusal is not None:
         raise first_refusal
     keys = [key for provider in allowed for key in directory.keys_for(caller.organization_id, provider)]
@@ -72,26 +79,32 @@ def _work_out(caller: Caller, call: Call, directory: Directory) -> tuple[Target,
             f"There is no key for {allowed[0]} in the vault. Add one with 'ostiary vault add {allowed[0]}'.",
             provider=allowed[0],
         )
-    targets = [Target(key, bare, directory.prices.find(key.provider, bare)) for key in keys]
-    if caller.allowance.budgets:
+    targets = [_target(key, bare, directory) for key in keys]
+    if caller.allowance.budgets and not caller.allow_unpriced:
         targets = [target for target in targets if target.price is not None]
         if not targets:
             raise Refusal("model_not_priced", param="model")
     return tuple(targets[:_MOST_ATTEMPTS])
 
 
-def bid_for(call: Call, targets: tuple[Target, ...], directory: Directory) -> Bid:
+def _target(key: OpenKey, bare: str, directory: Directory) -> Target:
+    model = directory.catalog.models.get(f"{key.provider.id}/{bare}")
+    price = directory.prices.find(key.provider, bare)
+    return Target(key, bare, price, model.context if model else None, model.max_output if model else None)
+
+
+def bid_for(call: Call, targets: tuple[Target, ...]) -> Bid:
     """The most the call can cost at the dearest target: bytes bound the input, `max_tokens` or the model the output."""
-    fixed = rate = 0
-    longest = 0
+    fixed = rate = longest = 0
+    asked = call.ask.output_tokens
     for target in targets:
-        model = directory.catalog.models.get(f"{target.provider.id}/{target.model}")
-        longest = max(longest, _output_bound(call, model))
+        output = (target.max_output or _UNKNOWN_OUTPUT) * call.ask.choices if asked is None else asked
+        longest = max(longest, output)
         if target.price is not None:
-            context = model.context if model is not None else None
-            fixed = max(fixed, target.price.bound_nano(input_bound(call, target.provider, context), 0))
+            fixed = max(fixed, target.price.bound_nano(input_bound(call, target.provider, target.context), 0))
             rate = max(rate, target.price.output_nano_per_million)
-    bid = Bid(fixed, longest, rate, may_shrink=call.ask.output_tokens is None)
+    likely = call.ask.size // _BYTES_PER_TOKEN + (min(longest, _LIKELY_OUTPUT) if asked is None else asked)
+    bid = Bid(fixed, longest, rate, may_shrink=asked is None, tokens=likely)
     if bid.nano_for(longest) > MAX_NANO:
         raise Refusal("invalid_request", "The call could cost more than can be counted. Lower `max_tokens`.")
     return bid
@@ -109,13 +122,6 @@ def input_bound(call: Call, provider: Provider, context: int | None = None) -> i
         + ask.messages * provider.message_overhead
         + ask.media * _MEDIA_TOKENS
     )
-
-
-def _output_bound(call: Call, model: Model | None) -> int:
-    if call.ask.output_tokens is not None:
-        return call.ask.output_tokens
-    known = model.max_output if model is not None and model.max_output else _UNKNOWN_OUTPUT
-    return known * call.ask.choices
 
 
 def _resolve(model: str, directory: Directory) -> tuple[tuple[str, ...], str]:
@@ -137,13 +143,16 @@ def _resolve(model: str, directory: Directory) -> tuple[tuple[str, ...], str]:
 
 
 def _judge(
-    caller: Caller, provider_ids: list[str], names: set[str], bare: str, directory: Directory
+    caller: Caller, provider_ids: list[str], model: str, bare: str, directory: Directory
 ) -> tuple[list[str], Refusal | None]:
     """Who of the providers may serve this caller, by any name the model has there; and why the first who may not."""
     allowed = []
     first_refusal = None
+    # `openai/gpt-4o` at OpenRouter is not what a list means by `openai/gpt-4o`: that is OpenAI's own.
+    of_another = directory.catalog.find(bare.partition("/")[0]) is not None and "/" in bare
+    names = {model} if of_another else {model, bare}
     for provider_id in provider_ids:
-        is_free = caller.policy.free_only and _is_free(provider_id, bare, directory)
+        is_free = caller.policy.is_free_only and _is_free(provider_id, bare, directory)
         refusal = policy.judge_model(caller.policy, names | {f"{provider_id}/{bare}"}) or policy.judge_target(
             caller.policy, provider_id, free=is_free
         )

@@ -1,4 +1,4 @@
-"""What can be looked up: health, the catalogue, and one's own key and usage."""
+"""What can be looked up by anybody: health, and the catalogue."""
 
 from __future__ import annotations
 
@@ -8,17 +8,13 @@ from urllib.parse import parse_qs, unquote
 
 import msgspec
 
-from ostiary.clock import DAY_MS, iso
+from ostiary.agents.policy import Policy, judge_model, judge_target
 from ostiary.errors import Refusal
 from ostiary.gateway.admit import admit_caller
-from ostiary.gateway.directory import Caller
+from ostiary.gateway.caller import Caller
 from ostiary.gateway.exchange import Exchange
 from ostiary.gateway.gate import Gate
-from ostiary.gateway.identify import identify, identify_if_any
-from ostiary.ledger import reports
-from ostiary.limits import store as money
-from ostiary.limits.local import Pace
-from ostiary.money import usd_number
+from ostiary.gateway.identify import identify_if_any
 from ostiary.providers.catalog import Model, Provider
 
 _VERSION: Final = version("ostiary")
@@ -64,7 +60,7 @@ async def aliases(gate: Gate, exchange: Exchange) -> None:
 async def providers(gate: Gate, exchange: Exchange) -> None:
     """The rows of the catalogue; takes `search`, `category` and `free_only`."""
     caller = await _reader(gate, exchange)
-    asked = {name: values[-1] for name, values in parse_qs(exchange.scope["query_string"].decode("latin-1")).items()}
+    asked = {name: values[-1] for name, values in parse_qs(exchange.query.decode("latin-1")).items()}
     unknown = asked.keys() - {"search", "category", "free_only"}
     if unknown:
         name = min(unknown)
@@ -72,42 +68,6 @@ async def providers(gate: Gate, exchange: Exchange) -> None:
     free_only = _switch(asked.get("free_only", "false"))
     rows = gate.directory.catalog.search(asked.get("search", ""), asked.get("category"), free_only=free_only)
     await _reply(exchange, {"object": "list", "data": [_provider(gate, one, caller) for one in rows]})
-
-
-async def key(gate: Gate, exchange: Exchange) -> None:
-    """What the credential in hand is: what it may do, what it has used, when each limit resets."""
-    caller = await _own(gate, exchange)
-    await _reply(exchange, await _describe(gate, caller))
-
-
-async def usage(gate: Gate, exchange: Exchange) -> None:
-    """The caller's own usage of the last 31 days, per day and model."""
-    caller = await _own(gate, exchange)
-    since_at = (gate.clock.now() // DAY_MS - _USAGE_DAYS + 1) * DAY_MS
-    await gate.writer.flush()
-    async with gate.database.read() as tx:
-        rows = await reports.sum_usage(
-            tx,
-            caller.organization_id,
-            agent_key_id=caller.key.id if caller.key else None,
-            credential_id=caller.credential.id if caller.credential else None,
-            since_at=since_at,
-        )
-    data = [
-        {
-            "day": row.day,
-            "provider": row.provider,
-            "model": row.model,
-            "requests": row.requests,
-            "errors": row.errors,
-            "unpriced": row.unpriced,
-            "tokens": msgspec.to_builtins(row.tokens),
-            "cost_usd": usd_number(row.cost_nano),
-        }
-        for row in rows
-    ]
-    total = usd_number(sum(row.cost_nano for row in rows))
-    await _reply(exchange, {"object": "list", "since": iso(since_at), "cost_usd": total, "data": data})
 
 
 # ---- who may look ---------------------------------------------------------------------------------------------
@@ -126,12 +86,6 @@ async def _reader(gate: Gate, exchange: Exchange) -> Caller | None:
         if refusal.code == "insufficient_scope":
             return None
         raise
-    return caller
-
-
-async def _own(gate: Gate, exchange: Exchange) -> Caller:
-    caller = await identify(exchange, gate.directory)
-    admit_caller(caller, gate.clock.now(), "gate:usage", exchange.address)
     return caller
 
 
@@ -159,7 +113,7 @@ def _model(gate: Gate, one: Model, caller: Caller | None) -> dict[str, Any]:
     }
     if caller is not None:
         shown["usable"] = bool(gate.directory.keys_for(caller.organization_id, one.provider)) and (
-            caller.policy.models.admits((one.key, one.id)) and caller.policy.providers.admits((one.provider,))
+            _is_admitted(caller.policy, one)
         )
     return shown
 
@@ -186,58 +140,5 @@ def _provider(gate: Gate, one: Provider, caller: Caller | None) -> dict[str, Any
     return shown
 
 
-async def _describe(gate: Gate, caller: Caller) -> dict[str, Any]:
-    shown: dict[str, Any] = {"object": "key", "client_id": gate.directory.client_ids.get(caller.organization_id)}
-    if caller.credential is not None:
-        one = caller.credential
-        return {**shown, "kind": "client_credential", "id": one.id, "name": one.name, "preview": one.preview}
-    known = caller.key
-    assert known is not None, "a caller is a key or a credential"  # noqa: S101 - for the type checker
-    paces = gate.counters.pace(caller.allowance)
-    return {
-        **shown,
-        "kind": "agent_key",
-        "id": known.id,
-        "name": known.name,
-        "preview": known.previews[0] if known.previews else None,
-        "status": known.shown_status(gate.clock.now()),
-        "expires_at": iso(known.expires_at) if known.expires_at else None,
-        "scopes": sorted(known.scopes),
-        "models": {"mode": known.models.mode, "items": sorted(known.models.items)},
-        "providers": {"mode": known.providers.mode, "items": sorted(known.providers.items)},
-        "addresses": {"mode": known.addresses.mode, "items": sorted(known.addresses.items)},
-        "free_only": known.free_only,
-        "metadata": known.metadata,
-        "limits": {
-            "requests_per_minute": _window(paces.get("minute")),
-            "requests_per_day": _window(paces.get("day")),
-            "budget": await _budget(gate, caller),
-        },
-    }
-
-
-def _window(pace: Pace | None) -> dict[str, Any] | None:
-    if pace is None:
-        return None
-    return {"limit": pace.limit, "used": pace.used, "remaining": pace.remaining, "resets_in_s": round(pace.reset_s)}
-
-
-async def _budget(gate: Gate, caller: Caller) -> dict[str, Any] | None:
-    """What is spent according to the ledger, with everything this process has settled written first."""
-    known = caller.key
-    if known is None or known.budget is None:
-        return None
-    now = gate.clock.now()
-    period_id = known.budget.period_at(now)
-    await gate.writer.flush()
-    async with gate.database.read() as tx:
-        accounts = await money.list_accounts(tx, "agent_key", known.id)
-    spent = next((account.spent_nano for account in accounts if account.period_id == period_id), 0)
-    resets_at = known.budget.resets_at(now)
-    return {
-        "kind": known.budget.kind,
-        "limit_usd": usd_number(known.budget.cap_nano),
-        "spent_usd": usd_number(spent),
-        "remaining_usd": usd_number(max(known.budget.cap_nano - spent, 0)),
-        "resets_at": iso(resets_at) if resets_at else None,
-    }
+def _is_admitted(policy: Policy, one: Model) -> bool:
+    return judge_model(policy, (one.key, one.id)) is None and judge_target(policy, one.provider, free=one.free) is None

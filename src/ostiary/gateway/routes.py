@@ -1,4 +1,4 @@
-"""Every route of /v1 on one page, and the ASGI application that serves them."""
+"""Every route of /v1 on one page, and the door that serves them."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from dataclasses import dataclass
 from typing import Final
 
 from ostiary.errors import CannotStart, Refusal
-from ostiary.gateway import public
+from ostiary.gateway import own, public
 from ostiary.gateway.address import address_of
-from ostiary.gateway.exchange import Exchange, Receive, Scope, Send
+from ostiary.gateway.details import details, require_operator
+from ostiary.gateway.exchange import Exchange
+from ostiary.gateway.explain import explain
 from ostiary.gateway.gate import Gate
+from ostiary.gateway.metrics import metrics
 from ostiary.gateway.pipeline import answer_call
 from ostiary.logs import about, get
 
 Answerer = Callable[[Gate, Exchange], Awaitable[None]]
-NEEDS: Final = frozenset({"nothing", "public_catalog", "gate:chat", "gate:usage"})
+NEEDS: Final = frozenset({"nothing", "public_catalog", "gate:chat", "gate:usage", "operator"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,28 @@ class Route:
 
 def _call(operation: str) -> Answerer:
     async def answer(gate: Gate, exchange: Exchange) -> None:
-        await answer_call(gate, exchange, operation)
+        watch = gate.watch
+        watch.open_calls += 1
+        try:
+            await answer_call(gate, exchange, operation)
+        except Refusal as refusal:
+            watch.answered(operation, refusal)
+            raise
+        except BaseException:
+            watch.left(operation)
+            raise
+        else:
+            watch.answered(operation, None)
+        finally:
+            watch.open_calls -= 1
+
+    return answer
+
+
+def _for_operator(look: Answerer) -> Answerer:
+    async def answer(gate: Gate, exchange: Exchange) -> None:
+        require_operator(gate, exchange)
+        await look(gate, exchange)
 
     return answer
 
@@ -41,20 +65,23 @@ def _call(operation: str) -> Answerer:
 ROUTES: Final = (
     Route("POST", "/v1/chat/completions", "gate:chat", _call("chat")),
     Route("POST", "/v1/embeddings", "gate:chat", _call("embeddings")),
+    Route("POST", "/v1/explain", "gate:chat", explain),
     Route("GET", "/health", "nothing", public.health),
     Route("GET", "/v1/health", "nothing", public.health),
+    Route("GET", "/health/details", "operator", _for_operator(details)),
+    Route("GET", "/metrics", "operator", _for_operator(metrics)),
     Route("GET", "/v1/models", "public_catalog", public.models),
     Route("GET", "/v1/models/{id}", "public_catalog", public.model),
     Route("GET", "/v1/aliases", "public_catalog", public.aliases),
     Route("GET", "/v1/providers", "public_catalog", public.providers),
-    Route("GET", "/v1/key", "gate:usage", public.key),
-    Route("GET", "/v1/usage", "gate:usage", public.usage),
+    Route("GET", "/v1/key", "gate:usage", own.key),
+    Route("GET", "/v1/usage", "gate:usage", own.usage),
 )
 _ID: Final = "{id}"
 
 
 class Door:
-    """Door one: an ASGI application without a framework, which would cost more than the whole way of a call."""
+    """Door one, without a framework: that would cost more than the whole way of a call."""
 
     def __init__(self, gate: Gate, routes: tuple[Route, ...] = ROUTES) -> None:
         for route in routes:
@@ -70,10 +97,12 @@ class Door:
         self._stem = "req_" + os.urandom(8).hex()
         self._numbers = itertools.count(1)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, exchange: Exchange) -> None:
         """Answer one request; every refusal is answered in the shape of `errors`, every fault is logged and a 503."""
-        request_id = f"{self._stem}{next(self._numbers):08x}"
-        exchange = Exchange(scope, receive, send, request_id, address_of(scope, self._gate.trusted_proxies))
+        exchange.request_id = f"{self._stem}{next(self._numbers):08x}"
+        trusted = self._gate.trusted_proxies
+        if trusted:
+            exchange.address = address_of(exchange.peer, exchange.all_of(b"x-forwarded-for"), trusted)
         try:
             await self._route(exchange).answer(self._gate, exchange)
         except Refusal as refusal:
@@ -86,7 +115,7 @@ class Door:
             if not exchange.is_gone:
                 await exchange.refuse(Refusal("service_unavailable", "The gateway is stopping. Try again."))
         except Exception:  # noqa: BLE001 - the last resort: logged with its trace, answered as a 503
-            with about(request_id):
+            with about(exchange.request_id):
                 self._log.exception("call.failed", path=exchange.path[:200])
             await exchange.refuse(Refusal("service_unavailable", "The gateway failed at this call; it is in the log."))
 
@@ -99,7 +128,7 @@ class Door:
             )
         if by_method is None:
             raise Refusal("not_found", f"There is no route {path[:200]}. The API begins at /v1.")
-        method = exchange.scope["method"]
+        method = exchange.method
         route = by_method.get("GET" if method == "HEAD" else method)
         if route is None:
             allowed = ", ".join(sorted(by_method.keys() | ({"HEAD"} if "GET" in by_method else set()))).encode()

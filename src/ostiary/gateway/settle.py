@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
+from typing import Final
 
 from ostiary.gateway.call import Call
-from ostiary.gateway.directory import Caller
+from ostiary.gateway.caller import Caller
+from ostiary.gateway.capture import capture
 from ostiary.gateway.exchange import Exchange
 from ostiary.gateway.gate import Gate
 from ostiary.gateway.plan import Target
@@ -14,6 +16,10 @@ from ostiary.ledger.events import Event, Status, UsageSource
 from ostiary.ledger.spool import SpoolFull
 from ostiary.limits.reserve import Hold
 from ostiary.providers.tokens import Tokens
+
+_US: Final = 1_000_000
+_POOL: Final = "(pool)"
+"""The name of a provider key that another organization shares: whose it is is its owner's business."""
 
 
 @dataclass(slots=True)
@@ -44,16 +50,27 @@ class Book:
     seen: Outcome = field(default_factory=lambda: Outcome("cancelled", billed=False))
     """What would be settled if the call ended now; kept true by the steps."""
     target: Target | None = None
+    is_billed: bool = False
+    """Whether an attempt that has ended may be charged for: then the next one needs a hold of its own."""
+    is_stopped: bool = False
+    said: bytearray | None = None
+    """What goes by of the answer, where the key's content is captured."""
+    tokens: int | None = None
+    """Input and output of all attempts, where the provider said."""
+    _marked_at: float = 0.0
     _event: Event | None = None
     _hold_id: int | None = None
-    _written: asyncio.Future[None] | None = field(default=None, repr=False)
+    _written: Awaitable[None] | None = field(default=None, repr=False)
 
     async def open(self, target: Target) -> None:
         """Commit a hold for the next attempt before anything is sent; refuses (503) when that can't be done."""
         self.attempt += 1
         self.target = target
         self.seen = Outcome("cancelled", billed=False)
+        self._marked_at = self.gate.clock.monotonic()
         self._event = self._describe(target)
+        if self.caller.is_captured:
+            self.said = bytearray()
         self._hold_id, committed = self.gate.spool.hold(self._event)
         try:
             await committed
@@ -69,10 +86,25 @@ class Book:
         self._hold_id = None
         self._complete(event, outcome)
         self.cost_nano += event.cost_nano
+        if self.said is not None:
+            capture(self.gate.directory, event, self.call.ask.fields, self.said)
         self.gate.marks.note(event.agent_key_id, event.provider_key_id, event.started_at)
+        self.gate.watch.settled(event)
         self._written = self.gate.spool.settle(hold_id, event)
-        if outcome.billed:
-            self.hold.settle(event.cost_nano)
+        self.is_billed = self.is_billed or outcome.billed
+
+    def answered(self) -> None:
+        """The head of an answer is here: from now on it is relayed."""
+        now = self.gate.clock.monotonic()
+        if self._event is not None:
+            self._event.timings["attempt_us"] = int((now - self._marked_at) * _US)
+        self._marked_at = now
+
+    def stop(self) -> None:
+        """End the call: its key was stopped. What was used until now is settled."""
+        if self.exchange.task is not None and not self.is_stopped and not self.exchange.is_ended:
+            self.is_stopped = True
+            self.exchange.task.cancel()
 
     async def close(self, outcome: Outcome) -> None:
         """Settle what is still open, once; the caller may hear the end of the answer when this returns.
@@ -83,7 +115,7 @@ class Book:
         if self._written is None:
             self.gate.reserve.undo(self.hold)
             return
-        self.hold.settle(self.cost_nano)
+        self.hold.settle(self.cost_nano, self.tokens)
         await self._written
 
     def _describe(self, target: Target) -> Event:
@@ -101,7 +133,7 @@ class Book:
             model_asked=self.call.ask.model,
             model=target.model,
             provider_key_id=target.key.id,
-            provider_key_name=target.key.name,
+            provider_key_name=target.key.name if target.key.organization_id == self.caller.organization_id else _POOL,
             stream=self.call.ask.stream,
             started_at=self.gate.clock.now(),
             client_ip=self.exchange.address,
@@ -112,8 +144,9 @@ class Book:
             cost_nano=hold.size.nano if target.price else 0,
             usage_source="none",
             status="unknown",
-            timings=self.timings,
+            timings=dict(self.timings),
             held_at=hold.at,
+            parent_key_id=key.parent_id if key else None,
         )
 
     def _complete(self, event: Event, outcome: Outcome) -> None:
@@ -122,7 +155,7 @@ class Book:
         event.status = outcome.status
         event.usage_source = outcome.source
         event.http_status = outcome.http_status
-        event.error_code = outcome.error_code
+        event.error_code = "invalid_api_key" if self.is_stopped else outcome.error_code
         event.input_tokens = tokens.input
         event.output_tokens = tokens.output
         event.cache_read_tokens = tokens.cache_read
@@ -130,6 +163,10 @@ class Book:
         event.reasoning_tokens = tokens.reasoning
         event.audio_tokens = tokens.audio
         event.latency_ms = max(self.gate.clock.now() - event.started_at, 0)
+        if "attempt_us" in event.timings:
+            event.timings["relay_us"] = int((self.gate.clock.monotonic() - self._marked_at) * _US)
+        if outcome.tokens is not None:
+            self.tokens = (self.tokens or 0) + tokens.input + tokens.output
         if outcome.first_token_at is not None:
             event.first_token_ms = max(outcome.first_token_at - event.started_at, 0)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal, cast
 
@@ -93,6 +94,8 @@ class Connection(asyncio.Protocol):
         "origin",
         "socket",
         "status",
+        "tap",
+        "was_nudged",
     )
 
     def __init__(self, loop: asyncio.AbstractEventLoop, origin: str, raw: socket.socket) -> None:
@@ -109,6 +112,10 @@ class Connection(asyncio.Protocol):
         """Some of the answer's body has been taken."""
         self.status = 0
         self.headers: dict[bytes, bytes] = {}
+        self.tap: Callable[[bytes], bool] | None = None
+        """Is handed each piece of the body as it comes, without anybody being woken; False leaves it to who waits."""
+        self.was_nudged = False
+        """Who waits was woken though nothing came."""
         self._loop = loop
         self._transport: asyncio.Transport | None = None
         self._parser: httptools.HttpResponseParser | None = None
@@ -140,6 +147,8 @@ class Connection(asyncio.Protocol):
         """Write a request to an open connection; what is to be awaited for the head of its answer, and then `check`."""
         self.is_done = self.has_body = self.has_head = self._is_until_close = self._is_kept = False
         self.headers = {}
+        self.tap = None
+        self.was_nudged = False
         self._pieces = []
         self._behind = self._framing = self._fields = 0
         self._waits = waits
@@ -163,7 +172,7 @@ class Connection(asyncio.Protocol):
 
     async def arrive(self) -> None:
         """Wait until there is something to take, the answer is done, or there was an error."""
-        if self._pieces or self.is_done or self._failure is not None:
+        if self._pieces or self.is_done or self._failure is not None or self.was_nudged:
             return
         waits = self._waits
         try:
@@ -178,6 +187,7 @@ class Connection(asyncio.Protocol):
         if not pieces:
             return b""
         self.has_body = True
+        self.tap = None  # until these are on their way, what comes next waits behind them
         self._pieces = []
         self._behind = 0
         if self._is_paused and self.is_open:
@@ -190,8 +200,15 @@ class Connection(asyncio.Protocol):
         if self._failure is None:
             self._failure = (kind, text)
         self._rest = None
+        self.tap = None
         if self._transport is not None:
             self._transport.abort()
+        self._wake()
+
+    def nudge(self) -> None:
+        """Wake who waits: the tap has seen what it was waiting for, and hears no more."""
+        self.tap = None
+        self.was_nudged = True
         self._wake()
 
     def expire(self, now: float) -> None:
@@ -324,6 +341,10 @@ class Connection(asyncio.Protocol):
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""
         self._framing = 0
+        if self.tap is not None and not self._pieces and self.tap(body):
+            self.has_body = True
+            self.due_at = min(self._loop.time() + self._waits.idle_s, self._total_at)
+            return
         self._behind += len(body)
         self._pieces.append(body)
         self._wake()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
@@ -12,8 +11,7 @@ from ostiary.providers.catalog import Provider
 from ostiary.providers.tokens import Tokens
 
 
-@dataclass(slots=True)
-class Ask:
+class Ask(msgspec.Struct):
     """What we act on in a caller's body; `fields` carries the whole of it, undecoded."""
 
     model: str
@@ -33,13 +31,14 @@ class Ask:
     fields: dict[str, msgspec.Raw]
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(msgspec.Struct, frozen=True):
     """What an answer says of itself: `tokens` when it reported usage, `error` when it is one."""
 
     tokens: Tokens | None
     error: Mapping[str, Any] | None = None
     is_malformed: bool = False
+    is_undercounted: bool = False
+    """There are words, or calls of tools, and none were counted."""
 
 
 class StreamReader(Protocol):

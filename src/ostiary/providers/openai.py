@@ -24,6 +24,7 @@ _ESCAPES: Final = (
     "search_parameters",
 )
 """Fields by which a provider may be told to use another model or a service with a price of its own."""
+_ESCAPING: Final = frozenset(_ESCAPES)
 _TIERS: Final = frozenset({b"null", b'"auto"', b'"default"', b'"flex"'})
 """Service tiers that do not cost more than the plain price."""
 _MEDIA: Final = re.compile(rb'"(?:image_url|input_audio|audio_url|video_url|document_url|file)"')
@@ -118,12 +119,13 @@ class OpenAI:
 def _ask_chat(body: bytes) -> Ask:
     chat = _chat(body)
     fields = _fields(body)
-    choices = _within("n", chat.n, _MOST_CHOICES) or 1
-    limits = [
-        _within("max_tokens", chat.max_tokens, _MOST_OUTPUT),
-        _within("max_completion_tokens", chat.max_completion_tokens, _MOST_OUTPUT),
-    ]
-    fixed = max((limit for limit in limits if limit is not None), default=None)  # which one is heeded is not known
+    plain = _spelled_out(body)
+    may_have_media = b'_url"' in plain or b"file" in plain or b'_audio"' in plain  # cheaper than the patterns
+    choices = 1 if chat.n is None else _within("n", chat.n, _MOST_CHOICES)
+    fixed = None
+    for name, limit in (("max_tokens", chat.max_tokens), ("max_completion_tokens", chat.max_completion_tokens)):
+        if limit is not None:  # which one is heeded is not known
+            fixed = max(_within(name, limit, _MOST_OUTPUT), fixed or 0)
     return Ask(
         model=chat.model,
         stream=bool(chat.stream),
@@ -131,24 +133,23 @@ def _ask_chat(body: bytes) -> Ask:
         output_tokens=None if fixed is None else fixed * choices,
         choices=choices,
         messages=len(chat.messages) + len(chat.tools or ()),
-        media=_count_media(body),
-        reaches_out=_BY_NAME.search(body) is not None,
+        media=len(_MEDIA.findall(plain)) if may_have_media else 0,
+        reaches_out=may_have_media and _BY_NAME.search(plain) is not None,
         escape=_find_escape(chat, fields),
         size=len(body),
         fields=fields,
     )
 
 
-def _within(name: str, value: int | None, most: int) -> int | None:
-    if value is not None and not 1 <= value <= most:
+def _within(name: str, value: int, most: int) -> int:
+    if not 1 <= value <= most:
         raise Refusal("invalid_request", f"`{name}` must be from 1 to {most}.", param=name)
     return value
 
 
-def _count_media(body: bytes) -> int:
-    if b"\\u00" in body:
-        body = _SPELLED.sub(lambda found: bytes((int(found[1], 16),)), body)
-    return len(_MEDIA.findall(body))
+def _spelled_out(body: bytes) -> bytes:
+    """The body as the provider reads it, as far as plain letters go."""
+    return _SPELLED.sub(lambda found: bytes((int(found[1], 16),)), body) if b"\\u00" in body else body
 
 
 def _ask_embeddings(body: bytes) -> Ask:
@@ -170,9 +171,10 @@ def _ask_embeddings(body: bytes) -> Ask:
 
 
 def _find_escape(chat: _Chat, fields: dict[str, msgspec.Raw]) -> str | None:
-    for name in _ESCAPES:
-        if name in fields and bytes(fields[name]) != b"null":
-            return name
+    if not _ESCAPING.isdisjoint(fields):
+        for name in _ESCAPES:
+            if name in fields and bytes(fields[name]) != b"null":
+                return name
     if "service_tier" in fields and bytes(fields["service_tier"]) not in _TIERS:
         return "service_tier"
     for tool in chat.tools or ():

@@ -55,7 +55,16 @@ class _Chunk(msgspec.Struct):
     error: msgspec.Raw = _NULL
 
 
+class _WholeChoice(msgspec.Struct):
+    message: dict[str, msgspec.Raw] | None = None
+
+
+class _Whole(msgspec.Struct):
+    choices: list[_WholeChoice] | None = None
+
+
 _answer: Final = msgspec.json.Decoder(_Answer).decode
+_whole: Final = msgspec.json.Decoder(_Whole).decode
 _chunk: Final = msgspec.json.Decoder(_Chunk).decode
 _usage: Final = msgspec.json.Decoder(_Usage, strict=False).decode
 
@@ -64,21 +73,44 @@ def read_answer(body: bytes) -> Reading:
     """What a whole answer says of itself."""
     try:
         answer = _answer(body)
-        return Reading(_tokens_of(answer.usage), _error_of(answer.error))
+        tokens = _tokens_of(answer.usage)
+        if tokens is not None and not tokens.input and _is_total_alone(answer.usage) and not _has_words(body):
+            tokens = Tokens(input=tokens.output)  # of an embedding, say
+        has_uncounted = tokens is not None and not tokens.output and _has_words(body)
+        return Reading(tokens, _error_of(answer.error), is_undercounted=has_uncounted)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return Reading(None, is_malformed=True)
 
 
+def _has_words(body: bytes) -> bool:
+    """Whether an answer says or calls anything; embeddings and empty answers do not."""
+    messages = [choice.message for choice in _whole(body).choices or ()]
+    return any(
+        name != "role" and bytes(value) not in _EMPTY for message in messages for name, value in (message or {}).items()
+    )
+
+
+def _is_total_alone(raw: msgspec.Raw) -> bool:
+    usage = _usage(raw)
+    return usage.prompt_tokens is None and usage.completion_tokens is None
+
+
 def _tokens_of(raw: msgspec.Raw) -> Tokens | None:
-    """The provider's count; a report of nothing at all, or one that cannot be read, is no report."""
+    """The provider's count; a report of nothing at all, or one that cannot be read, is no report.
+
+    A total alone is taken for output, which is never cheaper than it was.
+    """
     if raw is _NULL:
         return None
     try:
         usage = _usage(raw)
     except msgspec.DecodeError:
         return None
-    made = usage.completion_tokens or 0
-    given = usage.prompt_tokens if usage.prompt_tokens is not None else max((usage.total_tokens or 0) - made, 0)
+    made, given, total = usage.completion_tokens, usage.prompt_tokens, usage.total_tokens or 0
+    if made is None:
+        made = 0 if given is not None else total
+    if given is None:
+        given = max(total - made, 0)
     if min(given, made) < 0 or not (given or made):
         return None
     if usage.prompt_tokens_details is None and usage.completion_tokens_details is None:
@@ -251,12 +283,13 @@ class Stream:
         except msgspec.ValidationError:
             chunk = _Chunk([_Choice()])  # not as agreed, but the caller may know it
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            chunk = _Chunk()
             self.error = {"message": "The provider sent an event that is not valid JSON."}
+        self.tokens = _tokens_of(chunk.usage) or self.tokens
         if self.error is None and _is_error(event):
             self.error = {"message": data[:500].decode("utf-8", "replace")}
         if self.error is not None:
             return False
-        self.tokens = _tokens_of(chunk.usage) or self.tokens
         if chunk.choices and any(choice.finish_reason for choice in chunk.choices):
             self.is_finished = True
         return bool(chunk.choices) or bytes(chunk.usage) == b"null" or not self._hides_usage

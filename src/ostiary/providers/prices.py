@@ -159,12 +159,27 @@ class PriceBook:
         key = (provider.id, model)
         known = self._known.get(key)
         if known is None or known[1] <= self._clock.now():
-            if len(self._known) >= _MOST_KNOWN:
-                self._known.clear()
-            known = self._known[key] = self._resolve(provider, model)
+            known = self._keep(key, self._resolve(provider, model, self._clock.now()))
         return known[0]
 
-    def _resolve(self, provider: Provider, model: str) -> tuple[Price | None, int]:
+    def find_at(self, provider: Provider, model: str, at: int) -> Price | None:
+        """The price of a model at a time gone by: as published for then; what an operator has set counts for ever."""
+        key = (provider.id, model)
+        known = self._known.get(key)
+        if known is not None and known[1] == published.FOREVER:
+            return known[0]
+        found = self._resolve(provider, model, at)
+        if found[1] == published.FOREVER:
+            self._keep(key, found)
+        return found[0]
+
+    def _keep(self, key: tuple[str, str], found: tuple[Price | None, int]) -> tuple[Price | None, int]:
+        if len(self._known) >= _MOST_KNOWN:
+            self._known.clear()
+        self._known[key] = found
+        return found
+
+    def _resolve(self, provider: Provider, model: str, at: int) -> tuple[Price | None, int]:
         override = self._overrides.get((provider.id, model))
         if override is not None:
             return override, published.FOREVER
@@ -172,7 +187,7 @@ class PriceBook:
             return _FREE, published.FOREVER
         if provider.prices is None:
             return None, published.FOREVER
-        quote = published.quote(provider.prices, model, self._clock.now())
+        quote = published.quote(provider.prices, model, at)
         if not quote.steps:
             return None, quote.until
         return Price((Rates.of(step.rates, step.above) for step in quote.steps), quote.version), quote.until

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final, NamedTuple
 
 from ostiary.providers.connection import Connection, Failure, TransportError, Waits
@@ -157,12 +157,12 @@ class Answer:
         if declared is not None and int(declared) > limit_bytes:
             self.abort()
             raise _too_large()
-        first = await self._next(limit_bytes)
+        first = await self.piece(limit_bytes)
         if self._is_whole:
             return first
         parts = [first]
         left = limit_bytes - len(first)
-        while chunk := await self._next(left):
+        while chunk := await self.piece(left):
             parts.append(chunk)
             left -= len(chunk)
         return b"".join(parts)
@@ -170,11 +170,24 @@ class Answer:
     async def chunks(self, limit_bytes: int = MOST_STREAMED) -> AsyncIterator[bytes]:
         """The body in the pieces in which it came. Raises TransportError, and then the connection is closed."""
         left = limit_bytes
-        while chunk := await self._next(left):
+        while chunk := await self.piece(left):
             left -= len(chunk)
             yield chunk
 
-    async def _next(self, left: int) -> bytes:
+    def tap(self, pass_on: Callable[[bytes], bool]) -> None:
+        """From now on hand each piece to `pass_on` the moment it comes; one that it answers with False waits here.
+
+        A task that is woken for every piece of a stream costs more than everything done with the piece.
+        """
+        if self._connection is not None and not self._connection.is_done:
+            self._connection.tap = pass_on
+
+    def nudge(self) -> None:
+        """End the tap, and have `piece` return, empty, though the body may not have ended."""
+        if self._connection is not None:
+            self._connection.nudge()
+
+    async def piece(self, left: int) -> bytes:
         """What has come since, at most `left` bytes; empty at the end, when the connection has been given back."""
         connection = self._connection
         if connection is None:
@@ -183,13 +196,14 @@ class Answer:
             raise TransportError("broken", sent=True, text="the answer was given up")
         await connection.arrive()
         chunk = connection.take()
+        was_nudged, connection.was_nudged = connection.was_nudged, False
         if len(chunk) > left:
             self.abort()
             raise _too_large()
         if connection.is_done:
             self._is_whole = True
             self.release()
-        elif not chunk:
+        elif not chunk and not was_nudged:
             self.abort()
             connection.check()
         return chunk

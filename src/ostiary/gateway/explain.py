@@ -1,0 +1,100 @@
+"""What a call would do, found by taking its own steps and giving back what they took."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from ostiary.clock import iso
+from ostiary.errors import Refusal
+from ostiary.gateway.caller import Caller
+from ostiary.gateway.exchange import Exchange
+from ostiary.gateway.gate import Gate
+from ostiary.gateway.identify import identify
+from ostiary.gateway.pipeline import Admitted, admit
+from ostiary.gateway.plan import Target
+from ostiary.money import show_usd, usd_number
+
+
+async def explain(gate: Gate, exchange: Exchange) -> None:
+    """`POST /v1/explain`, with the body of a call; a credential that opens nothing is refused as everywhere."""
+    caller = await identify(exchange, gate.directory)
+    if not exchange.is_whole:  # a key can be stopped while its body comes in
+        await exchange.peek_body(gate.patience.body_s)
+        caller = await identify(exchange, gate.directory)
+    told = await explain_call(gate, caller, exchange)
+    await exchange.reply(200, msgspec.json.encode(told))
+
+
+async def explain_call(gate: Gate, caller: Caller, exchange: Exchange) -> dict[str, Any]:
+    """Whether the call would be made, by which targets in which order, and for how much at most; else its refusal.
+
+    Raises Refusal only where the key itself is dead: whoever holds one learns nothing else.
+    """
+    operation = _operation_of(await exchange.peek_body(gate.patience.body_s))
+    try:
+        admitted = await admit(gate, caller, exchange, operation, is_asked=True)
+    except Refusal as refusal:
+        if refusal.code == "invalid_api_key":
+            raise
+        return {
+            "object": "explanation",
+            "allowed": False,
+            "operation": operation,
+            "would_answer": {"status": refusal.status, **refusal.body(exchange.request_id)},
+            "in_words": f"No: {refusal.message}",
+        }
+    gate.reserve.undo(admitted.hold)
+    return _told(caller, admitted, operation)
+
+
+def _told(caller: Caller, admitted: Admitted, operation: str) -> dict[str, Any]:
+    size = admitted.hold.size
+    accounts = [{"scope": key.scope, "id": key.id, "period": key.period_id} for key in admitted.hold.accounts]
+    first = admitted.targets[0]
+    return {
+        "object": "explanation",
+        "allowed": True,
+        "operation": operation,
+        "model": admitted.call.ask.model,
+        "stream": admitted.call.ask.stream,
+        "targets": [_target(caller, target) for target in admitted.targets],
+        "most_usd": usd_number(size.nano),
+        "most_output_tokens": size.output_tokens,
+        "max_tokens_capped": size.shrunk,
+        "held_on": accounts,
+        "expires_at": iso(caller.policy.expires_at) if caller.policy.expires_at else None,
+        "in_words": f"Yes: {first.model} at {first.provider.id} would be asked first, of {len(admitted.targets)} "
+        f"{'way' if len(admitted.targets) == 1 else 'ways'}, and it could cost up to ${show_usd(size.nano)}.",
+    }
+
+
+def _target(caller: Caller, target: Target) -> dict[str, Any]:
+    """One attempt that could be made. Whose the keys of the pool are is their owners' business."""
+    is_own = target.key.organization_id == caller.organization_id
+    return {
+        "provider": target.provider.id,
+        "model": target.model,
+        "provider_key": target.key.name if is_own else None,
+        "provider_key_id": target.key.id if is_own else None,
+        "is_shared": not is_own,
+        "price_version": target.price.version if target.price else None,
+    }
+
+
+class _Shape(msgspec.Struct):
+    input: msgspec.Raw | None = None
+    messages: msgspec.Raw | None = None
+
+
+_shape = msgspec.json.Decoder(_Shape).decode
+
+
+def _operation_of(body: bytes) -> str:
+    """Which call a body is of; what cannot be told is a chat, and is refused as one."""
+    try:
+        shape = _shape(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return "chat"
+    return "embeddings" if shape.messages is None and shape.input is not None else "chat"

@@ -1,0 +1,37 @@
+"""The calls that are open now, and the end of those whose key was stopped."""
+
+from __future__ import annotations
+
+from typing import Final, Protocol
+
+from ostiary.clock import Clock
+from ostiary.gateway.caller import Caller
+from ostiary.gateway.directory import Directory
+
+_LOOK_S: Final = 1.0
+
+
+class Open(Protocol):
+    """A call that is being answered."""
+
+    caller: Caller
+
+    def stop(self) -> None:
+        """End it."""
+
+
+class OpenCalls:
+    """A key that is stopped, expires or is deleted ends its open calls too, within a second or so of being heard of."""
+
+    def __init__(self) -> None:
+        self._open: set[Open] = set()
+        self.add = self._open.add
+        self.discard = self._open.discard
+
+    async def run(self, directory: Directory, clock: Clock) -> None:
+        """Until cancelled, look once a second."""
+        while True:
+            await clock.sleep(_LOOK_S)
+            for call in list(self._open):
+                if not directory.is_live(call.caller):
+                    call.stop()

@@ -1,0 +1,130 @@
+"""One stream going by: what was sent of it, and what is known of its cost."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from msgspec.structs import replace
+
+from ostiary.gateway.attempt import Failure, failed_in_answer, failed_on_the_way, not_understood
+from ostiary.gateway.capture import note
+from ostiary.gateway.exchange import Headers
+from ostiary.gateway.plan import input_bound
+from ostiary.gateway.settle import Book, Outcome
+from ostiary.ledger.events import Status
+from ostiary.providers.dialect import StreamTooWide
+from ostiary.providers.tokens import Tokens
+from ostiary.providers.transport import MOST_STREAMED, Answer, TransportError
+from ostiary.providers.verdict import scrub
+
+_OK: Final = 200
+_SSE: Final = ((b"content-type", b"text/event-stream"), (b"x-accel-buffering", b"no"))
+_BYTES_PER_TOKEN: Final = 4
+
+
+class Passage:
+    """One stream going by: what was sent of it, and what is known of its cost."""
+
+    def __init__(self, book: Book, headers: Headers, answer: Answer) -> None:
+        self.first_at: int | None = None
+        self._is_whole = False
+        self._book = book
+        self._headers = headers
+        self._answer = answer
+        self._exchange = book.exchange
+        self._reader = book.gate.dialect.watch(book.call.ask)
+        self._left = MOST_STREAMED
+        self._broken: StreamTooWide | None = None
+
+    async def forward(self) -> TransportError | StreamTooWide | None:
+        """Send on what comes until the stream ends, errs or breaks; the answer is how it broke.
+
+        Once it has begun, pieces go from socket to socket by `_pass_on`; this task looks on for what has to wait.
+        """
+        reader, exchange = self._reader, self._exchange
+        try:
+            while True:
+                data = await self._answer.piece(self._left)
+                if self._broken is not None:
+                    return self._broken
+                if not data:
+                    break
+                whole = self._read(data)
+                if self.first_at is None and reader.has_content:
+                    self.first_at = self._book.gate.clock.now()
+                    await exchange.start(_OK, [*_SSE, *self._headers])
+                if whole and self.first_at is not None:
+                    await exchange.write(whole)
+                if reader.is_ended or reader.error is not None:
+                    break
+                if self.first_at is not None:
+                    self._answer.tap(self._pass_on)
+        except (TransportError, StreamTooWide) as error:
+            return error
+        self._is_whole = reader.close()
+        return None
+
+    def _read(self, data: bytes) -> bytes:
+        self._left -= len(data)
+        whole = self._reader.feed(data)
+        if self._book.said is not None:
+            note(self._book.said, whole)
+        return whole
+
+    def _pass_on(self, data: bytes) -> bool:
+        """One piece on its way, without a task being woken; False where the caller is slow, or it is too much."""
+        exchange, reader = self._exchange, self._reader
+        if exchange.is_stuck or len(data) > self._left:
+            return False
+        try:
+            whole = self._read(data)
+        except StreamTooWide as error:
+            self._broken = error
+            self._answer.nudge()
+            return True
+        if whole:
+            exchange.write_now(whole)
+        if reader.is_ended or reader.error is not None:
+            self._answer.nudge()
+        return True
+
+    def failure(self, broken: TransportError | StreamTooWide | None) -> Failure:
+        """Why nothing could be sent."""
+        if self._reader.error is not None:
+            return failed_in_answer(self._reader.error, self._reader.tokens)
+        if isinstance(broken, TransportError):
+            return failed_on_the_way(broken, _OK)
+        return not_understood("empty_stream" if broken is None else "too_large")
+
+    def what_is_wrong(self, broken: TransportError | StreamTooWide | None) -> str | None:
+        """What the caller must be told of a stream that began; None when the model had said that it was done."""
+        reader = self._reader
+        if reader.error is not None:
+            message = str(reader.error.get("message") or "The provider reported an error.")
+            return scrub(message, self._book.target.key.secrets if self._book.target else ())
+        if isinstance(broken, TransportError):
+            return f"The provider's stream broke off ({broken.kind})."
+        if broken is not None:
+            return "The provider sent an event that is too large."
+        if reader.is_ended or (reader.is_finished and self._is_whole):
+            return None
+        return "The provider's stream ended before the answer was complete."
+
+    def outcome(self, status: Status) -> Outcome:
+        """The provider's own count where it came, else what went by; nothing went by is nothing known."""
+        reader = self._reader
+        outcome = Outcome(status, _OK, "provider_error" if status == "error" else None, first_token_at=self.first_at)
+        if reader.tokens is not None and not reader.tokens.output and reader.has_content:
+            outcome.tokens, outcome.source = replace(reader.tokens, output=reader.estimate()), "estimated"
+        elif reader.tokens is not None:
+            outcome.tokens, outcome.source = reader.tokens, "provider"
+        elif reader.has_content:
+            outcome.tokens, outcome.source = estimate(self._book, reader.estimate()), "estimated"
+        return outcome
+
+
+def estimate(book: Book, output: int) -> Tokens:
+    """Tokens of an answer that did not tell: its input by the length of the body, never more than was held for."""
+    target = book.target
+    bound = input_bound(book.call, target.provider) if target else book.call.ask.size
+    return Tokens(input=min(book.call.ask.size // _BYTES_PER_TOKEN + 1, bound), output=output)
