@@ -3,83 +3,56 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import fcntl
 import gc
-import os
 import signal
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from importlib.metadata import version
-from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
-import uvicorn
-
-from ostiary.clock import Clock, SystemClock
+from ostiary.admin import store as answers
+from ostiary.admin.door import Door as AdminDoor
+from ostiary.admin.office import Known, Line, Office
+from ostiary.agents import ephemeral_keys
+from ostiary.clock import Clock
 from ostiary.db.changes import Change
-from ostiary.db.database import Database
-from ostiary.db.migrate import file_lock, make_folder, migrate
+from ostiary.db.migrate import make_folder
 from ostiary.errors import CannotStart
+from ostiary.gateway.address import address_of
 from ostiary.gateway.directory import Directory
-from ostiary.gateway.edge import EdgeProtocol, sweep_connections
+from ostiary.gateway.edge import sweep_connections
+from ostiary.gateway.exchange import Exchange
 from ostiary.gateway.gate import Gate
+from ostiary.gateway.identify import identify
 from ostiary.gateway.marks import Marks
 from ostiary.gateway.routes import Door
+from ostiary.gateway.watch import Watch
+from ostiary.ground import Ground, ground, only_one
+from ostiary.jobs import Job, Jobs
+from ostiary.ledger import alerts, anchors, retention
+from ostiary.ledger.alerts import Refused
+from ostiary.ledger.outbox import Outbox, Send, by_mail
 from ostiary.ledger.spool import Spool, free_name
 from ostiary.ledger.writer import Writer, adopt
 from ostiary.limits import store as money
+from ostiary.limits import upkeep
 from ostiary.limits.local import LocalCounters
 from ostiary.limits.purse import Purses
+from ostiary.limits.ration import Rations
 from ostiary.limits.reserve import Reserve
 from ostiary.logs import configure, get
-from ostiary.orgs import organizations
-from ostiary.providers import catalog
-from ostiary.providers.egress import Egress
+from ostiary.mail import Mailer, Server
 from ostiary.providers.openai import OpenAI
 from ostiary.providers.transport import Transport
+from ostiary.server import await_last_calls, bind, server_of, stop, url_of
 from ostiary.settings import Settings
-from ostiary.vault.seal import MasterKeys, Seal, make_key_file, read_key_file
+from ostiary.vault.webhooks import by_webhook
 
 Keeper = Callable[[], Coroutine[None, None, None]]
 """Something that runs beside the doors until the end."""
 
-_KEY_FILE: Final = "master.key"
 _NEW_OBJECTS: Final = 20_000
-_KEEP_ALIVE_S: Final = 75
-_LAST_WORDS_S: Final = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Ground:
-    """What every door stands on: an open database of the right schema, and the vault unsealed."""
-
-    settings: Settings
-    clock: Clock
-    database: Database
-    seal: Seal
-    catalog: catalog.Catalog
-    egress: Egress
-
-
-@asynccontextmanager
-async def ground(settings: Settings, clock: Clock | None = None) -> AsyncIterator[Ground]:
-    """Open (and on first start make) the database and the vault. Raises CannotStart with what to do."""
-    clock = clock or SystemClock()
-    make_folder(settings.data_dir)
-    database = Database(settings.database_url or settings.sqlite_url())
-    try:
-        async with file_lock(settings.data_dir / "start.lock"):  # two first starts must not make two master keys
-            seal = Seal(_master_keys(settings, database))
-            await migrate(database)
-            await seal.open_instance(database, clock.now())
-            async with database.transaction() as tx:
-                await organizations.ensure_first(tx, clock.now())
-        yield Ground(settings, clock, database, seal, catalog.load(), Egress(settings.egress_allow))
-    finally:
-        await database.close()
 
 
 async def serve(
@@ -94,14 +67,14 @@ async def serve(
     configure(settings)
     async with AsyncExitStack() as stack:
         make_folder(settings.data_dir)
-        stack.enter_context(_only_one(settings.data_dir))
-        listener = stack.enter_context(_bind(settings.host, settings.port))
+        stack.enter_context(only_one(settings.data_dir))
+        listener = stack.enter_context(bind(settings.host, settings.port))
         base = await stack.enter_async_context(ground(settings, clock))
         gate, keepers = await _build(base, stack)
-        server = _server(Door(gate), settings)
+        server = server_of(_doors(base, gate), settings)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, _stop, server)
+            loop.add_signal_handler(number, stop, server)
             stack.callback(loop.remove_signal_handler, number)
         async with _alone(), asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(keep()) for keep in keepers]
@@ -110,7 +83,7 @@ async def serve(
             try:
                 await server.ready.wait()
                 _settle_memory()
-                url = _url_of(listener)
+                url = url_of(listener)
                 get("ostiary").info("serving", url=url, version=version("ostiary"), data_dir=str(settings.data_dir))
                 if on_ready is not None:
                     await on_ready(url)
@@ -118,7 +91,7 @@ async def serve(
             finally:
                 server.should_exit = True
                 await serving
-                await _await_last_calls(server)
+                await await_last_calls(server)
                 for task in running:
                     task.cancel()
     get("ostiary").info("stopped")
@@ -134,36 +107,131 @@ async def _build(base: Ground, stack: AsyncExitStack) -> tuple[Gate, list[Keeper
     async with database.transaction() as tx:
         await money.add_owner(tx, spool.owner, base.settings.name, version("ostiary"), clock.now())
     purses = Purses(database, spool.owner, clock)
-    counters = LocalCounters(clock)
-    directory = Directory(database, base.seal, base.catalog, clock)
-
-    def changed(change: Change) -> None:
-        if change.noun in ("agent_key", "organization"):
-            purses.mark_changed(change.noun, change.id)
-
-    directory.on_change(counters.seed_day, changed)
-    await directory.load()
-    await asyncio.to_thread(directory.warm)
+    counters = LocalCounters(clock, is_shared=True)
+    rations = Rations(database, counters, spool.owner, clock)
+    stack.push_async_callback(rations.close)
+    directory = await _directory(base, purses, rations)
+    writer.position = lambda: directory.seq
+    writer.charged = directory.soft.hear
     marks = Marks(database, clock)
     stack.push_async_callback(marks.write)
-    transport = Transport(base.egress)
-    await transport.open()
-    stack.push_async_callback(transport.close)
+    refused = Refused()
     gate = Gate(
         clock=clock,
         directory=directory,
         dialect=OpenAI(),
         counters=counters,
-        reserve=Reserve(clock, counters, purses),
+        reserve=Reserve(clock, counters, purses, rations, refused.note),
         spool=spool,
-        transport=transport,
+        transport=await _transport(base, stack),
         writer=writer,
         marks=marks,
         database=database,
         public_catalog=base.settings.public_catalog,
         trusted_proxies=base.settings.trusted_proxies,
+        watch=Watch(
+            base.settings.name,
+            base.settings.operator_token,
+            purses=purses.totals,
+            top_ups=lambda: purses.top_ups,
+            rations=lambda: rations.state,
+        ),
     )
-    return gate, [directory.listen, writer.run, purses.run, marks.run]
+    jobs = Jobs(database, spool.owner, clock, await _jobs(base, stack, refused))
+    beside = [listen.run for listen in (writer, purses, rations, marks, jobs)]
+    return gate, [*beside, directory.listen, partial(gate.watch.run, clock), partial(gate.books.run, directory, clock)]
+
+
+async def _directory(base: Ground, purses: Purses, rations: Rations) -> Directory:
+    """The memory of this process, full; the purses and rations hear of the changes that it hears of."""
+    directory = Directory(base.database, base.seal, base.catalog, base.clock)
+
+    def changed(change: Change) -> None:
+        if change.noun in ("agent_key", "organization"):
+            purses.mark_changed(change.noun, change.id)
+            rations.mark_changed(change.id)
+
+    directory.on_change(changed)
+    await directory.load()
+    await asyncio.to_thread(directory.warm)
+    return directory
+
+
+async def _transport(base: Ground, stack: AsyncExitStack) -> Transport:
+    transport = Transport(base.egress)
+    await transport.open()
+    stack.push_async_callback(transport.close)
+    return transport
+
+
+@asynccontextmanager
+async def judging(base: Ground) -> AsyncIterator[Gate]:
+    """A gate that serves nobody, for who wants to know what it would do; gone with all that it held."""
+    async with AsyncExitStack() as stack:
+        yield (await _build(base, stack))[0]
+
+
+async def _jobs(base: Ground, stack: AsyncExitStack, refused: Refused) -> list[Job]:
+    """Everything that runs by the clock."""
+    database, settings = base.database, base.settings
+    anchor = partial(anchors.anchor, database, settings.data_dir / anchors.FILE, settings.name)
+    stack.push_async_callback(anchors.at_stop, anchor, base.clock)
+    # With a transport of its own: what a webhook does costs calls nothing.
+    outbox = Outbox(database, base.clock, senders(base, await _transport(base, stack)), refused)
+    return [
+        Job("audit anchor", 3_600, anchor, is_everywhere=True),
+        Job("outbox", 1, outbox.run, is_everywhere=True),
+        Job("expiring keys", 3_600, partial(alerts.tell_of_expiring, database)),
+        Job("ended ephemeral keys", 3_600, partial(ephemeral_keys.prune, database)),
+        Job("silent gateways", 15, partial(upkeep.tend, database)),
+        Job("old traces", 3_600, partial(retention.remove_old, database)),
+        Job("old notifications", 86_400, partial(alerts.prune, database)),
+        Job("old answers", 3_600, partial(answers.prune, database)),
+    ]
+
+
+def senders(base: Ground, transport: Transport) -> dict[str, Send]:
+    """How notifications leave this process; no mail without a server for it. Raises CannotStart on a bad setting."""
+    ways = {alerts.WEBHOOK: by_webhook(base.database, base.seal, transport, base.clock)}
+    url, sender = base.settings.smtp_url, base.settings.mail_from
+    if url is not None:
+        if sender is None:
+            raise CannotStart("OSTIARY_MAIL_FROM must be set where OSTIARY_SMTP_URL is: it is who mails are from.")
+        ways[alerts.MAIL] = by_mail(Mailer(Server.parse(url), sender))
+    return ways
+
+
+def _doors(base: Ground, gate: Gate) -> Callable[[Exchange], Awaitable[None]]:
+    """Both doors at one address; the path alone says which is meant, and neither knows of the other."""
+
+    async def identified(line: Line) -> Known:
+        caller = await identify(cast("Exchange", line), gate.directory)
+        gate.marks.note(caller.key.id if caller.key else None, None, base.clock.now())
+        return caller
+
+    def address(line: Line) -> str | None:
+        peer = cast("Exchange", line).peer
+        trusted = gate.trusted_proxies
+        return address_of(peer, line.all_of(b"x-forwarded-for"), trusted) if trusted else peer
+
+    office = Office(
+        clock=base.clock,
+        database=base.database,
+        seal=base.seal,
+        egress=base.egress,
+        settings=base.settings,
+        identify=identified,
+        address_of=address,
+        flush=gate.writer.flush,
+    )
+    calls, admin = Door(gate), AdminDoor(office)
+
+    def door(exchange: Exchange) -> Awaitable[None]:
+        """Hands on without a frame of its own: on the path of a call each one is felt."""
+        path = exchange.path
+        return (admin if path == "/api" or path.startswith("/api/") else calls)(exchange)
+
+    return door
 
 
 def _settle_memory() -> None:
@@ -180,114 +248,3 @@ async def _alone() -> AsyncIterator[None]:
         yield
     except BaseExceptionGroup as group:
         raise group.exceptions[0] from group.exceptions[0].__cause__
-
-
-# ---- the server -------------------------------------------------------------------------------------------------
-
-
-class _Server(uvicorn.Server):
-    """uvicorn's server, which leaves the signals to us: they begin a drain, and settling comes after it."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.ready = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, and say so."""
-        await super().startup(sockets)
-        self.ready.set()
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-def _server(door: Door, settings: Settings) -> _Server:
-    config = uvicorn.Config(
-        door,
-        http=EdgeProtocol,
-        ws="none",
-        lifespan="off",
-        interface="asgi3",
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        date_header=False,
-        timeout_keep_alive=_KEEP_ALIVE_S,
-        timeout_graceful_shutdown=settings.drain_s,
-    )
-    return _Server(config)
-
-
-def _stop(server: uvicorn.Server) -> None:
-    server.should_exit = True
-
-
-async def _await_last_calls(server: _Server) -> None:
-    """Calls cut off at the end of the drain have been cancelled; give them the moment it takes to settle."""
-    if server.server_state.tasks:
-        await asyncio.wait(server.server_state.tasks, timeout=_LAST_WORDS_S)
-
-
-@contextmanager
-def _bind(host: str, port: int) -> Iterator[socket.socket]:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((host, port))
-        except OSError as error:
-            raise CannotStart(
-                f"Cannot listen on {host} port {port}: {error.strerror}. Choose another by --port."
-            ) from None
-        yield listener
-
-
-def _url_of(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-# ---- the data directory -----------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _only_one(data_dir: Path) -> Iterator[None]:
-    """One `serve` per data directory: its spool and its leases are one process's."""
-    with (data_dir / "serve.lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise CannotStart(
-                f"Another 'ostiary serve' (process {file.read().strip() or 'unknown'}) runs on {data_dir}. "
-                "Stop it, or give this one a --data-dir of its own."
-            ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
-
-
-def _master_keys(settings: Settings, database: Database) -> MasterKeys:
-    """The operator's keys; only the embedded default makes one of its own, at its first start."""
-    if settings.master_key is not None:
-        return MasterKeys.parse(settings.master_key)
-    if not settings.is_embedded:
-        raise CannotStart(
-            "OSTIARY_MASTER_KEY or OSTIARY_MASTER_KEY_FILE must be set: with a database of your own the master key "
-            "is yours to keep, and every gateway on it needs the same."
-        )
-    path = settings.data_dir / _KEY_FILE
-    if path.exists():
-        return MasterKeys.parse(read_key_file(path))
-    if database.path is not None and database.path.exists():
-        raise CannotStart(
-            f"The master key file {path} is missing, and without it nothing in {database.path.name} can be opened. "
-            "Put it back from your backup."
-        )
-    key = make_key_file(path)
-    with contextlib.suppress(OSError):
-        get("ostiary").warning("master_key.made", file=str(path), advice="Back it up: without it the vault is lost.")
-    return MasterKeys.parse(key)

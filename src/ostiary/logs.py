@@ -32,6 +32,7 @@ _NAME_WIDTH: Final = 28
 _SECRETS: Final = (
     (re.compile(r"\b(ost_(?:pat|eph|ck|cs|inv)_)[0-9A-Za-z]{9,}"), rf"\1{_MASK}"),
     (re.compile(r"\b(sk|rk|pk|gsk|xai|nvapi|hf|fw|csk|pplx|r8|tgp|ghp|gho|glpat)([-_])[\w-]{8,}"), rf"\1\2{_MASK}"),
+    (re.compile(r"\b(whsec_)[\w+/=]{20,}"), rf"\1{_MASK}"),
     (re.compile(r"\bAIza[\w-]{20,}"), f"AIza{_MASK}"),
     (re.compile(r"\bgAAAA[\w=-]{20,}"), f"gAAAA{_MASK}"),
     (re.compile(r"(?i)\b(bearer|basic)(\s+)(?!\*\*\*)[\w.~+/=:-]{4,}"), rf"\1\2{_MASK}"),

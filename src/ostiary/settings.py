@@ -29,6 +29,7 @@ _DOCKER_SECRETS: Final = Path("/run/secrets")
 _MAX_PORT: Final = 65_535
 _MAX_DRAIN_S: Final = 30
 _MAX_FILE_BYTES: Final = 100_000
+_SHORTEST_TOKEN: Final = 32
 _SERVICE_LINK: Final = re.compile(r"_SERVICE_(HOST|PORT)|_PORT_\d+_(TCP|UDP)")
 _TRUE: Final = frozenset({"true", "1", "yes", "on"})
 _FALSE: Final = frozenset({"false", "0", "no", "off"})
@@ -49,6 +50,17 @@ def _path(value: object) -> Path:
 
 def _secret(value: object) -> Secret:
     return value if isinstance(value, Secret) else Secret(_text(value))
+
+
+class _UnfitError(ValueError):
+    """Why a secret cannot be used, in words that hold no part of it."""
+
+
+def _token(value: object) -> Secret:
+    text = _secret(value).reveal()
+    if len(text) < _SHORTEST_TOKEN or not text.isascii() or not text.isprintable() or " " in text:
+        raise _UnfitError(f"must be {_SHORTEST_TOKEN} visible ASCII characters or more, without spaces")
+    return Secret(text)
 
 
 def _whole(low: int, high: int) -> Callable[[object], int]:
@@ -167,6 +179,28 @@ class Settings:
     )
     trusted_proxies: tuple[Network, ...] = field(
         default=(), metadata=_as(_networks, "Networks whose `X-Forwarded-For` is believed, comma-separated CIDRs.")
+    )
+    smtp_url: Secret | None = field(
+        default=None,
+        repr=False,
+        metadata=_as(
+            _secret,
+            "The mail server for notifications: `smtp://USER:PASSWORD@HOST:587` (with STARTTLS, unless the host is "
+            "this machine or `?tls=none` follows) or `smtps://USER:PASSWORD@HOST:465`. Without it no mail is sent.",
+        ),
+    )
+    mail_from: str | None = field(
+        default=None,
+        metadata=_as(_text, "Who mails are from, such as `Ostiary <ostiary@example.org>`; needed with a mail server."),
+    )
+    operator_token: Secret | None = field(
+        default=None,
+        repr=False,
+        metadata=_as(
+            _token,
+            "What a monitor sends as `Authorization: Bearer …` to read `/metrics` and `/health/details`: 32 characters "
+            "or more, such as `openssl rand -hex 32` makes. Without it there are no such pages.",
+        ),
     )
     spool_sync: Literal["normal", "full"] = field(
         default="normal",
@@ -327,5 +361,6 @@ def _read(name: str, source: str, value: object) -> object:
     try:
         return known.metadata["read"](value)
     except ValueError as error:
-        reason = "cannot be used" if not known.repr else str(error)
+        may_say = known.repr or isinstance(error, _UnfitError)
+        reason = str(error) if may_say else "cannot be used"
         raise CannotStart(f"{source}: {reason}.") from None

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Final, TypeGuard
+from typing import Final
 
-from ostiary.agents.policy import SCOPES, Choice, parse_networks
+from ostiary.agents.policy import SCOPES, Choice, choice_of, parse_networks
 from ostiary.clock import DAY_MS
 from ostiary.errors import Refusal
 from ostiary.limits.budgets import Budget
-from ostiary.money import MAX_NANO
+from ostiary.limits.wishes import checked_budget, checked_count, is_whole
 from ostiary.names import checked_name
 
 USUAL_EXPIRY_MS: Final = 30 * DAY_MS
@@ -20,28 +21,31 @@ _SHORTEST_EXPIRY_MS: Final = DAY_MS // 24
 _LONGEST_EXPIRY_MS: Final = 366 * DAY_MS
 _SLACK_MS: Final = 60_000
 """A moment passes between the choice of an expiry and the deed."""
-_MAX_RATE: Final = 1_000_000_000
 _MAX_ITEMS: Final = 500
 _MAX_ITEM: Final = 200
 _MAX_METADATA: Final = 4_096
 """Bytes of JSON: they are written with every trace."""
 _MAX_DEPTH: Final = 8
 
-_NOT_YET: Final = {"tpm": "tpm", "parallel": "parallel", "soft_budget_nano": "soft budget"}
-"""A limit that nothing keeps is worse than none: it is refused, never stored."""
+_ADMIN: Final = re.compile(r"admin:[a-z]+(-[a-z]+)*:(read|write)")
 
 
 def checked(wished: Mapping[str, object], at: int) -> dict[str, object]:
     """The fields as they are stored; refuses with `invalid_field` and names the field."""
     values: dict[str, object] = {}
     for name, value in wished.items():
-        if name in _NOT_YET:
-            _refuse_unless(value is None, name, f"{_NOT_YET[name]} is not enforced yet, so it cannot be set.")
-        elif name in _CHECKS:
-            values[name] = _CHECKS[name](name, value, at)
-        else:
+        if name not in _CHECKS:
             raise _refusal(name, f"{name!r} is not a field of an agent key that can be set.")
+        values[name] = _CHECKS[name](name, value, at)
     return values
+
+
+def require_lifetime(expires_at: int | None, most_ms: int | None, at: int) -> None:
+    """Refuse an expiry that is later than the organization lets its keys live, `never` too."""
+    if most_ms is not None and (expires_at is None or expires_at > at + most_ms + _SLACK_MS):
+        days, rest = divmod(most_ms, DAY_MS)
+        longest = f"{days} days" if days and not rest else f"{most_ms // _SHORTEST_EXPIRY_MS} hours"
+        raise _refusal("expires_at", f"Keys of this organization expire after {longest} at the latest.")
 
 
 def _name(name: str, value: object, _at: int) -> str:
@@ -53,7 +57,7 @@ def _name(name: str, value: object, _at: int) -> str:
 def _expires_at(name: str, value: object, at: int) -> int | None:
     if value is None:
         return None
-    if not _is_whole(value) or not (
+    if not is_whole(value) or not (
         at + _SHORTEST_EXPIRY_MS - _SLACK_MS <= value <= at + _LONGEST_EXPIRY_MS + _SLACK_MS
     ):
         raise _refusal(name, "An agent key expires after 1 hour at the earliest and 1 year at the latest, or never.")
@@ -61,26 +65,23 @@ def _expires_at(name: str, value: object, at: int) -> int | None:
 
 
 def _scopes(name: str, value: object, _at: int) -> frozenset[str]:
+    """Whether the key's owner reaches an `admin:` scope is not asked here. Who may write may read."""
     scopes = _texts(name, value)
-    admin = sorted(scope for scope in scopes if scope.startswith("admin:"))
-    _refuse_unless(not admin, name, f"The scope {', '.join(admin)} is not enforced yet, so it cannot be given.")
-    known = ", ".join(sorted(SCOPES))
-    _refuse_unless(
-        scopes <= SCOPES, name, f"There is no scope {', '.join(sorted(scopes - SCOPES))}; there are {known}."
-    )
+    unknown = sorted(scope for scope in scopes - SCOPES if not _ADMIN.fullmatch(scope))
+    known = f"{', '.join(sorted(SCOPES))} and admin:<noun>:read or :write"
+    _refuse_unless(not unknown, name, f"There is no scope {', '.join(unknown)}; there are {known}.")
     _refuse_unless(bool(scopes), name, f"A key without a scope opens nothing; there are {known}.")
-    return scopes
+    return scopes | {scope.removesuffix("write") + "read" for scope in scopes if scope.endswith(":write")}
 
 
-def _rate(name: str, value: object, _at: int) -> int | None:
-    if value is None:
-        return None
-    if not _is_whole(value) or not 1 <= value <= _MAX_RATE:
-        raise _refusal(name, f"{name} must be a whole number from 1 to {_MAX_RATE}, or none.")
-    return value
+def _limit(name: str, value: object, _at: int) -> int | None:
+    return checked_count(name, value)
 
 
 def _choice(name: str, value: object, _at: int) -> Choice:
+    """A list is the shorthand of forms and APIs, where naming nothing means all; what is stored says its mode."""
+    if isinstance(value, list | tuple | set | frozenset):
+        value = choice_of(_texts(name, value))
     if not isinstance(value, Choice) or value.mode not in ("all", "only", "none"):
         raise _refusal(name, f"{name} must be all, only these, or none.")
     if value.mode != "only":
@@ -100,7 +101,7 @@ def _addresses(name: str, value: object, at: int) -> Choice:
     return Choice(choice.mode, frozenset(str(network) for network in networks))
 
 
-def _free_only(name: str, value: object, _at: int) -> bool:
+def _switch(name: str, value: object, _at: int) -> bool:
     if not isinstance(value, bool):
         raise _refusal(name, f"{name} must be true or false.")
     return value
@@ -131,27 +132,20 @@ def _is_plain(value: object, levels: int) -> bool:
 
 
 def _budget(name: str, value: object, _at: int) -> Budget | None:
-    if value is None:
-        return None
-    if not isinstance(value, Budget) or value.kind not in ("month", "total") or not _is_whole(value.cap_nano):
-        raise _refusal(name, f"{name} must be an amount in USD, per month or in total.")
-    _refuse_unless(0 <= value.cap_nano <= MAX_NANO, name, f"{name} must be between 0 and {MAX_NANO} nano-dollars.")
-    return value
+    return checked_budget(name, value)
 
 
 def _texts(name: str, value: object) -> frozenset[str]:
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise _refusal(name, f"{name} must be a list of texts.")
-    texts = frozenset(value)
-    _refuse_unless(len(texts) <= _MAX_ITEMS, name, f"{name} must name {_MAX_ITEMS} at most.")
-    for text in texts:
+    texts: set[str] = set()
+    for text in value:
         if not isinstance(text, str) or not text.isprintable() or not 0 < len(text) <= _MAX_ITEM:
             raise _refusal(name, f"{name} holds something that is not a name.")
-    return texts
-
-
-def _is_whole(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool)
+        _refuse_unless(text == text.strip(), name, f"{name} holds {text!r}, a name with blanks around it.")
+        texts.add(text)
+        _refuse_unless(len(texts) <= _MAX_ITEMS, name, f"{name} must name {_MAX_ITEMS} at most.")
+    return frozenset(texts)
 
 
 def _refuse_unless(holds: bool, name: str, message: str) -> None:  # noqa: FBT001 - it reads as a sentence
@@ -168,11 +162,14 @@ _CHECKS: Final[Mapping[str, Callable[[str, object, int], object]]] = MappingProx
         "name": _name,
         "expires_at": _expires_at,
         "scopes": _scopes,
-        "rpm": _rate,
-        "rpd": _rate,
+        "rpm": _limit,
+        "rpd": _limit,
         "models": _choice,
         "providers": _choice,
-        "free_only": _free_only,
+        "tpm": _limit,
+        "parallel": _limit,
+        "free_only": _switch,
+        "capture": _switch,
         "addresses": _addresses,
         "metadata": _metadata,
         "budget": _budget,

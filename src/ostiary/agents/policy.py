@@ -44,7 +44,11 @@ def choice_of(items: Iterable[str]) -> Choice:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Everything that is asked about a key on the path of a call. `networks` of None is any address."""
+    """Everything that is asked about a key on the path of a call. `networks` of None is any address.
+
+    `within` is the parent's, for an ephemeral key: whatever is asked is asked of both, so that a child never reaches
+    further than its parent does at this moment.
+    """
 
     status: Status = "active"
     expires_at: int | None = None
@@ -53,33 +57,72 @@ class Policy:
     providers: Choice = ALL
     free_only: bool = False
     networks: tuple[Network, ...] | None = None
+    within: Policy | None = None
+
+    @property
+    def line(self) -> tuple[Policy, ...]:
+        """The policy itself and those it stands within."""
+        return (self,) if self.within is None else (self, *self.within.line)
+
+    @property
+    def powers(self) -> frozenset[str]:
+        """The scopes it may be used for now."""
+        return self.scopes if self.within is None else self.scopes & self.within.powers
+
+    @property
+    def is_free_only(self) -> bool:
+        """Whether only models that cost nothing will do."""
+        return self.free_only or (self.within is not None and self.within.is_free_only)
+
+    @property
+    def limits_models(self) -> bool:
+        """Whether there is any model it may not ask for."""
+        return self.models.mode != "all" or self.is_free_only or (self.within is not None and self.within.limits_models)
+
+
+# What is asked, in this order, whoever asks it: status, expiry, address, scope – then, with a body, model, provider,
+# free. How often and for how much comes after all of it (`limits/`), because only that consumes anything.
 
 
 def judge_caller(policy: Policy, *, now: int, scope: str, address: str | None) -> Refusal | None:
     """Whether the key may come in at all, at this time, from there, for that.
 
-    Status and expiry come first and look like a key nobody knows: whoever holds a dead key learns nothing else.
+    Status and expiry come first and look like a key nobody knows: whoever holds a dead key learns nothing else. So
+    does whoever holds the child of one.
     """
-    if policy.status != "active" or (policy.expires_at is not None and policy.expires_at <= now):
-        return Refusal("invalid_api_key")
-    if policy.networks is not None and not _is_within(policy.networks, address):
-        return Refusal("ip_not_allowed")
-    if scope not in policy.scopes:
-        return Refusal("insufficient_scope", f"This key lacks the scope {scope}.", scope=scope)
+    line = policy.line
+    for one in line:
+        if one.status != "active" or (one.expires_at is not None and one.expires_at <= now):
+            return Refusal("invalid_api_key")
+    for one in line:
+        if one.networks is not None and not _is_within(one.networks, address):
+            return Refusal("ip_not_allowed")
+    for one in line:
+        if scope not in one.scopes:
+            return Refusal("insufficient_scope", f"This key lacks the scope {scope}.", scope=scope)
     return None
 
 
 def judge_model(policy: Policy, names: Collection[str]) -> Refusal | None:
-    """Whether the key may ask for a model, by any of its names: as asked, `provider/model`, bare."""
-    return None if policy.models.admits(names) else Refusal("model_not_allowed", param="model")
+    """Whether the key may ask for a model, by any of its names: as asked, `provider/model`, bare.
+
+    A name is compared letter by letter: one that only looks the same, or has blanks around it, is another.
+    """
+    for one in policy.line:
+        if not one.models.admits(names):
+            return Refusal("model_not_allowed", param="model")
+    return None
 
 
 def judge_target(policy: Policy, provider_id: str, *, free: bool) -> Refusal | None:
     """Whether the key may be served by this provider, with a model that is free or not."""
-    if not policy.providers.admits((provider_id,)):
-        return Refusal("provider_not_allowed", f"This key may not use the provider {provider_id}.")
-    if policy.free_only and not free:
-        return Refusal("model_not_allowed", "This key may use free models only.", param="model")
+    line = policy.line
+    for one in line:
+        if not one.providers.admits((provider_id,)):
+            return Refusal("provider_not_allowed", f"This key may not use the provider {provider_id}.")
+    for one in line:
+        if one.free_only and not free:
+            return Refusal("model_not_allowed", "This key may use free models only.", param="model")
     return None
 
 

@@ -3,97 +3,34 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import fields, replace
+from functools import lru_cache
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, and_, delete, exists, insert, or_, select, update
-from sqlalchemy.engine import RowMapping
+import msgspec
+from sqlalchemy import JSON, ColumnElement, Text, and_, cast, delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from ostiary.agents.policy import Choice, Policy, Status, parse_networks
+from ostiary.agents.policy import Choice, Mode
+from ostiary.agents.records import AgentKey, ClientCredential, KeySecret, Owner, Rules
 from ostiary.db import schema
 from ostiary.db.database import Transaction
 from ostiary.errors import Refusal
-from ostiary.limits.budgets import Budget
+from ostiary.limits.store import read_budget
 from ostiary.names import sought_name
+
+__all__ = ["AgentKey", "ClientCredential", "KeySecret", "Owner", "Rules"]
 
 SCOPE: Final = "agent_key"
 """The scope of an agent key's budget and accounts."""
 
-
-@dataclass(frozen=True, slots=True)
-class AgentKey:
-    """What a caller is known by: an identity with limits, which outlives the secrets that open it."""
-
-    id: str
-    organization_id: str
-    owner_id: str | None
-    name: str
-    status: Status
-    expires_at: int | None
-    scopes: frozenset[str]
-    rpm: int | None
-    rpd: int | None
-    models: Choice
-    providers: Choice
-    free_only: bool
-    addresses: Choice
-    metadata: Mapping[str, Any]
-    budget: Budget | None
-    previews: tuple[str, ...]
-    """Of each secret, newest first: several while an old one is let live on after a rotation."""
-    created_at: int
-    updated_at: int
-    last_used_at: int | None
-    tpm: int | None = None
-    parallel: int | None = None
-    capture: bool = False
-    is_ephemeral: bool = False
-    parent_id: str | None = None
-
-    def policy(self) -> Policy:
-        """What is asked about this key on the path of a call, with its networks read once."""
-        networks = None if self.addresses.mode == "all" else parse_networks(sorted(self.addresses.items))
-        return Policy(self.status, self.expires_at, self.scopes, self.models, self.providers, self.free_only, networks)
-
-    def shown_status(self, now: int) -> str:
-        """The status as people see it: an active key whose time is over is `expired`."""
-        is_over = self.expires_at is not None and self.expires_at <= now
-        return "expired" if self.status == "active" and is_over else self.status
-
-
-@dataclass(frozen=True, slots=True)
-class KeySecret:
-    """One of the secrets that open an agent key; `expires_at` only while a rotation lets it live on."""
-
-    digest: bytes
-    agent_key_id: str
-    preview: str
-    expires_at: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class ClientCredential:
-    """A triple client_id:api_key:api_secret that authenticates as the organization."""
-
-    id: str
-    organization_id: str
-    name: str
-    digest: bytes
-    preview: str
-    created_at: int
-    revoked_at: int | None
-
-    def policy(self) -> Policy:
-        """What it may do: everything at the door, until it is revoked."""
-        return Policy("active" if self.revoked_at is None else "revoked")
-
-
 # ---- agent keys -------------------------------------------------------------------------------------------------
 
 _CHOICES: Final = ("models", "providers", "addresses")
-_ELSEWHERE: Final = ("budget", "previews")
+_BUDGET: Final = ("kind", "cap_nano", "soft_nano", "thresholds")
+_NAMES: Final = (*schema.agent_keys.c.keys(), *_BUDGET)
+_ELSEWHERE: Final = ("budget", "previews", "parent")
 
 
 async def find_agent_key(
@@ -128,6 +65,37 @@ async def list_agent_keys(tx: Transaction, organization_id: str) -> list[AgentKe
     return await _list(tx, schema.agent_keys.c.organization_id == organization_id)
 
 
+async def list_children(tx: Transaction, parent_id: str, *, lock: bool = False) -> list[AgentKey]:
+    """The ephemeral keys minted from a key, oldest first, dead ones too."""
+    return await _list(tx, schema.agent_keys.c.parent_id == parent_id, lock=lock)
+
+
+async def list_living_children(tx: Transaction, parent_id: str, at: int) -> list[str]:
+    """The ids of a key's children that would be let in if it is."""
+    k = schema.agent_keys.c
+    living = select(k.id).where(k.parent_id == parent_id, k.status == "active", k.expires_at > at).order_by(k.id)
+    return list((await tx.execute(living)).scalars())
+
+
+async def list_keys_of(tx: Transaction, organization_id: str, owner_id: str) -> list[AgentKey]:
+    """One member's, to be changed: nobody else changes them meanwhile."""
+    k = schema.agent_keys.c
+    return await _list(tx, and_(k.organization_id == organization_id, k.owner_id == owner_id), lock=True)
+
+
+async def list_expired_ephemeral_keys(tx: Transaction, before: int, limit: int) -> list[AgentKey]:
+    """Ephemeral keys of everybody that expired before a time, the oldest first."""
+    k = schema.agent_keys.c
+    expired = select(k.id).where(k.is_ephemeral, k.expires_at < before).order_by(k.expires_at, k.id).limit(limit)
+    ids = (await tx.execute(expired)).scalars().all()
+    return await _list(tx, k.id.in_(ids), lock=True)
+
+
+async def list_agent_keys_by_id(tx: Transaction, ids: Collection[str]) -> list[AgentKey]:
+    """Anybody's, those that are there, for a page that has found its rows."""
+    return await _list(tx, schema.agent_keys.c.id.in_(ids)) if ids else []
+
+
 async def list_all_agent_keys(tx: Transaction) -> list[AgentKey]:
     """Everybody's, for a gateway that starts."""
     return await _list(tx, None)
@@ -160,6 +128,19 @@ async def mark_agent_keys_used(tx: Transaction, used_at: Mapping[str, int]) -> N
         await tx.execute(update(schema.agent_keys).where(k.id == id, is_news).values(last_used_at=at))
 
 
+async def mark_children_revoked(tx: Transaction, parent_id: str, at: int) -> None:
+    """No child of the key is let in again."""
+    k = schema.agent_keys.c
+    children = update(schema.agent_keys).where(k.parent_id == parent_id, k.status != "revoked")
+    await tx.execute(children.values(status="revoked", updated_at=at))
+
+
+async def change_children_owner(tx: Transaction, parent_id: str, owner_id: str) -> None:
+    """Children belong to whom their parent belongs to."""
+    k = schema.agent_keys.c
+    await tx.execute(update(schema.agent_keys).where(k.parent_id == parent_id).values(owner_id=owner_id))
+
+
 async def remove_agent_key(tx: Transaction, organization_id: str, id: str) -> None:
     """Forget a key and its secrets; events keep its name."""
     k = schema.agent_keys.c
@@ -170,26 +151,49 @@ async def remove_agent_key(tx: Transaction, organization_id: str, id: str) -> No
 async def _list(tx: Transaction, where: ColumnElement[bool] | None, *, lock: bool = False) -> list[AgentKey]:
     k, s, b = schema.agent_keys.c, schema.agent_key_secrets.c, schema.budgets.c
     its_budget = and_(b.scope == SCOPE, b.id == k.id)
-    keys = select(schema.agent_keys, b.kind, b.cap_nano).outerjoin(schema.budgets, its_budget)
+    columns = [cast(c, Text) if isinstance(c.type, JSON) else c for c in (*k, *(b[name] for name in _BUDGET))]
+    keys = select(*columns).select_from(schema.agent_keys.outerjoin(schema.budgets, its_budget))
     secrets = select(s.agent_key_id, s.preview).join(schema.agent_keys, k.id == s.agent_key_id)
     if where is not None:
         keys, secrets = keys.where(where), secrets.where(where)
     if lock:
         keys = keys.with_for_update(of=schema.agent_keys)
-    rows = (await tx.execute(keys.order_by(k.created_at, k.id))).mappings().all()
+    rows = (await tx.execute(keys.order_by(k.created_at, k.id))).all()
     previews: defaultdict[str, list[str]] = defaultdict(list)
     for agent_key_id, preview in await tx.execute(secrets.order_by(s.created_at.desc(), s.expires_at.is_not(None))):
         previews[agent_key_id].append(preview)
-    return [_agent_key(row, tuple(previews[row["id"]])) for row in rows]
+    return await _with_parents(tx, [_agent_key(row, previews) for row in rows])
 
 
-def _agent_key(row: RowMapping, previews: tuple[str, ...]) -> AgentKey:
-    values = dict(row)
-    kind, cap_nano = values.pop("kind"), values.pop("cap_nano")
+async def _with_parents(tx: Transaction, keys: list[AgentKey]) -> list[AgentKey]:
+    """Children are known with their parent: without it, what they may do is not known."""
+    known = {key.id: key for key in keys}
+    missing = sorted({key.parent_id for key in keys if key.parent_id is not None} - known.keys())
+    if missing:
+        known |= {parent.id: parent for parent in await _list(tx, schema.agent_keys.c.id.in_(missing))}
+    return [key if key.parent_id is None else replace(key, parent=known.get(key.parent_id)) for key in keys]
+
+
+def _agent_key(row: Iterable[Any], previews: Mapping[str, list[str]]) -> AgentKey:
+    """A row of `_list`. A gateway starts with 100,000 of them, most of which say the same: that is read once."""
+    values = dict(zip(_NAMES, row, strict=True))
+    kind, cap_nano, soft_nano, thresholds = (values.pop(name) for name in _BUDGET)
     for name in _CHOICES:
-        values[name] = Choice(values.pop(f"{name}_mode"), frozenset(values[name]))
-    values["scopes"] = frozenset(values["scopes"])
-    return AgentKey(**values, budget=Budget(kind, cap_nano) if cap_nano is not None else None, previews=previews)
+        values[name] = _choice(values.pop(f"{name}_mode"), values[name])
+    values["scopes"] = _items(values["scopes"])
+    values["metadata"] = {} if values["metadata"] == "{}" else msgspec.json.decode(values["metadata"])
+    budget = read_budget(kind, cap_nano, soft_nano, thresholds and msgspec.json.decode(thresholds))
+    return AgentKey(**values, budget=budget, previews=tuple(previews.get(values["id"], ())))
+
+
+@lru_cache(maxsize=4_096)
+def _items(text: str) -> frozenset[str]:
+    return frozenset(msgspec.json.decode(text, type=list[str]))
+
+
+@lru_cache(maxsize=4_096)
+def _choice(mode: Mode, text: str) -> Choice:
+    return Choice(mode, _items(text))
 
 
 def _columns(values: Mapping[str, object]) -> dict[str, object]:
@@ -202,11 +206,22 @@ def _columns(values: Mapping[str, object]) -> dict[str, object]:
     return columns
 
 
-async def is_member(tx: Transaction, organization_id: str, user_id: str) -> bool:
-    """Whether a user belongs to the organization, and so may own a key in it."""
-    m = schema.members.c
-    found = await tx.execute(select(exists().where(m.organization_id == organization_id, m.user_id == user_id)))
-    return bool(found.scalar_one())
+async def find_owner(tx: Transaction, organization_id: str, user_id: str) -> Owner | None:
+    """A user as the owner of keys in the organization; None when they do not belong to it."""
+    m, u = schema.members.c, schema.users.c
+    query = select(m.user_id, m.role, u.is_operator).join(schema.users, u.id == m.user_id)
+    row = (await tx.execute(query.where(m.organization_id == organization_id, m.user_id == user_id))).first()
+    return Owner(row.user_id, "operator" if row.is_operator else row.role) if row else None
+
+
+async def get_rules(tx: Transaction, organization_id: str) -> Rules:
+    """What the organization says of its keys; refuses with `not_found` when there is none."""
+    o = schema.organizations.c
+    query = select(o.revocation_is_final, o.max_lifetime_ms).where(o.id == organization_id)
+    row = (await tx.execute(query)).first()
+    if row is None:
+        raise Refusal("not_found", "There is no such organization.")
+    return Rules(*row)
 
 
 # ---- secrets of agent keys --------------------------------------------------------------------------------------

@@ -20,13 +20,14 @@ from ostiary import logs
 from ostiary.agents import agent_keys
 from ostiary.agents.agent_keys import AgentKey, NewAgentKey
 from ostiary.agents.store import SCOPE
-from ostiary.app import Ground, ground, serve
+from ostiary.app import serve
 from ostiary.cli import show, traces
 from ostiary.cli.caller import Reply, call
 from ostiary.cli.desk import read_secret
 from ostiary.cli.sample import CHAT_MODEL, EMBEDDING_MODEL, PROVIDER, sample_provider
 from ostiary.clock import Clock, SystemClock
 from ostiary.errors import CannotStart, Refusal
+from ostiary.ground import Ground, ground
 from ostiary.ids import new_id
 from ostiary.ledger import prices, reports
 from ostiary.ledger.reports import Trace
@@ -285,7 +286,7 @@ async def _settled(stage: _Stage, replies: tuple[Reply, ...]) -> _Result:
     end = clock.monotonic() + _LEDGER_S
     while clock.monotonic() < end:
         async with stage.base.database.read() as tx:
-            found = await reports.list_traces(tx, organization_id, agent_key_id=stage.agent_key.id)
+            found = await reports.list_traces(tx, organization_id, reports.Filter(agent_key_ids=(stage.agent_key.id,)))
             accounts = await list_accounts(tx, SCOPE, stage.agent_key.id)
         if wanted <= {trace.request_id for trace in found}:
             spent = sum(account.spent_nano for account in accounts if account.period_id == TOTAL)

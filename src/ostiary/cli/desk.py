@@ -13,12 +13,12 @@ from typing import Final, TypeVar
 import typer
 
 from ostiary import logs
-from ostiary.actor import Actor
+from ostiary.actor import Actor, Denied
 from ostiary.agents.store import find_agent_key
-from ostiary.app import Ground, ground
 from ostiary.db.database import Transaction
 from ostiary.errors import Refusal
-from ostiary.ledger import reports
+from ostiary.ground import Ground, ground
+from ostiary.ledger import audit, reports
 from ostiary.orgs import members, organizations, roles
 from ostiary.orgs.organizations import Organization
 from ostiary.secret import Secret
@@ -90,9 +90,18 @@ def at_desk(where: Where, deed: Callable[[Desk], Awaitable[T]]) -> T:
 
     async def do() -> T:
         async with ground(settings) as open_ground:
-            return await deed(Desk(open_ground, roles.operator(), where.org))
+            return await do_deed(Desk(open_ground, roles.operator(), where.org), deed)
 
     return asyncio.run(do())
+
+
+async def do_deed(desk: Desk, deed: Callable[[Desk], Awaitable[T]]) -> T:
+    """Do it, and note in the audit log when whoever stands at the desk may not."""
+    try:
+        return await deed(desk)
+    except Denied as denied:
+        await audit.denied(desk.ground.database, desk.by, denied, at=desk.at)
+        raise
 
 
 def quiet(settings: Settings) -> Settings:

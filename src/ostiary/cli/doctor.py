@@ -7,42 +7,30 @@ import os
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 import typer
 
 from ostiary import logs
-from ostiary.app import Ground, ground
 from ostiary.cli import show
+from ostiary.cli.checkup import Check, examine_instance
 from ostiary.cli.desk import Where, quiet
 from ostiary.cli.options import Config, DataDir, Json, Org
 from ostiary.errors import CannotStart, Refusal
+from ostiary.ground import Ground, ground
 from ostiary.orgs import organizations
 from ostiary.providers.transport import Transport
 from ostiary.settings import Settings
-from ostiary.vault import provider_keys
+from ostiary.vault import master_key, provider_keys
+from ostiary.vault.key_names import names
 from ostiary.vault.seal import Undecryptable
 from ostiary.vault.store import ProviderKey, list_all_provider_keys
 
 app: Final = typer.Typer(rich_markup_mode=None)
 
-Verdict = Literal["ok", "warning", "failed"]
-
 _LITTLE_BYTES: Final = 200_000_000
-_WAL_BUG: Final = ((3, 7, 0), (3, 51, 2))
-_WAL_MENDED: Final = frozenset({(3, 44, 6), (3, 50, 7)})
 _OTHERS: Final = 0o077
 _SIGNS: Final = {"ok": "ok", "warning": "WARNING", "failed": "FAILED"}
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing that was looked at, and how it is."""
-
-    name: str
-    status: Verdict
-    message: str
 
 
 @app.command()
@@ -77,9 +65,9 @@ async def _examine(where: Where) -> list[Check]:
             return [*checks, Check("database and master key", "failed", message)]
         checks += [
             Check("database", "ok", f"{base.database.engine.dialect.name}, at this version's schema."),
-            Check("master key", "ok", "It opens this database's vault."),
+            Check("master key", "ok", f"{', '.join(names(master_key.given(settings)))} opens this database's vault."),
         ]
-        checks += _examine_sqlite(base)
+        checks += [check async for check in examine_instance(base)]
         checks += [check async for check in _examine_providers(base, where.org)]
     return checks
 
@@ -97,25 +85,6 @@ def _examine_folder(settings: Settings) -> list[Check]:
     if free < _LITTLE_BYTES:
         found.append(Check("disk", "warning", f"Only {free // 1_000_000} MB are free; a full disk stops calls."))
     return found
-
-
-def _examine_sqlite(base: Ground) -> list[Check]:
-    """Some versions of SQLite can lose writes when several processes share a file in WAL mode, as the CLI does."""
-    if not base.database.is_sqlite:
-        return []
-    version: tuple[int, ...] = tuple(getattr(base.database.engine.dialect.loaded_dbapi, "sqlite_version_info", ()))
-    low, high = _WAL_BUG
-    shown = ".".join(map(str, version))
-    if low <= version <= high and version not in _WAL_MENDED:
-        return [
-            Check(
-                "SQLite",
-                "warning",
-                f"Version {shown} has the WAL-reset bug, mended in 3.51.3: rarely, two processes that write at the "
-                "same moment damage the file. Keep backups, use a newer Python, or PostgreSQL.",
-            )
-        ]
-    return [Check("SQLite", "ok", f"Version {shown}.")]
 
 
 async def _examine_providers(base: Ground, org: str | None) -> AsyncIterator[Check]:

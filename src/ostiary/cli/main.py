@@ -22,9 +22,16 @@ _COMMANDS: Final = {
     "credentials": "Client credentials: what an organization's own servers present.",
     "orgs": "Organizations.",
     "members": "Who belongs to an organization, and as what.",
+    "explain": "Say what a call would do: allowed or not, by whom, for how much at most.",
     "prices": "What a model costs, where the built-in prices do not say or should not count.",
     "usage": "Requests, tokens and cost by day, key and model.",
     "traces": "Single calls, the newest first.",
+    "audit": "Who did what, and the proof that nobody rewrote it.",
+    "notifications": "What somebody was told of, whom, and whether it arrived.",
+    "webhooks": "URLs that are told of notifications, signed.",
+    "gateways": "Who serves on this database, what they know, and the money they hold.",
+    "backup": "Write the whole instance to one file, while gateways serve.",
+    "restore": "Put a backup in place.",
 }
 
 

@@ -6,10 +6,14 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from ostiary.actor import Actor
+from ostiary.agents import agent_keys
+from ostiary.agents.agent_keys import AgentKey
 from ostiary.cli import show
 from ostiary.cli.desk import Desk, Where, at_desk
 from ostiary.cli.options import DataDir, Json, Org, one_of
-from ostiary.orgs import members
+from ostiary.db.database import Transaction
+from ostiary.orgs import members, users
 from ostiary.orgs.members import Member
 
 app: Final = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=__doc__)
@@ -88,6 +92,66 @@ def role(
             return _described(await members.change_role(tx, desk.by, organization.id, address, wanted, desk.at))
 
     _print(at_desk(Where(data_dir, org), deed), json=json)
+
+
+@app.command()
+def remove(
+    email: _EmailArgument = None,
+    *,
+    email_option: _EmailOption = None,
+    org: Org = None,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Let a member go. Their keys are revoked, because they know the secrets; the last owner stays.
+
+    What should live on is given to another member before: 'ostiary keys edit NAME --owner EMAIL', and rotated.
+    """
+    address = one_of("EMAIL", email, email_option)
+
+    async def deed(desk: Desk) -> dict[str, Any]:
+        async with desk.ground.database.transaction() as tx:
+            organization = await desk.organization(tx)
+            revoked: list[AgentKey] = []
+
+            async def let_go(tx: Transaction, by: Actor, organization_id: str, user_id: str, at: int) -> None:
+                revoked.extend(await agent_keys.revoke_all_of(tx, by, organization_id, user_id, at))
+
+            gone = await members.remove(tx, desk.by, organization.id, address, desk.at, let_go=let_go)
+            keys = [{"id": key.id, "name": key.name} for key in revoked]
+            return {**_described(gone), "removed": True, "revoked_keys": keys}
+
+    removed = at_desk(Where(data_dir, org), deed)
+    if json:
+        show.print_json(removed)
+        return
+    show.say(f"{removed['email']} is no member any more. Keys revoked: {len(removed['revoked_keys'])}.")
+    for key in removed["revoked_keys"]:
+        show.say(f"  {key['name']}")
+
+
+@app.command()
+def operator(
+    email: _EmailArgument = None,
+    *,
+    email_option: _EmailOption = None,
+    off: Annotated[bool, typer.Option("--off", help="Not any more.")] = False,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Let a user run the instance: their keys with scopes of the admin API then reach every organization."""
+    address = one_of("EMAIL", email, email_option)
+
+    async def deed(desk: Desk) -> dict[str, Any]:
+        async with desk.ground.database.transaction() as tx:
+            user = await users.change_operator(tx, desk.by, address, desk.at, is_operator=not off)
+            return {"id": user.id, "email": user.email, "name": user.name, "is_operator": user.is_operator}
+
+    changed = at_desk(Where(data_dir), deed)
+    if json:
+        show.print_json(changed)
+    else:
+        show.say(f"{changed['email']} is {'an' if changed['is_operator'] else 'no'} operator.")
 
 
 def _print(member: dict[str, Any], *, json: bool) -> None:

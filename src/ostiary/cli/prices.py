@@ -9,12 +9,16 @@ import typer
 from ostiary.cli import show
 from ostiary.cli.desk import Desk, Where, at_desk
 from ostiary.cli.options import DataDir, Json, Org, reader
+from ostiary.cli.periods import Moment, moment
+from ostiary.cli.progress import bar
 from ostiary.errors import Refusal
-from ostiary.ledger import prices
+from ostiary.ledger import prices, recost
 from ostiary.ledger.prices import Shown
+from ostiary.ledger.recost import Rates, Tally, Wish
 from ostiary.money import TOKENS_PER_RATE, nano_of
+from ostiary.providers import store
 from ostiary.providers.catalog import Provider
-from ostiary.providers.prices import Price
+from ostiary.providers.prices import Price, PriceBook
 
 app: Final = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=__doc__)
 
@@ -77,6 +81,100 @@ def show_(
             return [_described(one) for one in await prices.show(tx, desk.by, row, name)]
 
     _print(at_desk(Where(data_dir, org), deed), json=json, is_one=model is not None)
+
+
+From = Annotated[
+    Moment,
+    typer.Option(
+        "--since",
+        parser=reader(moment),
+        metavar="24h|DATE",
+        help="Calls that began so long ago or at a date, or later.",
+        show_default=False,
+    ),
+]
+OnlyModel = Annotated[str | None, typer.Option("--model", metavar="PROVIDER/MODEL", help="Only calls of this model.")]
+UnknownToo = Annotated[
+    bool, typer.Option("--unknown-too", help="Also calls whose tokens are not known: they cost what was held for them.")
+]
+OnlyOrg = Annotated[
+    str | None, typer.Option("--org", help="Only this organization, by id, client id or name. Usual: all.")
+]
+
+
+@app.command("recost")
+def recost_(
+    *,
+    since: From,
+    model: OnlyModel = None,
+    unknown_too: UnknownToo = False,
+    apply: Annotated[bool, typer.Option("--apply", help="Write it. Without this it is only shown.")] = False,
+    org: OnlyOrg = None,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """What past calls would cost by the prices of today; with --apply their costs, usage and budgets are moved.
+
+    Published prices count as of the time of the call, prices that were set for all times. Cut off, run it again.
+    """
+
+    async def deed(desk: Desk) -> list[Tally]:
+        row, name = (None, None) if model is None else _split(desk, model)
+        async with desk.ground.database.read() as tx:
+            organization_id = (await desk.organization(tx)).id if org is not None else None
+            rates = Rates(desk.ground.catalog, PriceBook(await store.list_overrides(tx), desk.ground.clock))
+        wish = Wish(since.at(desk.at), row.id if row else None, name, unknown_too=unknown_too)
+        with bar(hidden=json) as tell:
+            return await recost.recost(
+                desk.ground.database,
+                desk.by,
+                rates,
+                wish,
+                desk.at,
+                organization_id=organization_id,
+                is_applied=apply,
+                progress=lambda done, total: tell("calls", done, total),
+            )
+
+    _print_recost(at_desk(Where(data_dir, org), deed), json=json, is_applied=apply)
+
+
+def _print_recost(found: list[Tally], *, json: bool, is_applied: bool) -> None:
+    before, after = sum(one.before_nano for one in found), sum(one.after_nano for one in found)
+    if json:
+        show.print_json(
+            {
+                "applied": is_applied,
+                "before_usd": show.usd(before),
+                "after_usd": show.usd(after),
+                "models": [_tallied(one) for one in found],
+            }
+        )
+        return
+    show.print_table(
+        ("provider", "model", "calls", "changed", "before", "after", "no price", "unknown"),
+        [[*_tallied(one).values()] for one in found],
+        "There is no call in this time.",
+    )
+    changed = sum(one.changed for one in found)
+    if not found:
+        return
+    show.say(f"{show.dollars(before)} {'became' if is_applied else 'would become'} {show.dollars(after)}.")
+    if changed and not is_applied:
+        show.say("Nothing was changed. Run it again with --apply to write it.")
+
+
+def _tallied(one: Tally) -> dict[str, Any]:
+    return {
+        "provider": one.provider,
+        "model": one.model,
+        "events": one.events,
+        "changed": one.changed,
+        "before_usd": show.usd(one.before_nano),
+        "after_usd": show.usd(one.after_nano),
+        "unpriced": one.unpriced,
+        "unknown": one.unknown,
+    }
 
 
 def _split(desk: Desk, model: str) -> tuple[Provider, str]:

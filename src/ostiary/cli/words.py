@@ -26,6 +26,7 @@ _UNIT_MS: Final = {
 _NONE: Final = "none"
 _NEVER: Final = "never"
 _MAX_COUNT: Final = 2_000_000_000
+_LONGEST_PERCENT: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,11 @@ def lifetime(text: str) -> Given[int]:
     return Given(None) if text.strip() == _NEVER else Given(duration(text))
 
 
+def longest(text: str) -> Given[int]:
+    """A duration in milliseconds, or `none`."""
+    return Given(None) if text.strip() == _NONE else Given(duration(text))
+
+
 def usd(text: str) -> Given[int]:
     """An amount in USD as nano-dollars, or `none`."""
     return Given(None) if text.strip() == _NONE else Given(nano_of(text.strip().removeprefix("$")))
@@ -69,6 +75,41 @@ def count(text: str) -> Given[int]:
     if not (word.isascii() and word.isdigit()) or not 1 <= int(word) <= _MAX_COUNT:
         raise ValueError(f"{text!r} is not a whole number from 1, or 'none'")
     return Given(int(word))
+
+
+def percents(text: str) -> Given[tuple[int, ...]]:
+    """Whole numbers separated by commas, or `none`."""
+    if text.strip() == _NONE:
+        return Given(None)
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() and len(part) <= _LONGEST_PERCENT for part in parts):
+        raise ValueError(f"{text!r} is not a list of percents such as 50,80,100")
+    return Given(tuple(int(part) for part in parts))
+
+
+def days(text: str) -> Given[int]:
+    """Whole days as a number or like `90d` and `1y`, or `none`."""
+    word = text.strip()
+    if word == _NONE or word.isdigit():
+        return count(text)
+    whole, rest = divmod(duration(word), DAY_MS)
+    if rest:
+        raise ValueError(f"{text!r} is not a number of whole days such as 90d")
+    return Given(whole)
+
+
+def distance(ms: int) -> str:
+    """A span of time as people say it: `6 days`, `1 hour`, `less than a minute`."""
+    for name, unit in (("day", DAY_MS), ("hour", _UNIT_MS["h"]), ("minute", _UNIT_MS["m"])):
+        found = abs(ms) // unit
+        if found:
+            return f"{found:,} {name}{'' if found == 1 else 's'}"
+    return "less than a minute"
+
+
+def away(at: int, now: int) -> str:
+    """When that is, from now: `in 6 days`, `2 hours ago`."""
+    return f"in {distance(at - now)}" if at >= now else f"{distance(now - at)} ago"
 
 
 def names(text: str) -> frozenset[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Final, Literal
 
@@ -14,23 +14,58 @@ Role = Literal["owner", "admin", "member"]
 
 _AGENT_KEYS: Final = tuple(
     f"agent_keys.{verb}"
-    for verb in ("create", "show", "list", "edit", "rotate", "deactivate", "activate", "revoke", "delete")
+    for verb in (
+        "create",
+        "show",
+        "list",
+        "edit",
+        "rotate",
+        "ephemeral",
+        "deactivate",
+        "activate",
+        "revoke",
+        "delete",
+    )
 )
 _CREDENTIALS: Final = tuple(f"client_credentials.{verb}" for verb in ("create", "list", "revoke"))
 _PROVIDER_KEYS: Final = tuple(f"provider_keys.{verb}" for verb in ("add", "list", "show", "edit", "delete", "test"))
-_SEEN: Final = ("usage.show", "traces.show")
-_OPERATORS: Final = ("organizations.create", "organizations.list", "prices.set")
+_SEEN: Final = ("usage.show", "traces.show", "traces.content")
+_AUDIT: Final = ("audit.show", "audit.verify")
+_TOLD: Final = (
+    "notifications.list",
+    "notifications.test",
+    *(f"webhooks.{verb}" for verb in ("create", "list", "edit", "delete", "test")),
+)
+_OPERATORS: Final = (
+    "organizations.create",
+    "organizations.list",
+    "users.operator",
+    "prices.set",
+    "prices.recost",
+    "gateways.list",
+    "gateways.retire",
+    "backups.make",
+    "backups.restore",
+    "settings.show",
+)
+_OWNERS: Final = ("organizations.budget", "members.role")
 
 DEEDS: Final = (
     *_OPERATORS,
+    "organizations.show",
+    "organizations.edit",
+    "organizations.budget",
     "members.add",
     "members.list",
     "members.role",
+    "members.remove",
     *_AGENT_KEYS,
     *_CREDENTIALS,
     *_PROVIDER_KEYS,
     "prices.show",
     *_SEEN,
+    *_AUDIT,
+    *_TOLD,
 )
 """Everything that is asked for by `Actor.require`, in the order of the table."""
 
@@ -41,22 +76,57 @@ def _all(*deeds: str) -> Mapping[str, Reach]:
 
 _MEMBER: Final[Mapping[str, Reach]] = MappingProxyType(
     {
-        **dict.fromkeys((*_AGENT_KEYS, *_SEEN), "own"),
+        **dict.fromkeys((*_AGENT_KEYS, *_SEEN, "notifications.list"), "own"),
         "provider_keys.list": "all",
         "prices.show": "all",
     }
 )
-_ADMIN: Final = _all("members.add", "members.list", *_AGENT_KEYS, *_CREDENTIALS, *_PROVIDER_KEYS, "prices.show", *_SEEN)
+_OWNER: Final = _all(*(deed for deed in DEEDS if deed not in _OPERATORS))
+_ADMIN: Final = _all(*(deed for deed in _OWNER if deed not in _OWNERS))
 
 ROLES: Final[Mapping[str, Mapping[str, Reach]]] = MappingProxyType(
     {
         "operator": _all(*DEEDS),
-        "owner": _all(*_ADMIN, "members.role"),
+        "owner": _OWNER,
         "admin": _ADMIN,
         "member": _MEMBER,
     }
 )
 """Role × deed. `own` reaches what belongs to the actor, `all` everything in the organization; absent is refused."""
+
+_READ: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "organizations": ("organizations.list", "organizations.show"),
+        "members": ("members.list",),
+        "agent-keys": ("agent_keys.list", "agent_keys.show"),
+        "client-credentials": ("client_credentials.list",),
+        "provider-keys": ("provider_keys.list", "provider_keys.show"),
+        "providers": ("prices.show",),
+        "usage": ("usage.show",),
+        "traces": ("traces.show", "traces.content"),
+        "audit": _AUDIT,
+        "gateways": ("gateways.list",),
+        "notifications": ("notifications.list", "webhooks.list"),
+        "settings": ("settings.show",),
+    }
+)
+_WRITE: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "organizations": ("organizations.create", "organizations.edit", "organizations.budget"),
+        "members": ("members.add", "members.role", "members.remove"),
+        "agent-keys": tuple(deed for deed in _AGENT_KEYS if deed not in _READ["agent-keys"]),
+        "client-credentials": ("client_credentials.create", "client_credentials.revoke"),
+        "provider-keys": tuple(deed for deed in _PROVIDER_KEYS if deed not in _READ["provider-keys"]),
+        "providers": ("prices.set", "prices.recost"),
+        "gateways": ("gateways.retire",),
+        "notifications": tuple(deed for deed in _TOLD if deed not in _READ["notifications"]),
+    }
+)
+ADMIN_SCOPES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {f"admin:{noun}:read": deeds for noun, deeds in _READ.items()}
+    | {f"admin:{noun}:write": deeds for noun, deeds in _WRITE.items()}
+)
+"""What each `admin:<noun>:read|write` scope of an agent key covers. None covers the making of operators."""
 
 _NOWHERE: Final = "-"
 """The organization of whoever belongs to none: no organization has this id, so nothing is found."""
@@ -80,6 +150,51 @@ def member_actor(
         return Actor("user", user.id, user.email, _NOWHERE, "none", origin=origin, address=address)
     role = checked_role(member_role)
     return Actor("user", user.id, user.email, organization_id, role, ROLES[role], origin, address)
+
+
+def key_actor(
+    user: User | None,
+    member_role: str | None,
+    organization_id: str,
+    scopes: Collection[str],
+    key_name: str,
+    address: str | None = None,
+) -> Actor:
+    """Whoever holds an agent key, at the admin door: its owner, as far as both their role and its scopes reach.
+
+    A key whose owner has left, or that has none, reaches nothing. An operator's reaches every organization.
+    """
+    if user is None or member_role is None:
+        return Actor("user", "-", key_name, _NOWHERE, "none", origin="api", address=address)
+    role = "operator" if user.is_operator else checked_role(member_role)
+    covered = {deed for scope in scopes for deed in ADMIN_SCOPES.get(scope, ())}
+    grants = MappingProxyType({deed: reach for deed, reach in ROLES[role].items() if deed in covered})
+    reached = None if user.is_operator else organization_id
+    return Actor("user", user.id, f"{user.email} by key {key_name}", reached, role, grants, "api", address)
+
+
+def judge_scopes(by: Actor, owner_id: str | None, owner_role: str | None, scopes: Collection[str]) -> Refusal | None:
+    """Why a key of this owner cannot be handed to `by` with these admin scopes; None when it can.
+
+    The owner's role must reach them, and so must whoever gets the secret: nobody hands out what they do not have.
+    """
+    for scope in sorted(scopes):
+        if scope not in ADMIN_SCOPES:
+            message = f"There is no scope {scope}. There are read and write scopes of {', '.join(_READ)}."
+            return Refusal("invalid_field", message, param="scopes")
+        if owner_role is None:
+            message = f"{scope} reaches as far as the role of the key's owner, and this key has none. Name a member."
+            return Refusal("invalid_field", message, param="scopes")
+        reached = {deed: ROLES[owner_role][deed] for deed in ADMIN_SCOPES[scope] if deed in ROLES[owner_role]}
+        if not reached:
+            return Refusal("invalid_field", f"The owner's role, {owner_role}, does not reach {scope}.", param="scopes")
+        is_everywhere = owner_role == "operator"
+        if (is_everywhere and by.organization_id is not None) or not all(
+            by.grants.get(deed) == "all" or (by.id == owner_id and by.grants.get(deed) == reach)
+            for deed, reach in reached.items()
+        ):
+            return Refusal("insufficient_scope", f"You cannot hand out {scope}: it reaches further than you do.")
+    return None
 
 
 def checked_role(text: str) -> Role:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Select, exists, insert, or_, select, update
+from sqlalchemy import RowMapping, Select, and_, delete, exists, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from ostiary.db import schema
 from ostiary.db.database import Transaction
 from ostiary.errors import Refusal
+from ostiary.limits.budgets import Budget
+from ostiary.limits.store import read_budget
 from ostiary.names import sought_name
 
 # ---- organizations ----------------------------------------------------------------------------------------------
@@ -36,24 +39,44 @@ class Organization:
     allow_unpriced: bool = False
     trace_days: int | None = None
     content_days: int | None = None
+    budget: Budget | None = None
 
 
-async def find_organization(tx: Transaction, sought: str) -> Organization | None:
-    """By id, client id or name, in this order."""
+SCOPE: Final = "organization"
+"""The scope of an organization's budget and accounts."""
+_BUDGET: Final = ("kind", "cap_nano", "soft_nano", "thresholds")
+
+
+def _organizations() -> Select[Any]:
+    o, b = schema.organizations.c, schema.budgets.c
+    its_budget = and_(b.scope == SCOPE, b.id == o.id)
+    budget = (b[name] for name in _BUDGET)
+    return select(schema.organizations, *budget).outerjoin(schema.budgets, its_budget).order_by(o.created_at, o.id)
+
+
+def _organization(row: RowMapping) -> Organization:
+    values = dict(row)
+    budget = read_budget(*(values.pop(name) for name in _BUDGET))
+    return Organization(**values, budget=budget)
+
+
+async def find_organization(tx: Transaction, sought: str, *, lock: bool = False) -> Organization | None:
+    """By id, client id or name, in this order; `lock` keeps others from changing it meanwhile."""
     name = sought_name(sought)
     if name is None:
         return None
     o = schema.organizations.c
-    query = select(schema.organizations).where(or_(o.id == name, o.client_id == name, o.name == name))
-    row = (await tx.execute(query.order_by(o.id != name, o.client_id != name).limit(1))).first()
-    return Organization(*row) if row else None
+    query = _organizations().where(or_(o.id == name, o.client_id == name, o.name == name))
+    if lock:
+        query = query.with_for_update(of=schema.organizations)
+    rows = (await tx.execute(query)).mappings().all()
+    best = min(rows, key=lambda row: (row["id"] != name, row["client_id"] != name), default=None)
+    return _organization(best) if best else None
 
 
 async def list_organizations(tx: Transaction) -> list[Organization]:
     """All, oldest first."""
-    o = schema.organizations.c
-    rows = await tx.execute(select(schema.organizations).order_by(o.created_at, o.id))
-    return [Organization(*row) for row in rows]
+    return [_organization(row) for row in (await tx.execute(_organizations())).mappings()]
 
 
 async def has_organizations(tx: Transaction) -> bool:
@@ -62,13 +85,24 @@ async def has_organizations(tx: Transaction) -> bool:
 
 
 async def add_organization(tx: Transaction, organization: Organization) -> None:
-    """Keep a new one; refuses with `conflict` when its name is taken."""
-    row = {field.name: getattr(organization, field.name) for field in fields(organization)}
+    """Keep a new one, without its budget; refuses with `conflict` when its name is taken."""
+    row = {field.name: getattr(organization, field.name) for field in fields(organization) if field.name != "budget"}
     try:
         await tx.execute(insert(schema.organizations).values(**row))
     except IntegrityError:
-        message = f"There is an organization named {organization.name!r} already."
-        raise Refusal("conflict", message, param="name") from None
+        raise _taken(organization.name) from None
+
+
+async def change_organization(tx: Transaction, id: str, values: Mapping[str, object]) -> None:
+    """Write the given fields; refuses with `conflict` when the new name is taken."""
+    try:
+        await tx.execute(update(schema.organizations).where(schema.organizations.c.id == id).values(**values))
+    except IntegrityError:
+        raise _taken(str(values.get("name"))) from None
+
+
+def _taken(name: str) -> Refusal:
+    return Refusal("conflict", f"There is an organization named {name!r} already.", param="name")
 
 
 # ---- users ------------------------------------------------------------------------------------------------------
@@ -89,6 +123,17 @@ async def find_user(tx: Transaction, email: str) -> User | None:
     """By e-mail address, as `names.checked_email` writes it."""
     row = (await tx.execute(select(schema.users).where(schema.users.c.email == email))).first()
     return User(*row) if row else None
+
+
+async def find_user_by_id(tx: Transaction, id: str) -> User | None:
+    """By the id that keys and memberships name."""
+    row = (await tx.execute(select(schema.users).where(schema.users.c.id == id))).first()
+    return User(*row) if row else None
+
+
+async def change_user(tx: Transaction, id: str, *, is_operator: bool) -> None:
+    """Let a user run the instance, or not any more."""
+    await tx.execute(update(schema.users).where(schema.users.c.id == id).values(is_operator=is_operator))
 
 
 async def add_user(tx: Transaction, user: User) -> None:
@@ -151,3 +196,17 @@ async def change_member(tx: Transaction, organization_id: str, user_id: str, rol
     m = schema.members.c
     this = (m.organization_id == organization_id, m.user_id == user_id)
     await tx.execute(update(schema.members).where(*this).values(role=role))
+
+
+async def find_role(tx: Transaction, organization_id: str, user_id: str) -> str | None:
+    """What a user is in the organization; None when they do not belong to it."""
+    m = schema.members.c
+    query = select(m.role).where(m.organization_id == organization_id, m.user_id == user_id)
+    found: str | None = (await tx.execute(query)).scalar()
+    return found
+
+
+async def remove_member(tx: Transaction, organization_id: str, user_id: str) -> None:
+    """Let a user go; they stay known by what they did."""
+    m = schema.members.c
+    await tx.execute(delete(schema.members).where(m.organization_id == organization_id, m.user_id == user_id))

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from ostiary.actor import Actor
+from ostiary.db import changes
 from ostiary.db.database import Transaction
+from ostiary.errors import Refusal
 from ostiary.ids import new_id
+from ostiary.ledger import audit
 from ostiary.names import checked_email, checked_name
 from ostiary.orgs import store
 from ostiary.orgs.store import User
@@ -20,3 +26,29 @@ async def ensure(tx: Transaction, email: str, name: str, at: int) -> User:
     user = User(new_id("usr", at), address, called, is_operator=False, created_at=at)
     await store.add_user(tx, user)
     return user
+
+
+async def change_operator(tx: Transaction, by: Actor, email: str, at: int, *, is_operator: bool) -> User:
+    """Let a user run the instance, or not any more: their keys with `admin:` scopes then reach every organization."""
+    by.require("users.operator", None)
+    user = await store.find_user(tx, checked_email(email))
+    if user is None:
+        raise Refusal("not_found", "There is no user with this address. 'ostiary members add EMAIL' makes one.")
+    if user.is_operator == is_operator:
+        return user
+    await store.change_user(tx, user.id, is_operator=is_operator)
+    changed = replace(user, is_operator=is_operator)
+    await audit.write(
+        tx,
+        by,
+        "users.operator",
+        "user",
+        user.id,
+        user.email,
+        organization_id=None,
+        before={"is_operator": user.is_operator},
+        after={"is_operator": is_operator},
+        at=at,
+    )
+    await changes.append(tx, "user", None, user.id, at)
+    return changed

@@ -158,11 +158,15 @@ class Seal:
         except (InvalidToken, UnicodeError):
             raise Undecryptable from None
 
-    async def _key_of(self, tx: Transaction, place: Place) -> Fernet:
-        wrapped = await store.find_data_key(tx, place.organization_id, place.version)
+    async def data_key(self, tx: Transaction, organization_id: str, version: int) -> bytes:
+        """A data key itself, for who seals too often to ask each time; raises Undecryptable where it does not open."""
+        wrapped = await store.find_data_key(tx, organization_id, version)
         if wrapped is None:
             raise Undecryptable
-        return record_key(self._master.unwrap(place.organization_id, place.version, wrapped), place)
+        return self._master.unwrap(organization_id, version, wrapped)
+
+    async def _key_of(self, tx: Transaction, place: Place) -> Fernet:
+        return record_key(await self.data_key(tx, place.organization_id, place.version), place)
 
     async def _claim_instance(self, tx: Transaction, at: int) -> None:
         version = await self.newest_version(tx, _INSTANCE, at)

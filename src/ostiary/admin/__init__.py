@@ -1,0 +1,1 @@
+"""Door two: /api, for those who run an organization or the instance."""
