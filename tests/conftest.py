@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import behaviours, canaries, gateway, llama, postgres, shell, valkey
+from tests.servers import behaviours, canaries, gateway, llama, postgres, receiver, shell, valkey
 from tests.servers.canaries import REGISTER, Canaries, Leak
 from tests.servers.gateway import Gateway, GatewayMaker
 from tests.servers.llama import Llama
 from tests.servers.postgres import Postgres
+from tests.servers.receiver import Receiver
 from tests.servers.shell import Shell
+from tests.servers.smtp import Smtp
 from tests.servers.upstream import Upstream
 
 _LEAKS = pytest.StashKey[list[Leak]]()
@@ -77,6 +79,20 @@ def upstream() -> Iterator[Upstream]:
 def shared_upstream() -> Iterator[Upstream]:
     """The same for all tests of a file, beside `shared_gateway`; it chooses by model name, pushes would mix."""
     with behaviours.serving() as server:
+        yield server
+
+
+@pytest.fixture
+def smtp() -> Iterator[Smtp]:
+    """A real SMTP server that takes every letter."""
+    with Smtp().running() as server:
+        yield server
+
+
+@pytest.fixture(name="receiver")
+def the_receiver() -> Iterator[Receiver]:
+    """Somebody's server that webhooks post to: it takes what is signed, fresh and new."""
+    with receiver.running() as server:
         yield server
 
 

@@ -16,9 +16,12 @@ from ostiary.db.database import Database
 from ostiary.errors import Refusal
 from ostiary.orgs import members, organizations, roles, users
 from ostiary.orgs.organizations import Organization
+from ostiary.secret import Secret
 
 NOW: Final = 1_795_000_000_000
 """A moment in November 2026."""
+CHAIN_KEY: Final = Secret("7a" * 32)
+"""What proves the audit log where no vault is open."""
 HOUR: Final = 3_600_000
 DAY: Final = 24 * HOUR
 

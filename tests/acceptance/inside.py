@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 from ostiary.agents import agent_keys, client_credentials
 from ostiary.agents.agent_keys import NewAgentKey
-from ostiary.app import Ground, ground
 from ostiary.db.database import Transaction
+from ostiary.ground import Ground, ground
 from ostiary.ledger import prices
 from ostiary.orgs import organizations, roles
 from ostiary.orgs.organizations import Organization

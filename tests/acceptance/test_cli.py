@@ -91,7 +91,7 @@ def test_a_created_key_shows_its_secret_once(house: House) -> None:
     shown = house.cli("keys", "show", "once", "--json")
     listed = house.cli("keys", "list", "--json")
     assert made["secret"] not in shown.out + listed.out
-    assert shown.json == {name: value for name, value in made.items() if name != "secret"}
+    assert shown.json.items() >= {name: value for name, value in made.items() if name != "secret"}.items()
     assert made["id"] in [key["id"] for key in listed.json]
     assert house.json("keys", "show", made["id"]) == shown.json
 
@@ -100,7 +100,7 @@ def test_an_edit_changes_what_is_given_and_clears_by_word(house: House) -> None:
     house.create_key("edited", "--budget-usd", "1", "--rpm", "5", "--models", "a,b", "--metadata", '{"a": 1}')
     before = house.json("keys", "show", "edited")
     after = house.json("keys", "edit", "edited", "--name", "renamed", "--rpd", "9")
-    changed = {name for name in before if before[name] != after[name]}
+    changed = {name for name in after.keys() & before.keys() if before[name] != after[name]}
     assert changed <= {"name", "rpd", "updated_at"}
     assert (after["name"], after["rpd"], after["id"]) == ("renamed", 9, before["id"])
     total = house.json("keys", "edit", "renamed", "--budget-period", "total")
@@ -130,25 +130,13 @@ def test_a_key_goes_through_its_life(house: House) -> None:
     assert "no such agent key" in refused(house, "keys", "show", "mortal")
 
 
-@pytest.mark.parametrize(
-    ("option", "value", "word"),
-    [("--tpm", "5", "tpm"), ("--parallel", "2", "parallel"), ("--soft-budget-usd", "1", "soft")],
-)
-def test_a_control_that_nothing_enforces_is_refused_and_not_stored(
-    house: House, option: str, value: str, word: str
-) -> None:
-    said = refused(house, "keys", "create", "--name", f"with-{word}", option, value)
-    assert word in said
-    assert "not enforced yet" in said
-    assert f"with-{word}" not in house.cli("keys", "list").out
-
-
 def test_bad_values_of_a_key_are_refused_by_name(house: House) -> None:
     house.create_key("taken")
     assert "'taken' already" in refused(house, "keys", "create", "--name", "taken")
     assert "1 year" in refused(house, "keys", "create", "--name", "x", "--expires", "2y")
     assert "'10.0.0.1/8'" in refused(house, "keys", "create", "--name", "x", "--ip", "10.0.0.1/8")
     assert "admin:keys" in refused(house, "keys", "create", "--name", "x", "--scopes", "admin:keys")
+    assert "gate:fly" in refused(house, "keys", "create", "--name", "x", "--scopes", "gate:fly")
     assert "no such member" in refused(house, "keys", "create", "--name", "x", "--owner", "nobody@example.org")
     assert "--budget-usd" in refused(house, "keys", "create", "--name", "x", "--budget-usd", "five", code=2)
     assert "no such agent key" in refused(house, "keys", "edit", "nobody", "--rpm", "1")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import time
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +19,7 @@ from tests.servers.upstream import Upstream
 MODEL = "openai-compatible/ok"
 BODY = json.dumps({"model": MODEL, "messages": []}).encode()
 CHAT = "/v1/chat/completions"
+MEGABYTE = 1_048_576
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +126,24 @@ def test_endless_trailers_and_chunk_extensions(shared_gateway: Gateway, key: Key
             for _ in range(30):
                 line.send(b"x" * 1_048_576)
                 time.sleep(0.01)
+    assert say(shared_gateway, get()).status == 200
+
+
+def test_trailers_without_end_are_refused_before_a_megabyte(shared_gateway: Gateway, key: Key) -> None:
+    """Many short ones, each of them complete: no single line is too long."""
+    for begun in (
+        post(key.secret, b"", "transfer-encoding: chunked"),
+        post("nobody", b"", "transfer-encoding: chunked"),
+    ):
+        with wire(shared_gateway, 20) as line:
+            line.send(begun, b"1\r\n{\r\n0\r\n")
+            sent = 0
+            with pytest.raises(OSError):  # noqa: PT011 - broken pipe or reset
+                while sent < MEGABYTE:
+                    line.send(b"a: b\r\n" * 1_000)
+                    sent += 6_000
+                    time.sleep(0.002)
+            assert sent < MEGABYTE
     assert say(shared_gateway, get()).status == 200
 
 
@@ -252,6 +273,49 @@ def test_a_pipelined_stream_ends_before_the_next_begins(shared_gateway: Gateway,
     assert second.json["object"] == "chat.completion"
 
 
+def test_more_than_sixty_four_waiting_requests_end_the_connection(gateways: GatewayMaker, upstream: Upstream) -> None:
+    """While the first is being answered the others wait in memory: they are counted, and read no further."""
+    gateway = gateways(allow=[upstream.origin])
+    gateway.add_provider_key("openai-compatible", "upstream", upstream.url)
+    (made,) = mint(gateway, NewAgentKey("many"))
+    gated = post(made.secret, json.dumps({"model": "openai-compatible/gated", "messages": []}).encode())
+    with wire(gateway) as line:
+        line.send(gated)
+        upstream.wait_for(1)
+        line.send(get() * 64)
+        upstream.gate.set()
+        assert [line.answer().status for _ in range(65)] == [200] * 65
+        upstream.gate.clear()
+        line.send(get())
+        assert line.answer().status == 200, "and it goes on"
+    before = resident_mb(gateway)
+    with wire(gateway) as line:
+        line.send(gated)
+        upstream.wait_for(2)
+        with pytest.raises(OSError):  # noqa: PT011 - broken pipe, reset, or nobody reads any more
+            line.socket.settimeout(3)
+            for _ in range(2_000):
+                line.send(get() * 1_000)
+        assert resident_mb(gateway) - before < 30
+        upstream.gate.set()
+        line.socket.settimeout(10)
+        try:
+            answered = 0
+            while line.answer().status == 200:
+                answered += 1
+        except OSError:
+            pass
+        assert answered <= 65
+        assert line.is_closed()
+    assert say(gateway, get()).status == 200
+
+
+def resident_mb(gateway: Gateway) -> int:
+    assert gateway.process
+    pages = int(Path(f"/proc/{gateway.process.pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") // MEGABYTE
+
+
 def test_rubbish_after_a_request_does_not_take_its_answer(shared_gateway: Gateway, key: Key) -> None:
     with wire(shared_gateway) as line:
         line.send(post(key.secret, BODY) + b"rubbish\r\n\r\n")
@@ -346,7 +410,6 @@ def test_head_is_get_without_its_body(shared_gateway: Gateway) -> None:
         "/V1/chat/completions",
         "//v1/chat/completions",
         "/v1/models/",
-        "/api",
         "/v1/../v1/key",
         "/v1/chat%2fcompletions/x",
         "/v1;x/key",

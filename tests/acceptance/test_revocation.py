@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 
 import httpx2
 import pytest
 
+from tests.acceptance.wire import Answer, post, wire
 from tests.servers.canaries import Canaries
 from tests.servers.gateway import Gateway, GatewayMaker
 from tests.servers.upstream import Upstream
@@ -91,3 +93,48 @@ def test_an_expired_key_is_refused_without_any_change(gateways: GatewayMaker, up
     gateway.shift(12 * 3_600 + 5)
     refused = gateway.chat(secret, _MODEL)
     assert (refused.status_code, refused.json()["error"]["code"]) == (401, "invalid_api_key")
+
+
+# ---- while the body is still coming -----------------------------------------------------------------------------
+
+
+def _slowly(gateway: Gateway, secret: str, path: str, body: bytes, deed: Callable[[], object]) -> Answer:
+    """Everything but the last byte, a deed that the gateway hears of, and the last byte."""
+    with wire(gateway) as line:
+        line.send(post(secret, b"", f"content-length: {len(body)}", "expect: 100-continue", path=path))
+        assert line.until(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n", "it knows who asks"
+        line.send(body[:-1])
+        deed()
+        gateway.hear()
+        line.send(body[-1:])
+        return line.answer()
+
+
+@pytest.mark.parametrize("deed", ["revoke", "deactivate", "delete"])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/explain"])
+def test_a_key_stopped_while_its_body_comes_in_opens_nothing(
+    gateway: Gateway, upstream: Upstream, path: str, deed: str
+) -> None:
+    gateway.add_provider_key("openai-compatible", "upstream", upstream.url)
+    secret = gateway.create_key("a")
+    body = json.dumps({"model": "openai-compatible/ok", "messages": []}).encode()
+    assert _slowly(gateway, secret, path, body, lambda: None).status == 200, "slowness alone is no fault"
+    before = len(upstream.calls)
+    answer = _slowly(gateway, secret, path, body, lambda: gateway.cli("keys", deed, "a"))
+    assert (answer.status, answer.code) == (401, "invalid_api_key")
+    assert len(upstream.calls) == before
+
+
+@pytest.mark.parametrize("deed", ["revoke", "deactivate", "delete"])
+def test_a_key_stopped_while_its_body_comes_in_makes_no_other(gateway: Gateway, deed: str) -> None:
+    gateway.cli("members", "add", "erin@example.org", "--role", "admin")
+    scopes = "gate:usage,admin:agent-keys:write,admin:agent-keys:read"
+    secret = gateway.create_key("a", "--owner", "erin@example.org", "--scopes", scopes)
+    body = json.dumps({"name": "honest"}).encode()
+    assert _slowly(gateway, secret, "/api/v1/agent-keys", body, lambda: None).status == 201
+    body = json.dumps({"name": "backdoor", "scopes": ["gate:chat", "admin:agent-keys:write"]}).encode()
+    answer = _slowly(gateway, secret, "/api/v1/agent-keys", body, lambda: gateway.cli("keys", deed, "a"))
+    assert (answer.status, answer.json["code"]) == (401, "invalid_api_key")
+    made = {one["name"] for one in gateway.json("keys", "list")}
+    assert "honest" in made
+    assert "backdoor" not in made

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ostiary.db.migrate import HEAD
 from tests.servers.gateway import Gateway, GatewayMaker
 from tests.servers.upstream import Upstream
 from tests.servers.waiting import until
@@ -132,9 +133,11 @@ def test_a_half_made_or_newer_schema_is_refused(stopped: Gateway) -> None:
     database = stopped.data_dir / "ostiary.db"
     _run(database, "UPDATE alembic_version SET version_num = '9999'")
     assert "newer Ostiary" in _fails(stopped)
-    _run(database, "UPDATE alembic_version SET version_num = '0001'")
+    _run(database, f"UPDATE alembic_version SET version_num = '{HEAD}'")  # noqa: S608 - our constant
     _run(database, "DROP TABLE leases")
     assert "leases" in _fails(stopped)
+    _run(database, "UPDATE alembic_version SET version_num = '0001'")
+    assert f"could not be brought from 0001 to {HEAD}; nothing was changed" in _fails(stopped)
     _run(database, "DROP TABLE alembic_version")
     assert "half made" in _fails(stopped)
 

@@ -11,6 +11,7 @@ import pytest
 
 from ostiary.db.database import Database
 from ostiary.db.migrate import migrate
+from tests.people import CHAIN_KEY
 from tests.servers.postgres import Postgres
 
 
@@ -54,5 +55,6 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
 async def database(database_url: str) -> AsyncIterator[Database]:
     """That database, open."""
     opened = Database(database_url)
+    opened.chain_key = CHAIN_KEY
     yield opened
     await opened.close()

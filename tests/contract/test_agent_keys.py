@@ -15,9 +15,10 @@ from ostiary.agents.agent_keys import AgentKey, NewAgentKey
 from ostiary.agents.policy import ALL, SCOPES, Choice
 from ostiary.db import changes
 from ostiary.db.database import Database, Transaction
-from ostiary.ledger.store import list_audit
+from ostiary.ledger.audit_store import list_audit
 from ostiary.limits.budgets import Budget
 from ostiary.limits.store import list_accounts
+from ostiary.orgs import members, organizations, roles
 from ostiary.secret import Secret
 from tests import people
 from tests.people import DAY, HOUR, INSIDE, NONE, NOW, ONE, OUTSIDE, People, refused, settle, traces
@@ -194,12 +195,15 @@ async def test_everything_that_was_wished_is_kept(database: Database) -> None:
         "scopes": frozenset({"gate:chat"}),
         "rpm": 60,
         "rpd": 1_000,
+        "tpm": 50_000,
+        "parallel": 4,
+        "capture": True,
         "models": Choice("only", frozenset({"openai/gpt-9", "ostiary/fast"})),
         "providers": Choice("none"),
         "free_only": True,
         "addresses": Choice("only", frozenset({"192.0.2.0/24", "2001:db8::1"})),
         "metadata": {"team": "search", "tags": ["a", 1, None, {"b": 1.5}], "größe": "✓"},
-        "budget": Budget("total", 5 * USD),
+        "budget": Budget("total", 5 * USD, 4 * USD, (10, 99)),
     }
     key, _ = await made(database, folk, **wish)
     kept = await found(database, folk)
@@ -327,27 +331,208 @@ async def test_an_edit_that_changes_nothing_leaves_no_trace(database: Database) 
 async def test_what_is_not_to_be_edited_is_not(database: Database) -> None:
     folk = await settle(database)
     key, _ = await made(database, folk)
-    for name in ("id", "owner_id", "status", "organization_id", "previews", "digest", "nonsense", ""):
+    for name in ("id", "status", "organization_id", "previews", "digest", "parent_id", "is_ephemeral", "nonsense", ""):
         async with database.transaction() as tx:
             with refused("invalid_field", name):
                 await agent_keys.change(tx, folk["alice"], folk.home.id, key.id, {"rpm": 5, name: "x"}, NOW)
     assert await found(database, folk) == key
 
 
-async def test_what_is_not_enforced_is_refused_and_not_stored(database: Database) -> None:
+async def test_a_limit_is_edited_and_lifted(database: Database) -> None:
     folk = await settle(database)
     key, _ = await made(database, folk)
-    before = await traces(database)
-    for name in ("tpm", "parallel", "soft_budget_nano"):
-        wish: dict[str, Any] = {name: 5}
-        with refused("invalid_field", name) as caught:
-            await made(database, folk, name="other", **wish)
-        assert "not enforced yet" in caught.value.message
+    for value in (5, None):
+        wish: dict[str, Any] = {"tpm": value, "parallel": value, "capture": value is not None}
         async with database.transaction() as tx:
-            with refused("invalid_field", name):
-                await agent_keys.change(tx, folk["alice"], folk.home.id, key.id, wish, NOW)
-            await agent_keys.change(tx, folk["alice"], folk.home.id, key.id, {name: None}, NOW)
+            await agent_keys.change(tx, folk["alice"], folk.home.id, key.id, wish, NOW)
+        kept = await found(database, folk)
+        assert (kept.tpm, kept.parallel, kept.capture) == (value, value, value is not None)
+
+
+# ---- the owner --------------------------------------------------------------------------------------------------
+
+
+async def give(database: Database, folk: People, by: str, key: AgentKey, to: object) -> AgentKey:
+    async with database.transaction() as tx:
+        return await agent_keys.change(
+            tx, folk[by], folk.home.id, key.id, {"owner_id": to}, NOW + 1, grant=roles.judge_scopes
+        )
+
+
+async def test_a_key_is_given_to_another_member(database: Database) -> None:
+    folk = await settle(database)
+    key, _ = await made(database, folk, "erin")
+    before = await traces(database)
+    assert (await give(database, folk, "erin", key, folk["bob"].id)).owner_id == folk["bob"].id
+    assert await traces(database) - before == ONE
+    async with database.read() as tx:
+        newest = (await list_audit(tx, folk.home.id))[0]
+    assert (newest.deed, newest.before, newest.after) == (
+        "agent_keys.edit",
+        {"owner_id": folk["erin"].id},
+        {"owner_id": folk["bob"].id},
+    )
+    with refused("insufficient_scope"):
+        await give(database, folk, "bob", key, folk["alice"].id)
+    for owner in (folk["dora"].id, folk["charlie"].id, "nobody", None, 5):
+        with refused("invalid_field", "owner_id"):
+            await give(database, folk, "alice", key, owner)
+
+
+# ---- scopes of the admin API ------------------------------------------------------------------------------------
+
+ADMIN = frozenset({"gate:chat", "admin:members:read", "admin:members:write"})
+
+
+async def with_scopes(database: Database, folk: People, by: str, owner: str, scopes: frozenset[str]) -> AgentKey:
+    async with database.transaction() as tx:
+        wish = NewAgentKey("admin", folk[owner].id, scopes=scopes)
+        key, _ = await agent_keys.create(
+            tx, folk[by], folk.home.id, wish, pepper=PEPPER, at=NOW, grant=roles.judge_scopes
+        )
+    return key
+
+
+async def test_a_door_that_says_nothing_hands_out_no_admin_scope(database: Database) -> None:
+    folk = await settle(database)
+    with refused("invalid_field", "scopes"):
+        await made(database, folk, scopes=ADMIN)
+    key = await with_scopes(database, folk, "alice", "alice", ADMIN)
+    for deed in ("rotate", "activate"):
+        async with database.transaction() as tx:
+            if deed == "activate":
+                await agent_keys.deactivate(tx, folk["alice"], folk.home.id, key.id, NOW)
+            with refused("invalid_field", "scopes"):
+                await DEEDS[deed](tx, folk["alice"], folk.home.id, key.id)
+
+
+async def test_scopes_are_cut_to_the_owners_role_when_they_are_given(database: Database) -> None:
+    folk = await settle(database)
+    with refused("invalid_field", "scopes"):
+        await with_scopes(database, folk, "erin", "bob", ADMIN)
+    with refused("insufficient_scope"):
+        await with_scopes(database, folk, "erin", "alice", ADMIN)
+    key = await with_scopes(database, folk, "erin", "erin", ADMIN)
+    assert key.scopes == ADMIN
+    with refused("invalid_field", "scopes"):
+        await give(database, folk, "erin", key, folk["bob"].id)
+    with refused("insufficient_scope"):
+        await give(database, folk, "erin", key, folk["alice"].id)
+
+
+async def test_nobody_comes_to_the_secret_of_a_key_that_reaches_further_than_they_do(database: Database) -> None:
+    """An admin who could rotate the owner's key would be the owner."""
+    folk = await settle(database)
+    key = await with_scopes(database, folk, "alice", "alice", ADMIN)
+    before = await traces(database)
+    for name in ("erin", "bob"):
+        async with database.transaction() as tx:
+            with refused("insufficient_scope"):
+                await agent_keys.rotate(
+                    tx, folk[name], folk.home.id, key.id, pepper=PEPPER, at=NOW, grant=roles.judge_scopes
+                )
     assert await traces(database) == before
+    async with database.transaction() as tx:
+        await agent_keys.rotate(
+            tx, folk["alice"], folk.home.id, key.id, pepper=PEPPER, at=NOW, grant=roles.judge_scopes
+        )
+        await agent_keys.change(tx, folk["erin"], folk.home.id, key.id, {"rpm": 5}, NOW)
+        await agent_keys.change(tx, folk["erin"], folk.home.id, key.id, {"scopes": ["gate:chat"]}, NOW)
+        with refused("insufficient_scope"):
+            await agent_keys.change(
+                tx, folk["erin"], folk.home.id, key.id, {"scopes": ADMIN}, NOW, grant=roles.judge_scopes
+            )
+
+
+async def test_at_the_admin_door_a_key_is_what_its_owner_is_now(database: Database) -> None:
+    folk = await settle(database)
+    key = await with_scopes(database, folk, "erin", "erin", ADMIN)
+
+    async def actor() -> Actor:
+        async with database.read() as tx:
+            now = await store.get_agent_key(tx, folk.home.id, key.id)
+            return await members.actor_of_key(
+                tx, folk.home.id, now.owner_id, now.policy().powers, now.name, "192.0.2.7"
+            )
+
+    assert set((await actor()).grants) == {"members.list", "members.add", "members.remove"}
+    async with database.transaction() as tx:
+        await members.change_role(tx, folk["alice"], folk.home.id, "erin@example.org", "owner", NOW)
+    assert "members.role" in (await actor()).grants
+    async with database.transaction() as tx:
+        await members.change_role(tx, folk["alice"], folk.home.id, "erin@example.org", "member", NOW)
+    assert dict((await actor()).grants) == {}
+    async with database.transaction() as tx:
+        await members.remove(tx, folk["alice"], folk.home.id, "erin@example.org", NOW, let_go=agent_keys.revoke_all_of)
+    with refused("not_found"):
+        (await actor()).require("members.list", folk.home.id)
+
+
+# ---- the organization's rules -----------------------------------------------------------------------------------
+
+
+async def rule(database: Database, folk: People, **wished: object) -> None:
+    async with database.transaction() as tx:
+        await organizations.change(tx, folk["alice"], folk.home.id, wished, NOW)
+
+
+async def test_the_longest_lifetime_holds_for_new_keys_edits_and_never(database: Database) -> None:
+    folk = await settle(database)
+    old, _ = await made(database, folk, name="old", expires_at=None)
+    await rule(database, folk, max_lifetime_ms=7 * DAY)
+    usual, _ = await made(database, folk)
+    assert usual.expires_at == NOW + 7 * DAY
+    for expires_at in (None, NOW + 8 * DAY):
+        with refused("invalid_field", "expires_at"):
+            await made(database, folk, name="x", expires_at=expires_at)
+        async with database.transaction() as tx:
+            with refused("invalid_field", "expires_at"):
+                await agent_keys.change(tx, folk["alice"], folk.home.id, "ci", {"expires_at": expires_at}, NOW)
+    async with database.transaction() as tx:
+        await agent_keys.change(tx, folk["alice"], folk.home.id, old.id, {"rpm": 5}, NOW)  # it is not asked for that
+        await agent_keys.change(tx, folk["alice"], folk.home.id, old.id, {"expires_at": NOW + 7 * DAY}, NOW)
+    await rule(database, folk, max_lifetime_ms=None)
+    await made(database, folk, name="x", expires_at=None)
+
+
+async def test_revocation_is_final_where_the_organization_says_so(database: Database) -> None:
+    folk = await settle(database)
+    key, _ = await made(database, folk)
+    await rule(database, folk, revocation_is_final=True)
+    async with database.transaction() as tx:
+        await agent_keys.deactivate(tx, folk["alice"], folk.home.id, key.id, NOW)
+        await agent_keys.activate(tx, folk["alice"], folk.home.id, key.id, NOW)
+        await agent_keys.revoke(tx, folk["alice"], folk.home.id, key.id, NOW)
+        for name in ("alice", "operator"):
+            with refused("conflict"):
+                await agent_keys.activate(tx, folk[name], folk.home.id, key.id, NOW)
+    await rule(database, folk, revocation_is_final=False)
+    async with database.transaction() as tx:
+        await agent_keys.activate(tx, folk["alice"], folk.home.id, key.id, NOW)
+
+
+# ---- who leaves -------------------------------------------------------------------------------------------------
+
+
+async def test_the_keys_of_who_leaves_are_revoked(database: Database) -> None:
+    folk = await settle(database)
+    bobs, _ = await made(database, folk, "bob", "bobs")
+    kept, _ = await made(database, folk, "bob", "given away")
+    alices, _ = await made(database, folk, "alice", "alices")
+    await give(database, folk, "alice", kept, folk["alice"].id)
+    async with database.transaction() as tx:
+        gone = await members.remove(
+            tx, folk["erin"], folk.home.id, "bob@example.org", NOW, let_go=agent_keys.revoke_all_of
+        )
+    assert gone.email == "bob@example.org"
+    now = {key.name: (await found(database, folk, key.id)).status for key in (bobs, kept, alices)}
+    assert now == {"bobs": "revoked", "given away": "active", "alices": "active"}
+    async with database.transaction() as tx:
+        with refused("conflict", "owner_id"):
+            await agent_keys.activate(tx, folk["alice"], folk.home.id, bobs.id, NOW)
+    await give(database, folk, "alice", bobs, folk["alice"].id)
+    async with database.transaction() as tx:
+        await agent_keys.activate(tx, folk["alice"], folk.home.id, bobs.id, NOW)
 
 
 # ---- rotate -----------------------------------------------------------------------------------------------------

@@ -12,8 +12,9 @@ from ostiary.errors import Refusal
 from ostiary.ledger import writer
 from ostiary.ledger.events import Event
 from ostiary.limits import store
-from ostiary.limits.budgets import AccountKey, Bid, Budget
-from ostiary.limits.local import Allowance, LocalCounters
+from ostiary.limits.budgets import AccountKey, Bid, Budget, Kind
+from ostiary.limits.charge_store import Cost, charge_all
+from ostiary.limits.local import Allowance, Holder, LocalCounters
 from ostiary.limits.purse import Purses
 from ostiary.limits.reserve import Hold, Reserve
 from tests.fakes import SetClock
@@ -41,8 +42,9 @@ class Process:
             await store.add_owner(tx, self.owner, self.owner, "test", self.clock.now())
         return self
 
-    def allowance(self, cap: int, kind: str = "month", **limits: int) -> Allowance:
-        return Allowance(_KEY, budgets=(("agent_key", _KEY, Budget(kind, cap)),), **limits)  # type: ignore[arg-type]
+    def allowance(self, cap: int, kind: Kind = "month", **limits: int) -> Allowance:
+        budgets = (("agent_key", _KEY, Budget(kind, cap)),)
+        return Allowance(_KEY, (Holder("agent_key", _KEY, **limits),), budgets)
 
     async def written(self, hold: Hold, cost: int, request_id: str) -> None:
         """Settle a hold and write it, as spool and writer do."""
@@ -58,9 +60,9 @@ def _event(request_id: str, hold: Hold, cost: int, at: int) -> Event:
     )  # fmt: skip
 
 
-async def _cap(database: Database, cap: int | None, clock: SetClock, kind: str = "month") -> None:
+async def _cap(database: Database, cap: int | None, clock: SetClock, kind: Kind = "month") -> None:
     async with database.transaction() as tx:
-        await store.change_budget(tx, "agent_key", _KEY, kind, cap, clock.now())  # type: ignore[arg-type]
+        await store.change_budget(tx, "agent_key", _KEY, None if cap is None else Budget(kind, cap), clock.now())
 
 
 async def _account(database: Database, period: str) -> store.Account:
@@ -343,3 +345,81 @@ async def test_a_later_attempt_is_paid_by_the_month_of_the_hold(database: Databa
         await writer.close_leases(tx, process.owner, clock.now(), charge_rest=False)
     november = await _account(database, "2026-11")
     assert (november.spent_nano, november.leased_nano) == (400_000, 0)
+
+
+async def test_a_key_and_its_organization_agree_on_the_size_of_a_hold(database: Database) -> None:
+    """What a quarter of one budget affords alone is less than all of the smaller one: they are asked together."""
+    clock = SetClock()
+    process = await Process(database, clock).register()
+    await _cap(database, 300_000, clock)
+    async with database.transaction() as tx:
+        await store.change_budget(tx, "organization", "orgn_1", Budget("month", 255_000), clock.now())
+    budgets = (("agent_key", _KEY, Budget("month", 300_000)), ("organization", "orgn_1", Budget("month", 255_000)))
+    taking = process.reserve.take(Allowance(_KEY, (), budgets), _bid(1_000_000, may_shrink=True))
+    hold = await asyncio.wait_for(taking, 10)
+    assert (hold.size.nano, hold.size.shrunk) == (255_000, True)
+    with pytest.raises(Refusal) as refused:
+        await process.reserve.take(Allowance(_KEY, (), budgets), _bid(100_000))
+    assert refused.value.details["scope"] == "agent_key", "the first in the way"
+    hold.settle(255_000)
+    with pytest.raises(Refusal) as refused:
+        await process.reserve.take(Allowance(_KEY, (), budgets), _bid(40_000))
+    assert (refused.value.details["scope"], refused.value.details["retryable"]) == ("organization", False)
+    assert process.purses.get(AccountKey("agent_key", _KEY, "2026-11")).held == 0, "nothing was taken of the other"
+
+
+async def test_a_budget_keeps_its_soft_limit_and_thresholds(database: Database) -> None:
+    clock = SetClock()
+    budgets = (
+        Budget("month", 5_000, soft_nano=4_000, thresholds=(10, 90)),
+        Budget("total", None, soft_nano=4_000),
+        Budget("total", 7_000, thresholds=()),
+    )
+    for budget in budgets:
+        async with database.transaction() as tx:
+            await store.change_budget(tx, "agent_key", _KEY, budget, clock.now())
+            assert await store.find_budget(tx, "agent_key", _KEY) == budget
+        total = budget.cap_nano if budget.kind == "total" else None
+        assert (await _account(database, "total")).cap_nano == total
+        assert (await _account(database, "2026-11")).cap_nano == (None if budget.kind == "total" else budget.cap_nano)
+    async with database.transaction() as tx:
+        await store.change_budget(tx, "agent_key", _KEY, None, clock.now())
+        assert await store.find_budget(tx, "agent_key", _KEY) is None
+    assert (await _account(database, "total")).cap_nano is None
+
+
+async def test_a_soft_budget_holds_nothing(database: Database) -> None:
+    clock = SetClock()
+    process = await Process(database, clock).register()
+    async with database.transaction() as tx:
+        await store.change_budget(tx, "agent_key", _KEY, Budget("month", None, soft_nano=10), clock.now())
+    allowance = Allowance(_KEY, (), (("agent_key", _KEY, Budget("month", None, soft_nano=10)),))
+    assert allowance.budgets == ()
+    assert (await process.reserve.take(allowance, _bid(1_000_000))).accounts == ()
+
+
+async def test_what_was_spent_is_told_before_and_after(database: Database) -> None:
+    key, other = AccountKey("agent_key", _KEY, "2026-11"), AccountKey("organization", "orgn_1", "total")
+    async with database.transaction() as tx:
+        assert await charge_all(tx, "spool_a", {key: Cost(30), other: Cost(0)}) == {key: (0, 30)}
+        assert await charge_all(tx, "spool_a", {other: Cost(5), key: Cost(12)}) == {key: (30, 42), other: (0, 5)}
+
+
+async def test_a_spent_budget_that_is_hammered_does_not_hammer_the_database(database: Database) -> None:
+    clock = SetClock()
+    process = await Process(database, clock).register()
+    await _cap(database, 100_000, clock)
+    allowance = process.allowance(100_000)
+    await process.written(await process.reserve.take(allowance, _bid(90_000)), 90_000, "r1")
+    with pytest.raises(Refusal):
+        await process.reserve.take(allowance, _bid(20_000))
+    url, process.purses._database = process.purses._database, Database("sqlite:////nowhere/at/all.db")
+    for _ in range(50):
+        with pytest.raises(Refusal, match="budget"):
+            await process.reserve.take(allowance, _bid(20_000))
+    clock.move(1)
+    with pytest.raises(Refusal, match="database"):
+        await process.reserve.take(allowance, _bid(20_000))
+    await process.purses._database.close()
+    process.purses._database = url
+    await process.written(await process.reserve.take(allowance, _bid(10_000)), 10_000, "r2")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ostiary.agents import client_credentials, credential, store
 from ostiary.agents.client_credentials import ClientCredential
 from ostiary.db.database import Database
-from ostiary.ledger.store import list_audit
+from ostiary.ledger.audit_store import list_audit
 from ostiary.secret import Secret
 from tests import people
 from tests.people import NONE, NOW, ONE, People, refused, settle, traces

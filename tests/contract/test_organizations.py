@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import select
 
-from ostiary.db import schema
-from ostiary.db.database import Database
-from ostiary.ledger.store import list_audit
-from ostiary.orgs import members, organizations, roles, store
+from ostiary.actor import Actor
+from ostiary.db import changes, schema
+from ostiary.db.database import Database, Transaction
+from ostiary.ledger.audit_store import list_audit
+from ostiary.limits.budgets import Budget
+from ostiary.limits.store import list_accounts
+from ostiary.orgs import members, organizations, roles, store, users
 from ostiary.orgs.members import Member
-from tests.people import NONE, NOW, ONE, OUTSIDE, People, refused, settle, traces
+from ostiary.orgs.organizations import Organization
+from tests.people import DAY, HOUR, NONE, NOW, ONE, OUTSIDE, People, refused, settle, traces
+
+USD = 1_000_000_000
 
 
 async def members_of(database: Database, folk: People) -> dict[str, str]:
@@ -102,6 +109,166 @@ async def test_an_instance_with_organizations_gets_no_other(database: Database) 
     async with database.transaction() as tx:
         await organizations.ensure_first(tx, NOW)
         assert len(await organizations.list_(tx, folk.operator)) == 2
+
+
+async def edit(database: Database, folk: People, by: str, **wished: object) -> Organization:
+    async with database.transaction() as tx:
+        return await organizations.change(tx, folk[by], folk.home.id, wished, NOW)
+
+
+EVERY_FIELD: dict[str, object] = {
+    "name": "Casa",
+    "rpm": 60,
+    "rpd": 1_000,
+    "tpm": 50_000,
+    "parallel": 8,
+    "revocation_is_final": True,
+    "max_lifetime_ms": 7 * DAY,
+    "allow_unpriced": True,
+    "trace_days": 30,
+    "content_days": 7,
+    "budget": Budget("month", 5 * USD, 4 * USD, (50,)),
+}
+
+
+async def test_every_field_is_set_found_again_and_lifted(database: Database) -> None:
+    folk = await settle(database)
+    before = await traces(database)
+    edited = await edit(database, folk, "alice", **EVERY_FIELD)
+    assert await traces(database) - before == ONE
+    async with database.read() as tx:
+        shown = await organizations.show(tx, folk["alice"], folk.home.id)
+        listed = await store.list_organizations(tx)
+        caps = {one.period_id: one.cap_nano for one in await list_accounts(tx, store.SCOPE, folk.home.id)}
+    assert shown == edited
+    assert shown in listed
+    assert {name: getattr(shown, name) for name in EVERY_FIELD} == EVERY_FIELD
+    assert (shown.id, shown.client_id, shown.created_at) == (folk.home.id, folk.home.client_id, NOW)
+    assert caps == {"2026-11": 5 * USD, "total": None}
+    lifted = {name: None for name in EVERY_FIELD if name not in {"name", "revocation_is_final", "allow_unpriced"}}
+    again = await edit(database, folk, "alice", **lifted, revocation_is_final=False, allow_unpriced=False, name="Home")
+    assert again == folk.home
+    async with database.read() as tx:
+        assert await store.find_organization(tx, folk.home.id) == folk.home
+        assert (await store.find_organization(tx, folk.elsewhere.id)) == folk.elsewhere
+
+
+async def test_an_edit_is_audited_and_told(database: Database) -> None:
+    folk = await settle(database)
+    async with database.read() as tx:
+        seq = await changes.latest(tx)
+    await edit(database, folk, "erin", rpm=60, name="Home")
+    await edit(database, folk, "alice", budget=Budget("total", USD))
+    before = await traces(database)
+    await edit(database, folk, "alice", rpm=60, budget=Budget("total", USD))
+    assert await traces(database) == before
+    async with database.read() as tx:
+        budget, rpm, *_ = await list_audit(tx, folk.home.id)
+        heard = await changes.list_after(tx, seq)
+    assert (rpm.deed, rpm.before, rpm.after) == ("organizations.edit", {"rpm": None}, {"rpm": 60})
+    assert (budget.before, (budget.after or {})["budget"]["cap_nano"]) == ({"budget": None}, USD)
+    assert {(one.noun, one.id) for one in heard} == {("organization", folk.home.id)}
+
+
+async def test_who_may_edit_an_organization_and_who_its_budget(database: Database) -> None:
+    folk = await settle(database)
+    expected: dict[str, tuple[str | None, str | None]] = {
+        "operator": (None, None),
+        "alice": (None, None),
+        "erin": (None, "insufficient_scope"),
+        "bob": ("insufficient_scope", "insufficient_scope"),
+        "charlie": ("not_found", "not_found"),
+        "dora": ("not_found", "not_found"),
+    }
+    for number, (name, (code, budget_code)) in enumerate(expected.items(), 1):
+        for refusal, wished in ((code, {"rpm": number}), (budget_code, {"rpd": number, "budget": None})):
+            before = await traces(database)
+            if refusal is None:
+                await edit(database, folk, name, **wished)
+            else:
+                with refused(refusal):
+                    await edit(database, folk, name, **wished)
+            assert await traces(database) - before == (NONE if refusal else ONE), (name, wished)
+        async with database.read() as tx:
+            if code is None:
+                assert (await organizations.show(tx, folk[name], folk.home.id)).rpm == number
+            else:
+                with refused(code):
+                    await organizations.show(tx, folk[name], folk.home.id)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("name", ""),
+        ("name", None),
+        ("name", 5),
+        ("name", "a\0b"),
+        ("rpm", 0),
+        ("rpd", -1),
+        ("tpm", True),
+        ("parallel", 1.5),
+        ("rpm", 2**31),
+        ("revocation_is_final", None),
+        ("revocation_is_final", 1),
+        ("allow_unpriced", "yes"),
+        ("max_lifetime_ms", HOUR - 1),
+        ("max_lifetime_ms", 367 * DAY),
+        ("max_lifetime_ms", True),
+        ("max_lifetime_ms", "7d"),
+        ("trace_days", 0),
+        ("content_days", 3_651),
+        ("budget", 5),
+        ("budget", Budget("month", -1)),
+        ("budget", Budget("total", None)),
+        ("id", "orgn_x"),
+        ("client_id", "org_x"),
+        ("created_at", 5),
+        ("nonsense", 5),
+    ],
+)
+async def test_what_an_organization_cannot_be_is_refused_by_name(database: Database, name: str, value: object) -> None:
+    folk = await settle(database)
+    before = await traces(database)
+    with refused("invalid_field", name):
+        await edit(database, folk, "alice", **({"rpm": 5} | {name: value}))
+    assert await traces(database) == before
+
+
+async def test_an_organization_takes_no_name_that_is_taken(database: Database) -> None:
+    folk = await settle(database)
+    with refused("conflict", "name"):
+        await edit(database, folk, "alice", name="Elsewhere")
+
+
+# ---- operators --------------------------------------------------------------------------------------------------
+
+
+async def test_only_the_operator_makes_operators(database: Database) -> None:
+    folk = await settle(database)
+
+    async def change_operator(by: str, *, is_operator: bool) -> bool:
+        async with database.transaction() as tx:
+            user = await users.change_operator(tx, folk[by], " Alice@example.org", NOW, is_operator=is_operator)
+        return user.is_operator
+
+    before = await traces(database)
+    for name in ("alice", "erin", "bob", "charlie", "dora"):
+        with refused("not_found"):
+            await change_operator(name, is_operator=True)
+    assert not await change_operator("operator", is_operator=False)
+    assert await traces(database) == before
+    assert await change_operator("operator", is_operator=True)
+    assert await traces(database) - before == ONE
+    async with database.read() as tx:
+        by = await members.actor_of_key(tx, folk.home.id, folk["alice"].id, ["admin:gateways:read"], "ci")
+        newest = (await list_audit(tx))[0]
+    assert by.may("gateways.list", None)
+    assert (newest.deed, newest.organization_id, newest.after) == ("users.operator", None, {"is_operator": True})
+    assert not await change_operator("operator", is_operator=False)
+    async with database.transaction() as tx:
+        with refused("not_found"):
+            await users.change_operator(tx, folk.operator, "nobody@example.org", NOW, is_operator=True)
 
 
 # ---- members ----------------------------------------------------------------------------------------------------
@@ -254,3 +421,81 @@ async def test_outside_nothing_tells_whether_the_organization_exists(database: D
                     await members.list_(tx, folk[name], organization_id)
             bodies.append(caught.value.body())
         assert bodies[0] == bodies[1]
+
+
+# ---- who leaves -------------------------------------------------------------------------------------------------
+
+
+async def remove(database: Database, folk: People, by: str, whom: str) -> tuple[Member, list[str]]:
+    told: list[str] = []
+
+    async def let_go(_tx: Transaction, actor: Actor, organization_id: str, user_id: str, at: int) -> None:
+        assert (actor, organization_id, at) == (folk[by], folk.home.id, NOW)
+        told.append(user_id)
+
+    async with database.transaction() as tx:
+        return await members.remove(tx, folk[by], folk.home.id, whom, NOW, let_go=let_go), told
+
+
+async def test_who_may_remove_whom(database: Database) -> None:
+    """Nobody takes what they could not give: an admin removes no owner."""
+    folk = await settle(database)
+    await change(database, folk, "operator", "erin@example.org", "owner")
+    await add(database, folk, "operator", "admin@example.org", "admin")
+    async with database.transaction() as tx:
+        user = await users.ensure(tx, "admin@example.org", "x", NOW)
+    folk = replace(folk, actors={**folk.actors, "admin": roles.member_actor(user, "admin", folk.home.id, "test")})
+    for name, code in {"bob": "insufficient_scope", "charlie": "not_found", "dora": "not_found"}.items():
+        with refused(code):
+            await remove(database, folk, name, "admin@example.org")
+    with refused("insufficient_scope"):
+        await remove(database, folk, "admin", "erin@example.org")
+    before = await traces(database)
+    gone, told = await remove(database, folk, "admin", "bob@example.org")
+    assert (gone.email, told) == ("bob@example.org", [folk["bob"].id])
+    assert await traces(database) - before == ONE
+    async with database.read() as tx:
+        newest = (await list_audit(tx, folk.home.id))[0]
+    assert (newest.deed, newest.target_name, newest.before) == (
+        "members.remove",
+        "bob@example.org",
+        {"role": "member"},
+    )
+    await remove(database, folk, "alice", folk["erin"].id)
+    assert set(await members_of(database, folk)) == {"alice@example.org", "admin@example.org"}
+    for whom in ("bob@example.org", "dora@example.org", "", "a\0b"):
+        with refused("not_found"):
+            await remove(database, folk, "alice", whom)
+    again = await add(database, folk, "alice", "bob@example.org")
+    assert again.user_id == folk["bob"].id
+
+
+async def test_the_last_owner_is_not_removed(database: Database) -> None:
+    folk = await settle(database)
+    for name in ("alice", "operator"):
+        with refused("conflict"):
+            await remove(database, folk, name, "alice@example.org")
+    assert len(await members_of(database, folk)) == 3
+
+
+async def test_two_owners_cannot_remove_each_other_at_once(database: Database) -> None:
+    folk = await settle(database)
+    await change(database, folk, "alice", "erin@example.org", "owner")
+    done = await asyncio.gather(
+        remove(database, folk, "operator", "erin@example.org"),
+        remove(database, folk, "operator", "alice@example.org"),
+        return_exceptions=True,
+    )
+    assert sorted(getattr(one, "code", "done") for one in done) == ["conflict", "done"]
+
+
+async def test_nobody_goes_when_what_is_theirs_cannot_be_ended(database: Database) -> None:
+    folk = await settle(database)
+
+    async def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        async with database.transaction() as tx:
+            await members.remove(tx, folk["alice"], folk.home.id, "bob@example.org", NOW, let_go=fail)
+    assert len(await members_of(database, folk)) == 3

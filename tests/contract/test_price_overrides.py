@@ -12,7 +12,7 @@ from ostiary.db import changes
 from ostiary.db.database import Database, Transaction
 from ostiary.errors import Refusal
 from ostiary.ledger import prices
-from ostiary.ledger.store import list_audit
+from ostiary.ledger.audit_store import list_audit
 from ostiary.orgs import roles
 from ostiary.orgs.store import User
 from ostiary.providers import catalog, store

@@ -10,7 +10,7 @@ import pytest
 
 from ostiary.actor import Actor
 from ostiary.db.database import Database, Transaction
-from ostiary.ledger.store import list_audit
+from ostiary.ledger.audit_store import list_audit
 from ostiary.providers.catalog import Catalog, Field, load
 from ostiary.providers.egress import Egress
 from ostiary.secret import Secret

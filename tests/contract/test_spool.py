@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
-import sqlite3
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,11 +16,12 @@ import pytest
 from ostiary.db.database import Database
 from ostiary.errors import Refusal
 from ostiary.ledger import reports
-from ostiary.ledger.events import Event
+from ostiary.ledger.events import Event, pack
+from ostiary.ledger.journal import SETTLEMENT, frame
 from ostiary.ledger.spool import Spool, SpoolFull, Sync, find_orphans
 from ostiary.ledger.writer import Writer, adopt
 from ostiary.limits import store
-from ostiary.limits.budgets import AccountKey
+from ostiary.limits.budgets import AccountKey, Budget
 from tests.fakes import SetClock
 
 pytestmark = pytest.mark.anyio
@@ -46,7 +49,7 @@ async def _leased(database: Database, owner: str, nano: int) -> None:
     clock = SetClock()
     async with database.transaction() as tx:
         await store.add_owner(tx, owner, owner, "test", clock.now())
-        await store.change_budget(tx, "agent_key", "key_1", "month", 10_000, clock.now())
+        await store.change_budget(tx, "agent_key", "key_1", Budget("month", 10_000), clock.now())
         account = await store.lock_account(tx, _ACCOUNT)
         assert await store.change_lease(tx, owner, account, 0, nano)
 
@@ -96,7 +99,7 @@ async def _abandoned(folder: Path) -> Path:
         await spool.settle(hold, _event(number))
     await spool.hold(_held(3))[1]
     await spool.close(remove=False)
-    return folder / "spool_dead.spool"
+    return folder / "spool_dead.000001.spool"
 
 
 async def test_adopting_twice_counts_once(database: Database, tmp_path: Path) -> None:
@@ -112,10 +115,13 @@ async def test_adopting_twice_counts_once(database: Database, tmp_path: Path) ->
     assert before[:2] == (700, 0)
 
 
-async def test_a_torn_tail_loses_only_what_was_never_committed(database: Database, tmp_path: Path) -> None:
+@pytest.mark.parametrize("tail", ["frame", "rubbish"])
+async def test_a_torn_tail_loses_only_what_was_never_committed(database: Database, tmp_path: Path, tail: str) -> None:
     path = await _abandoned(tmp_path)
-    with path.with_suffix(".spool-wal").open("ab") as wal:
-        wal.write(os.urandom(4_096))
+    whole = path.read_bytes()
+    with path.open("ab") as file:
+        file.write(frame(SETTLEMENT, 3, pack(_event(3)))[:-1] if tail == "frame" else os.urandom(4_096))
+    assert path.read_bytes() != whole
     await _leased(database, "spool_dead", 2_000)
     await adopt(database, tmp_path, SetClock())
     assert (await _books(database))[0] == 700
@@ -123,20 +129,20 @@ async def test_a_torn_tail_loses_only_what_was_never_committed(database: Databas
 
 async def test_a_damaged_file_charges_its_lease_and_is_kept(database: Database, tmp_path: Path) -> None:
     path = await _abandoned(tmp_path)
-    with sqlite3.connect(path) as db:
-        db.execute("UPDATE settlements SET event = x'00ff' WHERE seq = 2")
-    db.close()
+    data = bytearray(path.read_bytes())
+    data[data.rindex(b"r2") + 40] ^= 1
+    path.write_bytes(data)
     await _leased(database, "spool_dead", 2_000)
     await adopt(database, tmp_path, SetClock())
     spent, leased, events = await _books(database)
     assert (spent, leased) == (2_000, 0)
-    assert [event[0] for event in events] == ["r1", "r3"]
+    assert events == [("r1", "ok", 100), ("r2", "unknown", 500), ("r3", "unknown", 500)]
     assert path.with_suffix(".damaged").exists()
     assert find_orphans(tmp_path) == []
 
 
 async def test_a_file_of_rubbish_is_survived(database: Database, tmp_path: Path) -> None:
-    (tmp_path / "spool_dead.spool").write_bytes(os.urandom(8_192))
+    (tmp_path / "spool_dead.000001.spool").write_bytes(os.urandom(8_192))
     await _leased(database, "spool_dead", 2_000)
     assert await adopt(database, tmp_path, SetClock()) == 1
     assert (await _books(database))[:2] == (2_000, 0)
@@ -152,50 +158,79 @@ async def test_after_a_power_loss_the_rest_of_the_lease_is_charged(
     assert (await _books(database))[:2] == (2_000, 0)
 
 
+@contextmanager
+def _full_disk(spool: Spool, spare: int = 0) -> Iterator[None]:
+    """No file may grow by more than `spare` bytes: the kernel then fails writes, as it does when the disk is full."""
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    signals = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    largest = max(path.stat().st_size for path in spool.folder.glob("*.spool"))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest + spare, usual[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+        signal.signal(signal.SIGXFSZ, signals)
+
+
+@pytest.mark.parametrize("spare", [0, 1, 100])
 @pytest.mark.parametrize("sync", ["normal", "full"])
 async def test_a_full_disk_refuses_holds_and_keeps_settlements_for_later(
-    database: Database, tmp_path: Path, sync: Sync
+    tmp_path: Path, sync: Sync, spare: int
 ) -> None:
     spool = Spool(tmp_path, "spool_full", sync)
-    writer = Writer(database, spool, SetClock())
-    await _leased(database, "spool_full", 9_000)
     kept, committed = spool.hold(_held(1))
     await committed
-    pages = spool._db.execute("PRAGMA page_count").fetchone()[0]
-    spool._db.execute(f"PRAGMA max_page_count = {pages}")
-    with pytest.raises(SpoolFull) as refused:
-        for number in range(2, 200):
-            await spool.hold(_held(number))[1]
+    with _full_disk(spool, spare):
+        with pytest.raises(SpoolFull) as refused:
+            for number in range(2, 200):
+                await spool.hold(_held(number))[1]
+        await spool.settle(kept, _event(1))
+        assert not spool.unsent
+        assert spool.late == 1
+        spool.retry_late()
+        assert not await spool.commit_late()
     assert isinstance(refused.value, Refusal)
     assert refused.value.status == 503
-    spool._db.execute(f"PRAGMA max_page_count = {pages + 100}")
-    await spool.settle(kept, _event(1))
-    spool.retry_late()
-    for _ in range(100):
-        if spool.unsent:
-            break
-        await asyncio.sleep(0.01)
-    await writer.flush()
-    assert [event[0] for event in (await _books(database))[2]] == ["r1"]
-    await spool.close(remove=True)
-
-
-async def test_a_settlement_that_finds_the_disk_full_is_tried_again(database: Database, tmp_path: Path) -> None:
-    spool = Spool(tmp_path, "spool_full", "normal")
-    await _leased(database, "spool_full", 9_000)
-    hold, committed = spool.hold(_held(1))
-    await committed
-    spool._db.execute("CREATE TRIGGER full BEFORE INSERT ON settlements BEGIN SELECT RAISE(ABORT, 'disk full'); END")
-    await spool.settle(hold, _event(1))
-    assert not spool.unsent
-    spool._db.execute("DROP TRIGGER full")
-    assert spool.retry_late() == 1
-    for _ in range(100):
-        if spool.unsent:
-            break
-        await asyncio.sleep(0.01)
+    assert await spool.commit_late()
     assert [event.request_id for _, event in spool.unsent] == ["r1"]
-    await spool.close(remove=True)
+    await spool.close(remove=False)
+    (orphan,) = find_orphans(tmp_path)
+    left = orphan.read()
+    assert ([event.request_id for event in left.settled], left.held, left.damaged) == (["r1"], [], 0)
+    orphan.unlock()
+
+
+@pytest.mark.parametrize("room", [0, 20])
+@pytest.mark.parametrize("sync", ["normal", "full"])
+async def test_a_file_that_cannot_be_begun_on_a_full_disk_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sync: Sync, room: int
+) -> None:
+    """Every call tries again: a file or a descriptor each time would in the end leave the process without any."""
+    spool = Spool(tmp_path, "spool_full", sync)
+    kept, committed = spool.hold(_held(1))
+    await committed
+    monkeypatch.setattr("ostiary.ledger.spool._SEGMENT_BYTES", 1)
+    before = _files(tmp_path), spool.size, _descriptors()
+    with _full_disk(spool, room - spool.size):
+        for number in range(2, 30):
+            with pytest.raises(SpoolFull):
+                await spool.hold(_held(number))[1]
+        await spool.settle(kept, _event(1))
+        assert spool.late == 1
+        assert (_files(tmp_path), spool.size, _descriptors()) == before
+    assert await spool.commit_late()
+    await spool.hold(_held(30))[1]
+    assert len(_files(tmp_path)) == len(before[0]) + 2, "each record begins a file"
+    await spool.close(remove=False)
+    (orphan,) = find_orphans(tmp_path)
+    left = orphan.read()
+    assert [event.request_id for event in left.settled + left.held] == ["r1", "r30"]
+    assert not left.damaged
+    orphan.unlock()
+
+
+def _descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - names suffice, some of them of what is gone by now
 
 
 async def test_an_answer_given_up_while_waiting_is_settled_all_the_same(tmp_path: Path) -> None:
@@ -246,22 +281,27 @@ async def test_a_writer_that_is_stopped_in_the_middle_can_be_closed_at_once(data
     assert _files(tmp_path) == set()
 
 
-async def test_a_long_load_leaves_a_short_file(
+async def test_a_long_load_leaves_few_files(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whole batches one after another: what was sent is pruned as fast as it comes, but for the newest."""
+    """Whole batches one after another: what was sent goes as fast as it comes, but for the newest."""
     monkeypatch.setattr("ostiary.ledger.spool._KEEP", 100)
+    monkeypatch.setattr("ostiary.ledger.spool._SEGMENT_BYTES", 50_000)
     spool = Spool(tmp_path, "spool_x", "normal")
     await _leased(database, "spool_x", 9_000)
+    long_one, _ = spool.hold(_held(999_999))
     writer = Writer(database, spool, SetClock())
     for batch in range(4):
         for number in range(1_000):
             settled = spool.settle(spool.hold(_held(batch * 1_000 + number))[0], _event(batch * 1_000 + number, cost=1))
         await settled
         await writer.flush()
-    assert spool._db.execute("SELECT count(*) FROM settlements").fetchone()[0] <= 100
-    assert spool._db.execute("SELECT count(*) FROM holds").fetchone()[0] == 0
+    assert spool.size < 4 * 50_000, "the newest hundred, and the file with the long call's hold"
+    assert "spool_x.000001.spool" in _files(tmp_path)
+    await spool.settle(long_one, _event(999_999, cost=1))
     await writer.close()
+    assert (await _books(database))[0] == 4_001
+    assert _files(tmp_path) == set()
 
 
 @pytest.mark.parametrize("sync", ["normal", "full"])
@@ -271,13 +311,12 @@ async def test_a_settlement_the_disk_never_took_is_not_deleted_with_the_file(
     """Stopped while the disk is full: the hold stands in the file, and is charged by whoever adopts it."""
     spool = Spool(tmp_path, "spool_x", sync)
     await _leased(database, "spool_x", 5_000)
-    writer = Writer(database, spool, SetClock())
     hold, committed = spool.hold(_held(1))
     await committed
-    spool._db.execute("CREATE TRIGGER full BEFORE INSERT ON settlements BEGIN SELECT RAISE(ABORT, 'disk full'); END")
-    await spool.settle(hold, _event(1))
-    await writer.close()
-    assert (tmp_path / "spool_x.spool").exists()
+    with _full_disk(spool):
+        await spool.settle(hold, _event(1))
+        assert not await spool.commit_late()
+        await spool.close(remove=False)
     await adopt(database, tmp_path, SetClock())
     assert await _books(database) == (500, 0, [("r1", "unknown", 500)])
 
@@ -292,6 +331,7 @@ async def test_a_report_does_not_wait_for_calls_that_settle_meanwhile(database: 
         while True:
             number = next(numbers)
             await spool.settle(spool.hold(_held(number))[0], _event(number, cost=0))
+            await asyncio.sleep(0)
 
     loading = asyncio.ensure_future(load())
     await asyncio.sleep(0.05)

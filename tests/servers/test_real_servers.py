@@ -29,7 +29,7 @@ def test_llama_chats_and_counts(llama: Llama) -> None:
     answer = httpx2.post(
         f"{llama.url}/chat/completions", json=body, headers={"authorization": f"Bearer {llama.key}"}, timeout=20
     )
-    assert answer.json()["usage"]["completion_tokens"] == 4
+    assert 0 < answer.json()["usage"]["completion_tokens"] <= 4, "it may end sooner"
     assert httpx2.post(f"{llama.url}/chat/completions", json=body, timeout=20).status_code == 401
 
 

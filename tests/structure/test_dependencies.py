@@ -25,7 +25,7 @@ def used() -> set[str]:
     names = {name.partition(".")[0] for module in modules() for name in imported(module.tree)}
     foreign = names - sys.stdlib_module_names - {PACKAGE, "", "__future__"}
     known = packages_distributions()
-    return {known[name][0].lower() for name in foreign}
+    return {known[name][0].lower().replace("_", "-") for name in foreign}
 
 
 def test_what_is_used_is_declared() -> None:

@@ -51,6 +51,37 @@ def test_words_that_clear_are_told_from_nothing_given() -> None:
     assert words.metadata("none") == {}
 
 
+def test_percents_and_days_are_whole() -> None:
+    assert words.percents("50, 80,100") == Given((50, 80, 100))
+    assert words.percents("none") == Given(None)
+    for text in ("", "50,", "-5", "5.5", "٣", "50;80", "1000"):
+        with pytest.raises(ValueError, match="percents"):
+            words.percents(text)
+    assert [words.days(text) for text in ("90", "90d", "2w", "none")] == [Given(90), Given(90), Given(14), Given(None)]
+    for text in ("0", "36h", "x", "-1"):
+        with pytest.raises(ValueError, match="is not a"):
+            words.days(text)
+    assert (words.longest("90d"), words.longest("none")) == (Given(90 * 86_400_000), Given(None))
+
+
+@pytest.mark.parametrize(
+    ("ms", "said"),
+    [
+        (0, "in less than a minute"),
+        (59_999, "in less than a minute"),
+        (60_000, "in 1 minute"),
+        (3_599_999, "in 59 minutes"),
+        (86_399_999, "in 23 hours"),
+        (6 * 86_400_000 + 5, "in 6 days"),
+        (1_500 * 86_400_000, "in 1,500 days"),
+        (-1, "less than a minute ago"),
+        (-2 * 86_400_000, "2 days ago"),
+    ],
+)
+def test_how_far_away_a_time_is(ms: int, said: str) -> None:
+    assert words.away(1_795_000_000_000 + ms, 1_795_000_000_000) == said
+
+
 @pytest.mark.parametrize("text", ["", "five", "-1", "1e99", "NaN", "Infinity", "0.0000000001", "10000000000", "1,5"])
 def test_an_amount_is_exact_and_bounded(text: str) -> None:
     with pytest.raises(ValueError, match=r".+"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pytest
@@ -10,7 +10,8 @@ import pytest
 from ostiary.agents import credential
 from ostiary.agents.policy import Policy
 from ostiary.errors import Refusal
-from ostiary.gateway.directory import Caller, Directory
+from ostiary.gateway.caller import Caller
+from ostiary.gateway.directory import Directory
 from ostiary.gateway.exchange import Exchange
 from ostiary.gateway.identify import identify, identify_if_any
 from ostiary.limits.local import Allowance
@@ -28,9 +29,16 @@ class Known:
 
     is_lost: bool = False
     looks: int = 0
+    met: dict[bytes, Caller] = field(default_factory=dict)
 
     def find_caller(self, text: str) -> Caller | None:
         return CALLER if text == KEY or (text == NEW and self.looks) else None
+
+    def meet_again(self, presented: bytes) -> Caller | None:
+        return self.met.get(presented)
+
+    def meet(self, presented: bytes, caller: Caller) -> None:
+        self.met[presented] = caller
 
     async def look_again(self) -> bool:
         if not self.is_lost:
@@ -39,12 +47,15 @@ class Known:
 
 
 def exchange(*headers: tuple[str, str], query: bytes = b"") -> Exchange:
-    scope: dict[str, Any] = {
-        "path": "/",
-        "headers": [(name.encode(), value.encode("latin-1")) for name, value in headers],
-        "query_string": query,
-    }
-    return Exchange(scope, cast("Any", None), cast("Any", None), "req", None)
+    first: dict[bytes, bytes] = {}
+    repeated: list[tuple[bytes, bytes]] = []
+    for name, value in headers:
+        pair = (name.encode(), value.encode("latin-1"))
+        if pair[0] in first:
+            repeated.append(pair)
+        else:
+            first[pair[0]] = pair[1]
+    return Exchange(cast("Any", None), "GET", "/", query, first, repeated)
 
 
 async def code(known: Known, *headers: tuple[str, str], query: bytes = b"") -> str:
@@ -106,3 +117,12 @@ async def test_what_looks_like_a_credential_in_the_query(query: bytes, is_refuse
 
 async def test_no_credential_is_nobody_where_none_is_needed() -> None:
     assert await identify_if_any(exchange(), cast("Directory", Known())) is None
+
+
+async def test_who_was_met_is_known_again_without_being_looked_up() -> None:
+    known = Known()
+    sent = exchange(("authorization", f"Bearer {KEY}"))
+    assert await identify(sent, cast("Directory", known)) is CALLER
+    assert known.met == {KEY.encode(): CALLER}
+    known.met = {KEY.encode(): (other := Caller("org", Policy(), Allowance("other")))}
+    assert await identify(exchange(("authorization", f"Bearer {KEY}")), cast("Directory", known)) is other

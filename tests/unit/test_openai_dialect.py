@@ -297,3 +297,9 @@ def test_what_is_not_an_object_is_malformed(body: bytes) -> None:
 def test_deep_nesting_in_an_error_breaks_nothing() -> None:
     body = b'{"error":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
     assert DIALECT.read_answer(body).is_malformed
+
+
+def test_a_file_is_seen_however_its_field_is_spelled() -> None:
+    for field in (b'"file_id"', b'"file\\u005fid"', b'"\\u0066ile_id"'):
+        body = b'{"model":"m","messages":[{"role":"user","content":[{"type":"x",' + field + b':"f"}]}]}'
+        assert OpenAI().read_ask("chat", body).reaches_out, field

@@ -11,7 +11,8 @@ import pytest
 from ostiary.agents.policy import Choice, Policy, choice_of
 from ostiary.errors import Refusal
 from ostiary.gateway.call import Call
-from ostiary.gateway.directory import Caller, Directory, OpenKey
+from ostiary.gateway.caller import Caller, OpenKey
+from ostiary.gateway.directory import Directory
 from ostiary.gateway.plan import Target, bid_for, input_bound, plan
 from ostiary.limits.budgets import Budget
 from ostiary.limits.local import Allowance
@@ -173,6 +174,10 @@ def test_a_provider_without_a_key_is_named(name: str, code: str) -> None:
         (["M"], "m", None),
         (["house/m"], "m", None),
         (["m"], "house/m", None),
+        (["house/m"], "beta-9/house/m", ["b1:house/m", "b2:house/m"]),
+        (["alpha/m"], "beta-9/alpha/m", None),  # what one provider resells of another is another thing
+        (["m"], "beta-9/alpha/m", None),
+        (["beta-9/alpha/m"], "beta-9/alpha/m", ["b1:alpha/m", "b2:alpha/m"]),
     ],
 )
 def test_a_model_list_holds_for_every_name_a_model_goes_by(
@@ -216,7 +221,7 @@ def test_where_only_some_have_a_price_only_they_are_tried() -> None:
 
 def bid(asked: Call, known: Known = EVERYWHERE) -> tuple[int, int, int, bool]:
     targets = plan(caller(), asked, cast("Directory", known))
-    found = bid_for(asked, targets, cast("Directory", known))
+    found = bid_for(asked, targets)
     return found.fixed_nano, found.output_tokens, found.output_rate, found.may_shrink
 
 
@@ -247,7 +252,7 @@ def test_what_cannot_be_counted_is_refused() -> None:
     asked = call("alpha/m", max_tokens=2**31 - 1, n=128)
     targets = plan(caller(), asked, cast("Directory", absurd))
     with pytest.raises(Refusal) as caught:
-        bid_for(asked, targets, cast("Directory", absurd))
+        bid_for(asked, targets)
     assert caught.value.code == "invalid_request"
 
 
@@ -258,3 +263,15 @@ def test_a_target_knows_its_provider() -> None:
 def test_a_key_does_not_print_what_it_holds() -> None:
     printed = repr(replace(key("a1", ALPHA), headers=(("authorization", "Bearer s3cret"),), secrets=("s3cret",)))
     assert "s3cret" not in printed
+
+
+def test_tokens_per_minute_are_taken_at_what_is_likely() -> None:
+    asked = call("m", max_tokens=50)
+    assert bid_for(asked, plan(caller(), asked, cast("Directory", EVERYWHERE))).tokens == asked.ask.size // 4 + 50
+    free = call("m")
+    assert bid_for(free, plan(caller(), free, cast("Directory", EVERYWHERE))).tokens == free.ask.size // 4 + 1_024
+
+
+def test_an_organization_may_let_models_without_a_price_pass_a_hard_budget() -> None:
+    assert refused("only-alpha", caller(5)).code == "model_not_priced"
+    assert planned("only-alpha", replace(caller(5), allow_unpriced=True)) == ["a1:only-alpha"]

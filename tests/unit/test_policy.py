@@ -137,3 +137,42 @@ def test_providers_and_free_models() -> None:
     assert judge_target(policy, "groq", free=True) is None
     assert code(judge_target(policy, "groq", free=False)) == "model_not_allowed"
     assert code(judge_target(policy, "openai", free=True)) == "provider_not_allowed"
+
+
+def test_a_child_stands_within_its_parent() -> None:
+    parent = Policy(
+        expires_at=NOW + 5,
+        scopes=frozenset({"gate:chat"}),
+        models=Choice("only", frozenset({"a", "b"})),
+        providers=Choice("only", frozenset({"groq"})),
+        free_only=True,
+        networks=parse_networks(["192.0.2.0/24"]),
+    )
+    child = Policy(models=Choice("only", frozenset({"b", "c"})), within=parent)
+    assert asked(child) is None
+    assert asked(child, now=NOW + 5) == "invalid_api_key"
+    assert asked(child, address="198.51.100.1") == "ip_not_allowed"
+    assert asked(child, scope="gate:usage") == "insufficient_scope"
+    assert [code(judge_model(child, (name,))) for name in "abc"] == ["model_not_allowed", None, "model_not_allowed"]
+    assert code(judge_target(child, "openai", free=True)) == "provider_not_allowed"
+    assert code(judge_target(child, "groq", free=False)) == "model_not_allowed"
+    assert judge_target(child, "groq", free=True) is None
+    assert (child.is_free_only, child.limits_models, child.powers) == (True, True, frozenset({"gate:chat"}))
+    for status in ("inactive", "revoked"):
+        assert asked(replace(child, within=replace(parent, status=status))) == "invalid_api_key"
+
+
+def test_the_child_of_a_dead_key_learns_nothing_either() -> None:
+    """The parent is dead, and the child is used from a wrong address: it looks like a key nobody knows."""
+    dead = Policy(status="revoked")
+    assert asked(Policy(networks=(), scopes=frozenset(), within=dead)) == "invalid_api_key"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [" gpt-9", "gpt-9 ", "gpt-9\u00a0", "GPT-9", "gpt\u20119", "gpt-\uff19", "gрt-9", "gpt-9\u200b", "gpt-9\0", ""],
+)
+def test_what_only_looks_like_a_model_is_another(name: str) -> None:
+    policy = Policy(models=Choice("only", frozenset({"gpt-9"})))
+    assert code(judge_model(policy, (name,))) == "model_not_allowed"
+    assert judge_model(policy, ("gpt-9",)) is None

@@ -172,6 +172,24 @@ def test_prices_by_time_of_day_and_date_are_asked_again(known: Catalog) -> None:
     assert price_of(book, known, "openai/gpt-4o") is price_of(book, known, "openai/gpt-4o"), "others are kept"
 
 
+def test_the_price_of_a_time_gone_by_is_the_one_of_then_and_what_was_set_counts_for_ever(known: Catalog) -> None:
+    before, after = (int(datetime(2026, 11, 20, hour, tzinfo=UTC).timestamp() * 1000) for hour in (3, 5))
+    deepseek, openai, now = known.get("deepseek"), known.get("openai"), datetime(2026, 11, 20, 5, tzinfo=UTC)
+    book = PriceBook([Override("openai", "gpt-4o", {"input": 1, "output": 1}, "mine")], Watch(now))
+    tokens = Tokens(1_000, 1_000)
+    costs = []
+    for at in (before, after, before):
+        price = book.find_at(deepseek, "deepseek-flash", at)
+        assert price is not None
+        costs.append(price.cost_nano(tokens))
+    assert costs[0] == costs[2] > costs[1]
+    current = book.find(deepseek, "deepseek-flash")
+    assert current is not None
+    assert current.cost_nano(tokens) == costs[1], "looking back changes nothing for calls of now"
+    assert book.find_at(openai, "gpt-4o", 0) is book.find(openai, "gpt-4o")
+    assert book.find_at(known.get("nvidia"), "x", before) is None
+
+
 def test_a_caller_cannot_fill_the_memory_with_names(known: Catalog) -> None:
     book = PriceBook()
     for number in range(10_050):

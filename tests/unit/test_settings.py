@@ -210,3 +210,13 @@ def test_every_setting_is_described() -> None:
     assert described["OSTIARY_PORT"].default == "8420"
     assert described["OSTIARY_MASTER_KEY"].is_secret
     assert all(setting.says.endswith(".") for setting in describe())
+
+
+@pytest.mark.parametrize(
+    "text", ["short", "x" * 31, "with spaces in it and long enough by far", "ü" * 40, "x" * 40 + "\0"]
+)
+def test_a_weak_operator_token_is_refused_and_not_quoted(text: str) -> None:
+    with pytest.raises(CannotStart, match="OSTIARY_OPERATOR_TOKEN: must be 32") as caught:
+        load({"OSTIARY_OPERATOR_TOKEN": text})
+    assert text not in str(caught.value)
+    assert load({"OSTIARY_OPERATOR_TOKEN": "x" * 32}).operator_token == Secret("x" * 32)

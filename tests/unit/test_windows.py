@@ -1,47 +1,131 @@
-"""The sliding minute and the UTC day."""
+"""The windows: sliding minutes of requests and of tokens, the UTC day, slots."""
 
 from __future__ import annotations
 
-from ostiary.limits.windows import DayCount, SlidingMinute
+import math
+
+from ostiary.limits.windows import DayCount, SlidingMinute, SlidingTokens, Slots
 
 
 def test_a_minute_holds_its_limit_in_any_sixty_seconds() -> None:
     minute = SlidingMinute()
     for moment in (0.0, 10.0, 59.0):
-        assert minute.wait_s(3, moment) is None
-        minute.take(moment)
-    assert minute.wait_s(3, 59.5) == 0.5
-    assert minute.wait_s(3, 60.0) is None
-    minute.take(60.0)
-    assert minute.wait_s(3, 69.0) == 1.0
+        assert minute.fits(3, 0, moment, 0)
+        minute.take(0, moment, 0)
+    assert not minute.fits(3, 0, 59.5, 0)
+    assert minute.wait_s(3, 0, 59.5) == 0.5
+    assert minute.fits(3, 0, 60.0, 0)
+    minute.take(0, 60.0, 0)
+    assert minute.wait_s(3, 0, 69.0) == 1.0
+    assert (minute.used(119.9), minute.reset_s(119.0)) == (1, 1.0)
+    assert (minute.used(120.0), minute.reset_s(120.0)) == (0, 0.0)
 
 
 def test_a_limit_lowered_below_what_was_taken_waits_until_enough_is_over() -> None:
     minute = SlidingMinute()
     for moment in (0.0, 10.0, 20.0):
-        minute.take(moment)
-    assert minute.wait_s(1, 30.0) == 50.0
+        minute.take(0, moment, 0)
+    assert minute.wait_s(1, 0, 30.0) == 50.0
+    assert minute.wait_s(2, 0, 30.0) == 40.0
 
 
 def test_a_limit_of_zero_never_fits() -> None:
-    assert SlidingMinute().wait_s(0, 5.0) == 60.0
+    assert not SlidingMinute().fits(0, 0, 5.0, 0)
+    assert SlidingMinute().wait_s(0, 0, 5.0) == 60.0
+
+
+def test_what_is_not_ones_own_does_not_fit() -> None:
+    minute, day, tokens, slots = SlidingMinute(1), DayCount(1), SlidingTokens(100), Slots(1)
+    assert day.used(0, 0) == 0
+    for window in (minute, day, tokens, slots):
+        assert window.fits(1_000, 60, 5.0, 0)
+        window.take(60, 5.0, 0)
+        assert not window.fits(1_000, 60, 5.0, 0)
 
 
 def test_an_untaken_request_leaves_room_again() -> None:
     minute = SlidingMinute()
-    minute.take(1.0)
-    assert minute.wait_s(1, 2.0) is not None
-    minute.untake(1.0)
-    assert minute.wait_s(1, 2.0) is None
+    first = minute.take(0, 1.0, 0)
+    minute.take(0, 2.0, 0)
+    minute.untake(first)
+    assert minute.used(60.5) == 1
+    minute.untake(first)
+    assert minute.used(60.5) == 1, "what is not there is not taken away"
+    assert minute.used(61.5) == 1, "it was the other that stayed"
 
 
 def test_the_day_starts_anew_and_never_goes_back() -> None:
-    day = DayCount(day=100, count=4)
-    day.take(100)
-    assert day.used(100) == 5
-    assert day.used(99) == 5, "a clock set back does not give a second day"
-    day.take(101)
-    assert day.used(101) == 1
+    day = DayCount()
+    assert day.fits(2, 0, 0.0, 100)
+    receipt = day.take(0, 0.0, 100)
+    assert day.used(0.0, 99) == 1, "a clock set back does not give a second day"
+    assert day.fits(2, 0, 0.0, 99)
+    day.take(0, 0.0, 99)
+    assert not day.fits(2, 0, 0.0, 99)
+    assert day.fits(2, 0, 0.0, 101)
+    day.untake(receipt)
+    assert day.used(0.0, 101) == 0, "yesterday's request is not taken from today"
+    day.take(0, 0.0, 101)
     day.untake(101)
     day.untake(101)
-    assert day.used(101) == 0
+    assert day.used(0.0, 101) == 0
+
+
+def test_what_was_leased_of_a_day_ends_with_it() -> None:
+    day = DayCount(0)
+    assert day.used(0.0, 100) == 0
+    day.leased, day.room, day.asked_at = 5, 3, 1.0
+    assert day.fits(10, 0, 0.0, 100)
+    assert not day.fits(10, 0, 0.0, 101)
+    assert (day.leased, day.room, day.asked_at) == (0, 0, -math.inf)
+
+
+def test_tokens_count_as_thought_and_then_as_known() -> None:
+    window = SlidingTokens()
+    first = window.take(700, 0.0, 0)
+    assert not window.fits(1_000, 301, 1.0, 0)
+    assert window.fits(1_000, 300, 1.0, 0)
+    window.settle(first, 100)
+    assert window.used(1.0) == 100
+    window.settle(first, None)
+    assert window.used(1.0) == 100, "nothing known changes nothing"
+    second = window.take(900, 10.0, 0)
+    window.settle(second, 1_400)
+    assert window.used(11.0) == 1_500, "more than was thought counts in full"
+    assert not window.fits(1_000, 1, 11.0, 0)
+    assert window.used(60.0) == 1_400
+    assert window.used(70.0) == 0
+
+
+def test_what_is_learnt_after_a_minute_no_longer_counts() -> None:
+    window = SlidingTokens()
+    old = window.take(500, 0.0, 0)
+    assert window.used(61.0) == 0
+    new = window.take(10, 61.0, 0)
+    window.settle(old, 9_000)
+    window.untake(old)
+    assert window.used(62.0) == 10
+    window.untake(new)
+    assert (window.used(62.0), window.reset_s(62.0)) == (0, 0.0)
+
+
+def test_tokens_wait_until_enough_of_the_oldest_are_out() -> None:
+    window = SlidingTokens()
+    for moment, tokens in ((0.0, 300), (10.0, 300), (20.0, 300)):
+        window.take(tokens, moment, 0)
+    assert window.wait_s(1_000, 200, 30.0) == 30.0
+    assert window.wait_s(1_000, 500, 30.0) == 40.0
+    assert window.wait_s(1_000, 5_000, 30.0) == 60.0, "it never fits"
+    assert window.reset_s(30.0) == 50.0
+
+
+def test_a_slot_is_free_again_when_its_call_is_over() -> None:
+    slots = Slots()
+    slots.take(0, 0.0, 0)
+    assert slots.fits(2, 0, 0.0, 0)
+    slots.take(0, 0.0, 0)
+    assert not slots.fits(2, 0, 0.0, 0)
+    slots.settle(None, 5)
+    assert slots.fits(2, 0, 0.0, 0)
+    slots.untake(None)
+    assert slots.used() == 0

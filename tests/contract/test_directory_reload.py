@@ -1,0 +1,61 @@
+"""A gateway that reads everything anew, as after a restored backup, turns nobody away meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+
+from ostiary.agents import agent_keys, client_credentials
+from ostiary.agents import store as agents
+from ostiary.agents.agent_keys import NewAgentKey
+from ostiary.db import changes
+from ostiary.db.database import Database
+from ostiary.gateway.directory import Directory
+from ostiary.providers.catalog import load
+from ostiary.providers.egress import Egress
+from ostiary.secret import Secret
+from ostiary.vault import provider_keys
+from ostiary.vault.provider_keys import NewProviderKey
+from ostiary.vault.seal import MasterKeys, Seal
+from tests.fakes import SetClock
+from tests.people import NOW, settle
+from tests.servers.canaries import Canaries
+
+
+async def test_who_stays_is_known_at_every_moment_and_who_is_gone_is_forgotten(
+    database: Database, canaries: Canaries
+) -> None:
+    folk = await settle(database)
+    seal = Seal(MasterKeys.parse(Secret("A" * 43 + "=")))
+    await seal.open_instance(database, NOW)
+    place, catalog = folk.home, load()
+    async with database.transaction() as tx:
+        wish = NewProviderKey("main", catalog.get("openai"), Secret(canaries.plant()))
+        await provider_keys.add(tx, folk.operator, place.id, wish, seal=seal, egress=Egress([]), at=NOW)
+        _, client = await client_credentials.create(
+            tx, folk.operator, place.id, "machine", client_id=place.client_id, pepper=seal.pepper, at=NOW
+        )
+        (stays, secret), (goes, lost) = [
+            await agent_keys.create(tx, folk["alice"], place.id, NewAgentKey(name), pepper=seal.pepper, at=NOW)
+            for name in ("stays", "goes")
+        ]
+    directory = Directory(database, seal, catalog, SetClock())
+    await directory.load()
+    async with database.transaction() as tx:  # a backup that knows nothing of it
+        await agents.remove_agent_key(tx, place.id, goes.id)
+        await changes.append(tx, "everything", None, "all", NOW)
+    assert directory.find_caller(lost.reveal()) is not None
+    reading = asyncio.ensure_future(directory.catch_up())
+    turns = 0
+    while not reading.done():
+        turns += 1
+        assert directory.find_caller(secret.reveal()) is not None
+        assert directory.find_caller(client.reveal()) is not None
+        assert directory.find_holder(stays.id) is not None
+        assert directory.keys_for(place.id, "openai")
+        assert directory.organizations
+        await asyncio.sleep(0)
+    await reading
+    assert turns > 1, "calls went on meanwhile"
+    assert directory.find_caller(secret.reveal()) is not None
+    assert directory.find_caller(lost.reveal()) is None
+    assert directory.find_holder(goes.id) is None
