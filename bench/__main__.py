@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bench import flame, proc, report, stand
+from bench.gateway import Size
 from bench.measure import Plan, measure
 from bench.stand import Stand
 from bench.table import Round
@@ -46,6 +47,7 @@ def _arguments() -> argparse.Namespace:
     add("--pace-ms", type=float, default=5.0, help="between two events; 0 sends a stream in one burst")
     add("--starts", type=int, default=3, help="how often the gateway is started to take the time")
     add("--processes", type=int, default=1, help="also run this many gateways on one database")
+    add("--keys", type=int, default=1, help="also run a gateway with this many agent keys in its database")
     add("--quick", action="store_true", help="2 rounds of 1 second: to see that it works")
     add("--without-gateway", action="store_true", help="only nginx and the floors")
     add("--profile", action="store_true", help="afterwards, where the CPU of the gateway goes")
@@ -53,8 +55,11 @@ def _arguments() -> argparse.Namespace:
     given = parser.parse_args()
     if given.quick:
         given.rounds, given.seconds, given.starts = min(given.rounds, 2), 1, 1
-    if min(given.rounds, given.seconds, given.concurrency, given.streams, given.starts, given.processes) < 1:
-        parser.error("rounds, seconds, concurrency, streams, starts and processes are at least 1")
+    if (
+        min(given.rounds, given.seconds, given.concurrency, given.streams, given.starts, given.processes, given.keys)
+        < 1
+    ):
+        parser.error("rounds, seconds, concurrency, streams, starts, processes and keys are at least 1")
     if given.chunks < 2 or given.pace_ms < 0:
         parser.error("a stream has at least 2 chunks, and its pace is not negative")
     if given.profile and given.without_gateway:
@@ -70,7 +75,7 @@ def _run(given: argparse.Namespace) -> None:
     wish = stand.Wish(
         chunks=given.chunks,
         pace_ms=given.pace_ms,
-        gateways=() if given.without_gateway else tuple(sorted({1, given.processes})),
+        gateways=() if given.without_gateway else _sizes(given.processes, given.keys),
         starts=given.starts,
     )
     with stand.built(wish) as ready:
@@ -90,6 +95,11 @@ def _run(given: argparse.Namespace) -> None:
         print(f"\nwritten: {out.with_suffix('.json')}")
         if given.profile:
             print(_profile(ready, plan, out))
+
+
+def _sizes(processes: int, keys: int) -> tuple[Size, ...]:
+    """One process with one key, and what else was asked for, each beside that one."""
+    return tuple(dict.fromkeys((Size(), Size(keys=keys), Size(processes))))
 
 
 def _rounds(ready: Stand, plan: Plan, count: int) -> Sequence[Round]:

@@ -13,19 +13,38 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import payload, proc
+from bench import crowd, payload, proc
 from bench.target import Target
 
 PROVIDER = "openai-compatible"
 _CLI_S = 60.0
-_RPM, _RPD, _BUDGET_USD = 50_000_000, 1_000_000_000, 1_000_000
+_LIMITS = (
+    *("--rpm", "50000000", "--rpd", "1000000000", "--tpm", "1000000000", "--parallel", "100000"),
+    *("--budget-usd", "10000", "--budget-period", "month"),
+)
+"""On the key and on its organization: all there is, and nothing of it ever reached."""
 _RATES = ("--input", "0.15", "--output", "0.60")
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How large an installation is."""
+
+    processes: int = 1
+    keys: int = 1
+
+    @property
+    def name(self) -> str:
+        """As it stands in the table."""
+        shared = f" ×{self.processes}" if self.processes > 1 else ""
+        return f"ostiary{shared}" + (f", {self.keys:,} keys" if self.keys > 1 else "")
 
 
 @dataclass(frozen=True, slots=True)
 class House:
     """A prepared installation: one data directory for each process that will serve it."""
 
+    size: Size
     data_dirs: tuple[Path, ...]
     env: Mapping[str, str]
     bearer: str
@@ -34,12 +53,12 @@ class House:
     @property
     def name(self) -> str:
         """As it stands in the table."""
-        return f"ostiary ×{len(self.data_dirs)}" if self.is_shared else "ostiary"
+        return self.size.name
 
     @property
     def is_shared(self) -> bool:
         """Whether several processes serve it."""
-        return len(self.data_dirs) > 1
+        return self.size.processes > 1
 
     def command(self, *arguments: str) -> list[str]:
         """`ostiary …` of the environment this bench runs in."""
@@ -54,16 +73,21 @@ class House:
         return sum(row["requests"] for row in json.loads(self.run("usage", "--json")))
 
 
-def prepare(upstream: int, *, work: Path, processes: int = 1) -> House:
+def prepare(upstream: int, *, work: Path, size: Size | None = None) -> House:
     """A key in the vault, a price, and an agent key with every control there is, so that each call is judged by all."""
-    data_dirs = tuple(work / f"data-{processes}-{n}" for n in range(processes))
+    size = size or Size()
+    work = work / f"house-{size.processes}-{size.keys}"
+    work.mkdir()
+    data_dirs = tuple(work / f"data-{n}" for n in range(size.processes))
     origin = f"http://127.0.0.1:{upstream}"
     env = {name: value for name, value in os.environ.items() if not name.startswith("OSTIARY_")}
     env["OSTIARY_EGRESS_ALLOW"] = origin
     env.pop("PYTHONDONTWRITEBYTECODE", None)  # a second start finds its modules compiled, as everywhere
-    if processes > 1:
-        env["OSTIARY_DATABASE_URL"] = f"sqlite:///{work}/shared-{processes}.db"
+    if size.processes > 1:
+        env["OSTIARY_DATABASE_URL"] = f"sqlite:///{work}/shared.db"
         env["OSTIARY_MASTER_KEY"] = base64.urlsafe_b64encode(os.urandom(32)).decode()
+        # Only there: a process that is asked for its metrics loads what makes them, which one measured alone need not.
+        env["OSTIARY_OPERATOR_TOKEN"] = os.urandom(32).hex()
 
     def run(*arguments: str, said: str = "") -> str:
         return _run(env, data_dirs[0], *arguments, said=said)
@@ -75,12 +99,13 @@ def prepare(upstream: int, *, work: Path, processes: int = 1) -> House:
         said="sk-bench-upstream-key-000000000000",
     )
     run("prices", "set", model, *_RATES)
+    run("orgs", "edit", *_LIMITS)
     made = run(
-        *("keys", "create", "--name", "bench", "--rpm", str(_RPM), "--rpd", str(_RPD)),
-        *("--budget-usd", str(_BUDGET_USD), "--models", model, "--providers", PROVIDER),
+        *("keys", "create", "--name", "bench", *_LIMITS, "--models", model, "--providers", PROVIDER),
         *("--ip", "127.0.0.0/8", "--json"),
     )
-    return House(data_dirs, env, json.loads(made)["secret"], model)
+    crowd.join(size.keys - 1, data_dir=data_dirs[0], env=env)
+    return House(size, data_dirs, env, json.loads(made)["secret"], model)
 
 
 @contextmanager
@@ -95,7 +120,7 @@ def serving(
             command = [*under, *house.command("serve", "--port", str(port), "--data-dir", str(data_dir))]
             one = stack.enter_context(
                 proc.started(
-                    f"ostiary-{len(house.data_dirs)}-{n}",
+                    f"{house.name}-{n}",
                     command,
                     work=work,
                     cores=cores[n % len(cores)],
@@ -105,7 +130,8 @@ def serving(
             start_s = max(start_s, proc.wait_until_open(one, port, "/health"))
             running.append(one)
             ports.append(port)
-        yield Target(house.name, tuple(running), tuple(ports), start_s, house.bearer, house.model)
+        token = house.env.get("OSTIARY_OPERATOR_TOKEN")
+        yield Target(house.name, tuple(running), tuple(ports), start_s, house.bearer, house.model, token=token)
 
 
 def _run(env: Mapping[str, str], data_dir: Path, *arguments: str, said: str = "") -> str:

@@ -35,6 +35,27 @@ GOALS = (
 )
 
 
+CROWDED = (
+    Goal(
+        "CPU per JSON call against one key", 1.2, "×", lambda rounds, name: ratio_of(rounds, name, "ostiary", "cpu_us")
+    ),
+    Goal("start to the first /health", 5, " s", lambda rounds, name: median_of(rounds, name, "start_s")),
+    Goal("memory when idle", 250, " MB", lambda rounds, name: median_of(rounds, name, "idle_mb")),
+    Goal("memory after the load", 250, " MB", lambda rounds, name: median_of(rounds, name, "load_mb")),
+)
+"""With 100,000 agent keys."""
+
+SHARED = (
+    Goal(
+        "purse top-ups per 1,000 calls, away from the cap",
+        5,
+        "",
+        lambda rounds, name: median_of(rounds, name, "top_ups_per_1000"),
+    ),
+)
+"""With several processes on one database."""
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """How a goal fared."""
@@ -54,6 +75,6 @@ class Verdict:
         return f"- {self.goal.text}: {found}{self.goal.unit} (goal ≤ {self.goal.limit:g}{self.goal.unit}) – {mark}"
 
 
-def judge(rounds: Sequence[Round], name: str) -> list[Verdict]:
+def judge(rounds: Sequence[Round], name: str, goals: Sequence[Goal] = GOALS) -> list[Verdict]:
     """Every goal, in the order of the issue."""
-    return [Verdict(goal, goal.figure(rounds, name)) for goal in GOALS]
+    return [Verdict(goal, goal.figure(rounds, name)) for goal in goals]

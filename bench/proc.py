@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from http.client import HTTPConnection
 from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -98,7 +99,7 @@ def outputs(commands: Sequence[Sequence[str]], *, cores: frozenset[int], timeout
         return [_output(process, deadline) for process in begun]
 
 
-def wait_until_open(running: Running, port: int, path: str = "/", timeout_s: float = 20.0) -> float:
+def wait_until_open(running: Running, port: int, path: str = "/", timeout_s: float = 60.0) -> float:
     """Seconds from its start to its first answer, whatever that is; on `/health` it must be a 200."""
     deadline = running.began + timeout_s
     asked = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode()
@@ -111,6 +112,17 @@ def wait_until_open(running: Running, port: int, path: str = "/", timeout_s: flo
         if running.process.poll() is not None or time.monotonic() > deadline:
             raise BenchFailed(f"{running.name} did not answer on port {port}. {running.last_words()}")
         time.sleep(_POLL_S)
+
+
+def metric(port: int, token: str, name: str) -> float:
+    """A number without labels of a gateway's `/metrics`."""
+    with contextlib.closing(HTTPConnection("127.0.0.1", port, timeout=_GRACE_S)) as door:
+        door.request("GET", "/metrics", headers={"authorization": f"Bearer {token}"})
+        lines = door.getresponse().read().decode().splitlines()
+    found = next((line.rpartition(" ")[2] for line in lines if line.startswith(f"{name} ")), None)
+    if found is None:
+        raise BenchFailed(f"The gateway on port {port} does not tell {name} at /metrics.")
+    return float(found)
 
 
 def settled(running: Sequence[Running], timeout_s: float = 3.0) -> Weight:

@@ -26,11 +26,16 @@ def text(ready: Stand, rounds: Sequence[Round]) -> str:
     for house in ready.houses:
         name = house.name
         lines += ["", f"{name}:", _metered(rounds, house)]
-        if not house.is_shared:
-            lines += [verdict.line() for verdict in goals.judge(rounds, name)]
-        else:
+        if house.is_shared:
             lines += [f"- calls/s against one process: {number(ratio_of(rounds, name, 'ostiary', 'calls_s'), 2)}×"]
+        lines += [verdict.line() for verdict in goals.judge(rounds, name, _goals_of(house))]
     return "\n".join(lines)
+
+
+def _goals_of(house: gateway.House) -> Sequence[goals.Goal]:
+    if house.is_shared:
+        return goals.SHARED
+    return goals.CROWDED if house.size.keys > 1 else goals.GOALS
 
 
 def machine(ready: Stand) -> dict[str, object]:

@@ -24,8 +24,7 @@ class Wish:
 
     chunks: int
     pace_ms: float
-    gateways: tuple[int, ...]
-    """For each installation, by how many processes it is served."""
+    gateways: tuple[gateway.Size, ...]
     starts: int
     """How often a gateway is started to take the time."""
 
@@ -62,7 +61,7 @@ class Stand:
 def built(wish: Wish) -> Iterator[Stand]:
     """All targets, answering and idle."""
     nginx.program()
-    cores = _cores(max((1, *wish.gateways)))
+    cores = _cores(max((1, *(size.processes for size in wish.gateways))))
     with ExitStack() as stack:
         work = stack.enter_context(_work())
         loader = Loader(work, cores.loading)
@@ -77,7 +76,7 @@ def built(wish: Wish) -> Iterator[Stand]:
             stack.enter_context(proxy.serving(port, work=work, cores=cores.first)),
         ]
         facts = {target.name: {"start_s": target.start_s} for target in targets}
-        houses = tuple(gateway.prepare(port, work=work, processes=count) for count in wish.gateways)
+        houses = tuple(gateway.prepare(port, work=work, size=size) for size in wish.gateways)
         for house in houses:
             starts = [_start_s(house, work, cores) for _ in range(wish.starts - 1)]
             target = stack.enter_context(gateway.serving(house, work=work, cores=cores.served))

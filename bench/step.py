@@ -20,7 +20,7 @@ from ostiary.gateway.call import is_too_deep
 from ostiary.ledger.events import Event, pack
 from ostiary.ledger.spool import Spool, free_name
 from ostiary.limits.budgets import TOTAL, AccountKey, Bid, Budget
-from ostiary.limits.local import Allowance, LocalCounters
+from ostiary.limits.local import Allowance, Holder, LocalCounters
 from ostiary.limits.purse import Purses
 from ostiary.limits.reserve import Reserve
 from ostiary.providers import catalog
@@ -83,7 +83,8 @@ def waiting_steps(folder: Path) -> Mapping[str, AsyncStep]:
         purse = purses.get(AccountKey("agent_key", "key_bench", TOTAL))
         purse.leased = purse.free = purse.cap = _RICH
         purse.is_known = True
-        allowance = Allowance("key_bench", 10**9, 10**9, (("agent_key", "key_bench", Budget("total", _RICH)),))
+        holders = (Holder("agent_key", "key_bench", 10**9, 10**9), Holder("organization", "orgn_bench"))
+        allowance = Allowance("key_bench", holders, (("agent_key", "key_bench", Budget("total", _RICH)),))
         bid = Bid(135_000, 256, 600_000_000, may_shrink=False)
         keeper = Reserve(clock, LocalCounters(clock), purses)
         for _ in range(count):

@@ -22,3 +22,5 @@ class Target:
     model: str = payload.MODEL
     stream_path: str | None = payload.PATH
     """None when it does not stream."""
+    token: str | None = None
+    """Opens the metrics of each process, where they are looked at."""

@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, get_args, get_origin
 from typer.main import get_command
 
 from ostiary import errors, settings
+from ostiary.admin import routes as admin
 from ostiary.cli import main as cli
 from ostiary.cli import options
 from ostiary.orgs import roles
@@ -228,6 +229,19 @@ def _option_row(param: Any) -> tuple[str, str, str]:
     return f"`{name}`", says(getattr(param, "help", "") or ""), default
 
 
+def api_page() -> str:
+    """Every route of the admin API."""
+    rows = [
+        (f"`{route.method} {route.full_path}`", says(_answer(route).partition("\n")[0]), f"`{route.scope}`")
+        for route in admin.ROUTES
+    ]
+    return table(("route", "what it does", "scope"), rows)
+
+
+def _answer(route: admin.Route) -> str:
+    return getattr(importlib.import_module(f"ostiary.admin.{route.module}"), route.function).__doc__ or ""
+
+
 PARTS: Final[tuple[tuple[str, str, Callable[[], str]], ...]] = (
     ("ARCHITECTURE.md", "tree", tree),
     ("ARCHITECTURE.md", "floors", floor_plan),
@@ -236,6 +250,7 @@ PARTS: Final[tuple[tuple[str, str, Callable[[], str]], ...]] = (
     (f"{_REFERENCE}/permissions.md", "permissions", permissions_page),
     (f"{_REFERENCE}/providers.md", "providers", providers_page),
     (f"{_REFERENCE}/cli.md", "cli", cli_page),
+    (f"{_REFERENCE}/api.md", "routes", api_page),
 )
 
 if __name__ == "__main__":
