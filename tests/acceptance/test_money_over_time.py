@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from ostiary.clock import month_ends, month_of
+from ostiary.errors import Refusal
 from tests.acceptance.cluster import COST, GATED, Cluster, founded, jumpy
 from tests.acceptance.crowd import Load, behind, costs, loading, one
 from tests.servers.gateway import Gateway, GatewayMaker
@@ -49,9 +50,9 @@ def test_a_gateway_that_slept_past_its_heartbeat_settles_to_the_nano(
     answers = [one(gateway, key.secret) for gateway in cluster.gateways]
     with behind([lambda: one(sleeper, key.secret, GATED)] * 3) as open_calls:
         upstream.wait_for(5)
-        _send(sleeper, signal.SIGSTOP)
+        owner = cluster.sql("SELECT id FROM owners WHERE name = 'gate-0'")[0]["id"]
         try:
-            owner = cluster.sql("SELECT id FROM owners WHERE name = 'gate-0'")[0]["id"]
+            _stop_between_writes(cluster, sleeper)
             cluster.tamper("UPDATE owners SET heartbeat_at = heartbeat_at - 60000 WHERE id = :owner", owner=owner)
             sleeper.clock_file.write_text("60")
             upstream.gate.set()
@@ -80,6 +81,19 @@ def test_a_gateway_that_slept_past_its_heartbeat_settles_to_the_nano(
     books = cluster.end()
     books.check(costs(answers + later))
     assert books.spent_by(key.id) == len(books.events) * COST
+
+
+def _stop_between_writes(cluster: Cluster, sleeper: Gateway) -> None:
+    """Whoever is stopped in the middle of a write keeps SQLite's one lock: then nobody writes, and nothing is shown."""
+    for _ in range(5):
+        _send(sleeper, signal.SIGSTOP)
+        try:
+            cluster.tamper("UPDATE owners SET name = name")
+        except Refusal:
+            _send(sleeper, signal.SIGCONT)
+        else:
+            return
+    raise AssertionError("it writes all the time")
 
 
 def _leases(cluster: Cluster, owner: str) -> list[dict[str, Any]]:

@@ -86,6 +86,8 @@ def test_a_stopped_gateway_wakes_after_it_was_retired_and_nothing_is_charged_twi
     two.hear()
     costs = [Decimal(_call(one, secret).headers["x-ostiary-cost-usd"])]
     assert one.process is not None
+    # Stopped in the middle of a write it would keep SQLite's one lock.
+    until(lambda: Decimal(str(two.json("keys", "show", "a")["spent_usd"])) == costs[0], "its call to be written down")
     one.process.send_signal(signal.SIGSTOP)
     try:
         until(lambda: two.cli("gateways", "retire", "sleeper", check=False).code == 0, "it to be lost", 40)

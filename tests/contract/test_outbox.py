@@ -228,7 +228,7 @@ async def test_deliveries_of_a_notification_that_is_gone_end(database: Database,
 
 
 async def test_without_a_database_it_says_so_to_who_runs_it(clock: SetClock, sink: Sink) -> None:
-    away = Database("sqlite:////nowhere/at/all.db")
+    away = Database(f"postgresql://nobody@127.0.0.1:{free_port()}/none")
     with refused("service_unavailable"):
         await Outbox(away, clock, {"mail": sink.send}).run(clock.now())
     await away.close()
