@@ -6,6 +6,7 @@ from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from typing import Final
 
+from ostiary.clock import day_ends
 from ostiary.gateway.call import Call
 from ostiary.gateway.caller import Caller
 from ostiary.gateway.capture import capture
@@ -135,7 +136,7 @@ class Book:
             provider_key_id=target.key.id,
             provider_key_name=target.key.name if target.key.organization_id == self.caller.organization_id else _POOL,
             stream=self.call.ask.stream,
-            started_at=self.gate.clock.now(),
+            started_at=self._begins_at(),
             client_ip=self.exchange.address,
             metadata=dict(key.metadata) if key else {},
             held_nano=hold.size.nano,
@@ -148,6 +149,11 @@ class Book:
             held_at=hold.at,
             parent_key_id=key.parent_id if key else None,
         )
+
+    def _begins_at(self) -> int:
+        """Now; but a call that was let in before midnight counts in that day, here as in the windows."""
+        now = self.gate.clock.now()
+        return min(now, day_ends(self.hold.at) - 1) if self.attempt == 1 else now
 
     def _complete(self, event: Event, outcome: Outcome) -> None:
         tokens = outcome.tokens or Tokens()
