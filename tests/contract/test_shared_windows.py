@@ -361,6 +361,33 @@ async def test_a_clock_set_to_tomorrow_and_back_gives_no_second_day(world: World
     assert await one.calls(20) == 0
 
 
+async def test_midnight_while_asking_gives_nothing_of_yesterday_to_today(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.open(rpd=10)
+    two = [await world.process(name) for name in "ab"]
+    put_lease, is_first = window_store.put_lease, True
+
+    async def pass_midnight(*args: Any) -> None:
+        nonlocal is_first
+        await put_lease(*args)
+        if is_first:
+            is_first = False
+            world.clock.at += _DAY_S * 1000
+            book = two[0].counters.books[_KEY]
+            book.windows["day"].used(0, world.clock.now() // (_DAY_S * 1000))  # as the next call looks at it
+
+    monkeypatch.setattr(window_store, "put_lease", pass_midnight)
+    assert await two[0].calls(1) == 1, "asked again for the day it was answered in"
+    await two[0].write()
+    served = 1
+    for _ in range(12):
+        for process in reversed(two):
+            served += await process.calls(1)
+        await world.live(1, *two)
+    assert served == 10
+
+
 async def test_slots_are_shared_and_come_back_once(world: World) -> None:
     one = await (await world.open(parallel=3)).process("a")
     two = await world.process("b")

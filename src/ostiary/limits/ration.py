@@ -25,6 +25,8 @@ _IDLE_S: Final = 60.0
 """After so long without a call others get all that is not in use, not only what is more than a fair share."""
 _FORGET_S: Final = 600.0
 _PRUNE_S: Final = 60.0
+_TWO_DAYS: Final = 2
+"""A question asked before midnight is asked once more for the day it was answered in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,9 @@ class Rations:
             if self._clock.monotonic() > self._watch.sure_until:
                 await self._become_sure()
             short = _find_short(book, holder, tokens, self._clock)
-            if short is not None and self._is_worth_asking(*short, tokens):
+            for _ in range(_TWO_DAYS):
+                if short is None or not self._is_worth_asking(*short, tokens):
+                    break
                 await self._ask(book, tokens)
                 short = _find_short(book, holder, tokens, self._clock)
         if short is not None:
@@ -127,7 +131,7 @@ class Rations:
         at, now = self._clock.now(), self._clock.monotonic()
         for window in book.windows.values():
             window.leased = min(window.leased, window.used(now, day_of(at)))  # nobody takes while we are asking
-        found: list[tuple[Window, int, int]] = []
+        found: list[tuple[Window, str, int, int]] = []
         async with self._database.transaction() as tx:
             limits = await window_store.lock_limits(tx, scope, id_) or dict.fromkeys(book.windows, 0)
             leases = await window_store.list_leases(tx, scope, id_, at)
@@ -135,15 +139,18 @@ class Rations:
             for name, window in book.windows.items():
                 key = WindowKey(scope, id_, _name_of(window))
                 rows = await self._seeded(tx, key, [row for row in leases if row.window == key.window], window)
+                if key.window != _name_of(window):
+                    continue  # a call has begun the next day meanwhile: what was yesterday's says nothing of it
                 mine = sum(row.amount for row in rows if row.owner == self._owner)
                 others = sum(row.amount for row in rows) - mine
                 _count_what_was_forgotten(window, mine)
                 share = self._size(window, limits.get(name), mine, others, tokens)
                 if share[0] != mine:
                     await window_store.put_lease(tx, self._owner, key, 0 if share[0] >= ALL else share[0])
-                found.append((window, *share))
-        for window, leased, room in found:
-            window.leased, window.room, window.asked_at = leased, room, now
+                found.append((window, key.window, *share))
+        for window, name, leased, room in found:
+            if name == _name_of(window):
+                window.leased, window.room, window.asked_at = leased, room, now
         self._asked += 1
 
     def _size(self, window: Window, limit: int | None, mine: int, others: int, tokens: int) -> tuple[int, int]:
