@@ -54,6 +54,16 @@ def _month_of_day(day: int) -> str:
     return moment(day * DAY_MS).strftime("%Y-%m")
 
 
+def date_of(at: int) -> str:
+    """The UTC date of a time, as the period id of daily accounts: `2026-11-20`."""
+    return _date_of_day(at // DAY_MS)
+
+
+@lru_cache(maxsize=64)
+def _date_of_day(day: int) -> str:
+    return moment(day * DAY_MS).strftime("%Y-%m-%d")
+
+
 def month_ends(at: int) -> int:
     """When the UTC month of `at` ends, in milliseconds since the epoch."""
     first = moment(at).replace(day=1, hour=0, minute=0, second=0, microsecond=0)

@@ -79,7 +79,9 @@ TABLE: Final = MappingProxyType(
         "conflict": Kind(
             409, _CONFLICT, "This conflicts with what exists.", "a name is taken or the state does not allow it"
         ),
-        "request_too_large": Kind(413, _REQUEST, "The request is too large.", "body over 10 MB"),
+        "request_too_large": Kind(
+            413, _REQUEST, "The request is too large.", "body over 10 MB; a form over 25 MB of audio or 50 MB of images"
+        ),
         "unsupported_media_type": Kind(
             415, _REQUEST, "Send the body as application/json.", "content type or encoding is not understood"
         ),

@@ -17,6 +17,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     false,
+    text,
 )
 
 metadata = MetaData(
@@ -49,6 +50,10 @@ def _nano(name: str, *, null: bool = False) -> Column[int]:
 
 def _count(name: str) -> Column[int]:
     return Column(name, BigInteger, nullable=False, server_default="0")
+
+
+def _list(name: str) -> Column[list[str]]:
+    return Column(name, JSON, nullable=False, server_default=text("'[]'"))
 
 
 def _no(name: str) -> Column[bool]:
@@ -239,8 +244,91 @@ provider_keys = Table(
     _at("created_at"),
     _at("updated_at"),
     _at("last_used_at", null=True),
+    Column("auth", String(32)),
+    Column("priority", Integer, nullable=False, server_default="0"),
+    Column("weight", Integer, nullable=False, server_default="1"),
+    Column("strategy", String(8), nullable=False, server_default="rotate"),
+    _no("free_tier"),
+    Column("account", String(200)),
+    _list("tags"),
+    Column("rpm", Integer),
+    Column("rpd", Integer),
+    Column("tpm", Integer),
+    Column("parallel", Integer),
+    Column("added_by", String(320)),
     UniqueConstraint("organization_id", "name"),
 )
+"""`auth` is a method of the catalogue's row, None its first; `strategy` is rotate or fill, and the highest `priority`
+goes first. Keys of one `account` share its quota. What a key may spend stands in `budgets`."""
+
+provider_key_health = Table(
+    "provider_key_health",
+    metadata,
+    _ref("provider_key_id"),
+    Column("model", String(200), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("reason", Text, nullable=False),
+    _at("since"),
+    _at("until", null=True),
+    PrimaryKeyConstraint("provider_key_id", "model"),
+)
+"""Keys that are not well, as gateways have found; an empty model is the whole key. Healthy is no row."""
+
+endpoints = Table(
+    "endpoints",
+    metadata,
+    _id(),
+    _ref("organization_id"),
+    Column("name", String(200), nullable=False),
+    Column("strategy", String(8), nullable=False),
+    Column("retries", Integer, nullable=False),
+    Column("timeout_ms", BigInteger),
+    _at("created_at"),
+    _at("updated_at"),
+    UniqueConstraint("organization_id", "name"),
+)
+"""Named routes. An empty organization makes an alias: the operator's, for everybody. `strategy` is split or first."""
+
+endpoint_targets = Table(
+    "endpoint_targets",
+    metadata,
+    _ref("endpoint_id"),
+    Column("position", Integer, nullable=False),
+    Column("provider", String(64), nullable=False),
+    Column("model", String(200), nullable=False),
+    _ref("provider_key_id", null=True),
+    Column("weight", Integer, nullable=False, server_default="1"),
+    _no("is_fallback"),
+    PrimaryKeyConstraint("endpoint_id", "position"),
+    Index(None, "provider_key_id"),
+    Index(None, "provider"),
+)
+"""Where an endpoint leads, in order; without a provider key it is any that the caller may use."""
+
+endpoint_uses = Table(
+    "endpoint_uses",
+    metadata,
+    _ref("endpoint_id"),
+    _ref("organization_id"),
+    _ref("agent_key_id"),
+    _at("last_used_at"),
+    PrimaryKeyConstraint("endpoint_id", "agent_key_id"),
+)
+
+responses = Table(
+    "responses",
+    metadata,
+    _ref("organization_id"),
+    Column("id", String(200), nullable=False),
+    _ref("provider_key_id"),
+    Column("provider", String(64), nullable=False),
+    Column("model", String(200), nullable=False),
+    _at("created_at"),
+    PrimaryKeyConstraint("organization_id", "id"),
+    Index(None, "created_at"),
+)
+"""Which provider key made a response that its provider keeps: it alone can go on with it."""
 
 # ---- money ------------------------------------------------------------------------------------------------------
 
@@ -267,7 +355,7 @@ budgets = Table(
     Column("thresholds", JSON),
     PrimaryKeyConstraint("scope", "id"),
 )
-"""The hard cap that new period rows of an account start with; `kind` is month or total. `soft_nano` only warns;
+"""The hard cap that new period rows of an account start with; `kind` is day, month or total. `soft_nano` only warns;
 `thresholds` are percents at which somebody is told, None the usual ones."""
 
 accounts = Table(
@@ -373,6 +461,9 @@ usage_events = Table(
     Column("model_served", String(200)),
     _count("images"),
     _at("held_at", null=True),
+    _count("audio_ms"),
+    _count("characters"),
+    _count("searches"),
     PrimaryKeyConstraint("request_id", "attempt"),
     Index(
         "ix_usage_events_traces",
@@ -415,6 +506,9 @@ def _rollup(name: str, span: str, *indexes: Index) -> Table:
         _nano("cost_nano"),
         _count("max_latency_ms"),
         _nano("max_cost_nano"),
+        _count("audio_ms"),
+        _count("characters"),
+        _count("searches"),
         PrimaryKeyConstraint(
             "organization_id", span, "agent_key_id", "credential_id", "provider", "model", "provider_key_id"
         ),

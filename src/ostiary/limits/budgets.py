@@ -7,10 +7,10 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from ostiary.clock import month_ends, month_of
+from ostiary.clock import date_of, day_ends, month_ends, month_of
 from ostiary.money import TOKENS_PER_RATE
 
-Kind = Literal["month", "total"]
+Kind = Literal["day", "month", "total"]
 TOTAL = "total"
 """The period id of accounts that never end."""
 
@@ -21,11 +21,31 @@ _SHARE = 4
 
 
 _USUAL_THRESHOLDS = (50, 80, 100)
+_MONTH = len("2026-11")
+
+
+def kind_of(period_id: str) -> Kind:
+    """Of which kind of budget a period is one."""
+    if period_id == TOTAL:
+        return "total"
+    return "month" if len(period_id) == _MONTH else "day"
+
+
+def periods_of(scope: str, at: int) -> tuple[str, ...]:
+    """The periods in which what is spent at a time is counted; days are counted for provider keys only."""
+    if scope == "provider_key":
+        return date_of(at), month_of(at), TOTAL
+    return month_of(at), TOTAL
+
+
+def period_ends(period_id: str, at: int) -> int | None:
+    """When a period of this kind ends that has begun before `at`, None when it never does."""
+    return {"day": day_ends(at), "month": month_ends(at)}.get(kind_of(period_id))
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What may be spent per UTC month or in total, in nano-dollars; at least one of the two bounds is set.
+    """What may be spent per UTC day or month or in total, in nano-dollars; at least one of the two bounds is set.
 
     `cap_nano` is hard: no call passes it. `soft_nano` only warns. `thresholds` are the percents at which somebody is
     told: of the cap where there is one, else of the soft bound.
@@ -38,15 +58,21 @@ class Budget:
 
     def period_at(self, at: int) -> str:
         """The id of the period that a call held at `at` is paid from."""
-        return month_of(at) if self.kind == "month" else TOTAL
+        match self.kind:
+            case "month":
+                return month_of(at)
+            case "day":
+                return date_of(at)
+            case _:
+                return TOTAL
 
     def resets_at(self, at: int) -> int | None:
         """When the current period ends, None when it never does."""
-        return month_ends(at) if self.kind == "month" else None
+        return period_ends(self.period_at(at), at)
 
 
 class AccountKey(NamedTuple):
-    """Which account: `scope` is agent_key or organization, `period_id` a month (`2026-11`) or `total`."""
+    """Which account: `scope` is agent_key, organization or provider_key; `period_id` a month, a day or `total`."""
 
     scope: str
     id: str

@@ -10,7 +10,7 @@ from sqlalchemy import select, tuple_
 from ostiary.db import schema
 from ostiary.db.bulk import run_each
 from ostiary.db.database import Transaction
-from ostiary.limits.budgets import TOTAL, AccountKey
+from ostiary.limits.budgets import AccountKey, kind_of
 
 _MANY: Final = 1_000
 """Accounts asked for at once: fewer placeholders than either database takes."""
@@ -47,7 +47,7 @@ async def charge_all(
     made with the cap of its budget.
     """
     keys = sorted(key for key, cost in costs.items() if cost.nano)
-    await run_each(tx, _SPEND, [(*key, key.scope, key.id, _kind(key), costs[key].nano) for key in keys])
+    await run_each(tx, _SPEND, [(*key, key.scope, key.id, kind_of(key.period_id), costs[key].nano) for key in keys])
     leased = [key for key in keys if costs[key].leased_nano]
     drawn: Mapping[AccountKey, int] = {}
     if leased:
@@ -94,7 +94,3 @@ async def _list_spent(tx: Transaction, keys: Sequence[AccountKey]) -> dict[Accou
         )
         found |= {AccountKey(*key): spent for *key, spent in await tx.execute(query)}
     return found
-
-
-def _kind(key: AccountKey) -> str:
-    return "total" if key.period_id == TOTAL else "month"

@@ -6,7 +6,7 @@ import asyncio
 import math
 from dataclasses import dataclass, field
 
-from ostiary.clock import Clock, month_of
+from ostiary.clock import Clock, date_of, month_of
 from ostiary.db.database import Database
 from ostiary.errors import Refusal
 from ostiary.limits import store
@@ -176,7 +176,7 @@ class Purses:
         while True:
             await self._clock.sleep(_TIDY_S)
             now = self._clock.now()
-            over = {key for key in self._purses if key.period_id not in (TOTAL, month_of(now))}
+            over = {key for key in self._purses if key.period_id not in (TOTAL, month_of(now), date_of(now))}
             for key in self._stale | {key for key in over if self._purses[key].free > 0} | self._find_idle():
                 self._stale.discard(key)
                 await self.give_back(self._purses[key])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -85,8 +86,7 @@ class Rations:
         await self._database.to_the_end(self._fill(holder, tokens))
 
     async def _fill(self, holder: Holder, tokens: int) -> None:
-        book = self._counters.book_of(holder)
-        async with book.asking:
+        async with self._asking(holder) as book:
             if self._clock.monotonic() > self._watch.sure_until:
                 await self._become_sure()
             short = _find_short(book, holder, tokens, self._clock)
@@ -100,12 +100,22 @@ class Rations:
 
     async def look(self, holder: Holder) -> None:
         """Ask how the windows stand, where that is not known."""
-        await self._database.to_the_end(self._look(self._counters.book_of(holder)))
+        await self._database.to_the_end(self._look(holder))
 
-    async def _look(self, book: Book) -> None:
-        async with book.asking:
+    async def _look(self, holder: Holder) -> None:
+        async with self._asking(holder) as book:
             if not all(window.is_known for window, _ in book.limited):
                 await self._ask(book, 0)
+
+    @asynccontextmanager
+    async def _asking(self, holder: Holder) -> AsyncIterator[Book]:
+        """The holder's book while nobody else asks for it; one that was closed while we waited is not the one."""
+        while True:
+            book = self._counters.book_of(holder)
+            async with book.asking:
+                if self._counters.books.get(holder.id) is book:
+                    yield book
+                    return
 
     def _is_worth_asking(self, window: Window, limit: int, tokens: int) -> bool:
         now = self._clock.monotonic()
@@ -240,28 +250,32 @@ class Rations:
         """Lower here first, so that nothing is taken of what is being given back."""
         now = self._clock.monotonic()
         live = self._watch.count_live(now)
-        lowered: list[tuple[WindowKey, int]] = []
+        lowered: dict[WindowKey, int] = {}
+        over: list[str] = []
         async with AsyncExitStack() as asking:
             for id_, book in list(self._counters.books.items()):
                 if book.asking.locked() or book.holder is None or len(lowered) >= _MOST_AT_ONCE:
                     continue
                 await asking.enter_async_context(book.asking)  # free, so this does not wait
                 idle_s = book.idle_s(now)
-                lowered += _lower(book, book.holder, live, idle_s, now)
+                lowered |= _lower(book, book.holder, live, idle_s, now)
                 if idle_s >= _FORGET_S and not book.is_in_use(now):
-                    self._counters.close(id_)
+                    over.append(id_)
+                    lowered |= _used(book, book.holder, now)
             if lowered:
                 async with self._database.transaction() as tx:
-                    for key, amount in lowered:
+                    for key, amount in lowered.items():
                         await window_store.lower_lease(tx, self._owner, key, amount)
+            for id_ in over:  # not before: a new book takes for used whatever it finds leased
+                self._counters.close(id_)
 
     async def close(self) -> None:
         """End every lease: what was taken counts as long as it must, the rest is free for others at once."""
-        now, left = self._clock.monotonic(), {}
-        for id_, book in self._counters.books.items():
+        now = self._clock.monotonic()
+        left: dict[WindowKey, int] = {}
+        for book in self._counters.books.values():
             if book.holder is not None:
-                for window in book.windows.values():
-                    left[WindowKey(book.holder.scope, id_, _name_of(window))] = window.used(now, 0)
+                left |= _used(book, book.holder, now)
                 book.forget_leases()
         try:
             async with self._database.transaction() as tx:
@@ -286,17 +300,26 @@ def _count_what_was_forgotten(window: Window, mine: int) -> None:
         window.start(mine)
 
 
-def _lower(book: Book, holder: Holder, live: int, idle_s: float, now: float) -> list[tuple[WindowKey, int]]:
+def _lower(book: Book, holder: Holder, live: int, idle_s: float, now: float) -> dict[WindowKey, int]:
     """Keep less of each window where others need it; the answer is what to tell the authority."""
     limits = holder.limits()
-    lowered = []
+    lowered = {}
     for window in book.windows.values():
         keep = _keep(window, limits.get(window.name, 0), live, idle_s, now)
         if keep < window.leased < ALL:
             window.room += window.leased - keep
             window.leased = keep
-            lowered.append((WindowKey(holder.scope, holder.id, _name_of(window)), keep))
+            lowered[WindowKey(holder.scope, holder.id, _name_of(window))] = keep
     return lowered
+
+
+def _used(book: Book, holder: Holder, now: float) -> dict[WindowKey, int]:
+    """What a book has taken of each window, for the authority; not of a day of which it has never asked that."""
+    return {
+        WindowKey(holder.scope, holder.id, _name_of(window)): window.used(now, 0)
+        for window in book.windows.values()
+        if not (isinstance(window, DayCount) and window.is_fresh)
+    }
 
 
 def _keep(window: Window, limit: int, live: int, idle_s: float, now: float) -> int:

@@ -11,9 +11,9 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
-from ostiary.clock import Clock, day_of, iso, month_ends
+from ostiary.clock import Clock, day_of, iso
 from ostiary.errors import Refusal
-from ostiary.limits.budgets import TOTAL, AccountKey, Bid, Size, size_hold
+from ostiary.limits.budgets import AccountKey, Bid, Size, period_ends, size_hold
 from ostiary.limits.local import Allowance, Fitted, Holder, LocalCounters
 from ostiary.limits.purse import Purse, Purses
 from ostiary.limits.windows import Receipt
@@ -93,18 +93,25 @@ class Reserve:
         self._leases = leases
 
     async def take(
-        self, allowance: Allowance, bid: Bid, call_cap_nano: int | None = None, *, is_asked: bool = False
+        self,
+        allowance: Allowance,
+        bid: Bid,
+        call_cap_nano: int | None = None,
+        *,
+        is_asked: bool = False,
+        may_wait: bool = True,
+        at: int | None = None,
     ) -> Hold:
         """Hold what the bid needs, or refuse (429, 402) with nothing consumed.
 
-        Who only asks (`is_asked`) is refused alike, and nobody is told of it.
+        Who only asks (`is_asked`) is refused alike, and nobody is told of it. Who may not wait is refused at once where
+        open holds are in the way. `at` is the moment whose periods pay, where that is another one than now.
 
-        Checks and takings are one step without an await; only a purse that is short leaves the loop to ask the
-        authority or to wait in line.
+        Checks and takings are one step without an await; only a purse that is short asks the authority or waits.
         """
         clock, counters, tokens = self._clock, self._counters, bid.tokens
-        at = clock.now()
-        day = day_of(at)
+        is_now, day = at is None, day_of(clock.now())
+        at = clock.now() if at is None else at
         purses = self._purses_of(allowance, bid, at) if allowance.budgets else ()
         served: set[AccountKey] = set()
         deadline = math.inf
@@ -114,6 +121,8 @@ class Reserve:
             holder = counters.find_short(fitted, tokens, now, day)
             if holder is not None and self._leases is not None:
                 await self._leases.fill(holder, tokens)
+                if is_now and day_of(clock.now()) > day:  # let in today: so the ledger and the purses must say, too
+                    return await self.take(allowance, bid, call_cap_nano, is_asked=is_asked, may_wait=may_wait)
                 continue
             size = _fit_call_cap(bid, _size(bid, purses), call_cap_nano)
             short = _first_short(purses, size.nano, served)
@@ -123,14 +132,20 @@ class Reserve:
                     purse.take(size.nano, now)
                 return Hold(size, purses, fitted, receipts, at, call_cap_nano, size.nano)
             if deadline == math.inf:
-                deadline = now + _PATIENCE_S
+                deadline = now + (_PATIENCE_S if may_wait else 0)
             try:
                 await self._make_room(short, purses, bid, deadline)
             except Refusal as refusal:
-                if not is_asked and refusal.details.get("retryable") is False and self._when_spent is not None:
-                    self._when_spent(short.key)
+                if not is_asked:
+                    self._note_spent(refusal, short)
                 raise
             served.add(short.key)
+            if is_now and day_of(clock.now()) > day:
+                return await self.take(allowance, bid, call_cap_nano, is_asked=is_asked, may_wait=may_wait)
+
+    def _note_spent(self, refusal: Refusal, short: Purse) -> None:
+        if refusal.details.get("retryable") is False and self._when_spent is not None:
+            self._when_spent(short.key)
 
     async def look(self, allowance: Allowance) -> None:
         """Hear how the windows stand that are shared with other processes, for somebody who asks."""
@@ -209,7 +224,7 @@ class Reserve:
         cap = purse.cap or 0
         held = purse.held + purse.others
         retryable = size.nano <= purse.possible
-        ends_at = None if purse.key.period_id == TOTAL else month_ends(self._clock.now())
+        ends_at = period_ends(purse.key.period_id, self._clock.now())
         name = purse.key.scope.replace("_", " ")
         why = "open calls hold the rest" if retryable else "this call could cost more than is left"
         return Refusal(

@@ -11,7 +11,7 @@ from ostiary.clock import DAY_MS, month_of
 from ostiary.db import schema
 from ostiary.db.database import Transaction, insert_new
 from ostiary.limits import window_store
-from ostiary.limits.budgets import TOTAL, AccountKey, Budget, Kind
+from ostiary.limits.budgets import AccountKey, Budget, Kind, kind_of, periods_of
 
 _LIVE_MS = 15_000
 """A process that has not been heard of for so long does not count when leases are sized, and its own are marked."""
@@ -81,6 +81,14 @@ async def find_budget(tx: Transaction, scope: str, id: str) -> Budget | None:
     return read_budget(*row) if row else None
 
 
+async def list_budgets(tx: Transaction, scope: str) -> dict[str, Budget]:
+    """Every budget of a kind of holder, by the holder's id."""
+    c = schema.budgets.c
+    rows = await tx.execute(select(c.id, c.kind, c.cap_nano, c.soft_nano, c.thresholds).where(c.scope == scope))
+    found = {row.id: read_budget(*row[1:]) for row in rows}
+    return {id_: budget for id_, budget in found.items() if budget is not None}
+
+
 async def change_budget(tx: Transaction, scope: str, id: str, budget: Budget | None, at: int) -> None:
     """Set or (with None) lift the budget; the caps of the running periods change with it at once."""
     b = schema.budgets.c
@@ -88,7 +96,7 @@ async def change_budget(tx: Transaction, scope: str, id: str, budget: Budget | N
     if budget is not None:
         values = {**asdict(budget), "thresholds": list(budget.thresholds)}
         await tx.execute(insert(schema.budgets).values(scope=scope, id=id, **values))
-    for period_id in (month_of(at), TOTAL):
+    for period_id in periods_of(scope, at):
         key = AccountKey(scope, id, period_id)
         await _ensure_account(tx, key)
         await tx.execute(update(schema.accounts).where(_is(schema.accounts, key)).values(cap_nano=_cap(budget, key)))
@@ -96,8 +104,7 @@ async def change_budget(tx: Transaction, scope: str, id: str, budget: Budget | N
 
 def _cap(budget: Budget | None, key: AccountKey) -> int | None:
     """What the budget says of that very period: a monthly one caps months, another the total."""
-    kind = "total" if key.period_id == TOTAL else "month"
-    return budget.cap_nano if budget is not None and budget.kind == kind else None
+    return budget.cap_nano if budget is not None and budget.kind == kind_of(key.period_id) else None
 
 
 async def remove_budget(tx: Transaction, scope: str, id: str) -> None:

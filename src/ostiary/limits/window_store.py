@@ -14,7 +14,11 @@ from ostiary.db.database import Transaction
 NOBODY: Final = ""
 """Owner of what was taken while nobody counted, as the ledger knows it."""
 
-_HOLDERS: Final[Mapping[str, Table]] = {"agent_key": schema.agent_keys, "organization": schema.organizations}
+_HOLDERS: Final[Mapping[str, Table]] = {
+    "agent_key": schema.agent_keys,
+    "organization": schema.organizations,
+    "provider_key": schema.provider_keys,
+}
 _MINUTE_MS: Final = 60 * SECOND_MS
 _MANY: Final = 500
 _DAY: Final = "day-"
@@ -85,8 +89,9 @@ async def lower_lease(tx: Transaction, owner: str, key: WindowKey, amount: int) 
 async def count_requests(tx: Transaction, scope: str, id: str, day: int) -> int:
     """The requests of a UTC day that the ledger knows of."""
     d = schema.usage_days.c
-    whose = d.organization_id == id if scope == "organization" else d.agent_key_id == id
-    found = (await tx.execute(select(func.sum(d.requests)).where(whose, d.day == day))).scalar()
+    whose = {"organization": d.organization_id, "provider_key": d.provider_key_id}.get(scope, d.agent_key_id)
+    counted = d.attempts if scope == "provider_key" else d.requests  # each attempt is a request to the provider
+    found = (await tx.execute(select(func.sum(counted)).where(whose == id, d.day == day))).scalar()
     return int(found or 0)
 
 
@@ -103,12 +108,18 @@ async def drop_leases(tx: Transaction, owner: str, at: int) -> None:
 
 
 async def end_leases(tx: Transaction, owner: str, left: Mapping[WindowKey, int], at: int) -> None:
-    """The owner takes no more, and had taken so much: that counts until it slides out, or until its day is over."""
+    """The owner takes no more, and had taken so much: that counts until it slides out, or until its day is over.
+
+    Of days that are not among `left` all that is leased counts: they are those of which the owner itself forgot.
+    """
     c = schema.window_leases.c
-    await tx.execute(delete(schema.window_leases).where(c.owner == owner, c.until.is_(None)))
+    its = and_(c.owner == owner, c.until.is_(None))
+    days = await tx.execute(select(c.scope, c.id, c.window, c.amount).where(its, c.window.startswith(_DAY)))
+    ended = {WindowKey(*key): amount for *key, amount in days} | dict(left)
+    await tx.execute(delete(schema.window_leases).where(its))
     rows = [
         {"owner": owner, **key._asdict(), "amount": amount, "until": until_of(key, at)}
-        for key, amount in left.items()
+        for key, amount in ended.items()
         if amount > 0 and key.window != "parallel" and until_of(key, at) > at
     ]
     if rows:
@@ -150,19 +161,20 @@ async def _count_calls(
 ) -> dict[str, tuple[int, int]]:
     """Requests and tokens of an owner's calls by holder; what a child calls its parent calls too."""
     e, k = schema.usage_events.c, schema.agent_keys.c
-    columns = [e.organization_id] if scope == "organization" else [e.agent_key_id, k.parent_id]
+    columns: list[Any] = {"organization": [e.organization_id], "provider_key": [e.provider_key_id]}.get(
+        scope, [e.agent_key_id, k.parent_id]
+    )
+    requests = func.count() if scope == "provider_key" else func.sum(case((e.attempt == 1, 1), else_=0))
     found: dict[str, tuple[int, int]] = {}
     for column in columns:
         for start in range(0, len(ids), _MANY):
-            query: Any = select(
-                column, func.sum(case((e.attempt == 1, 1), else_=0)), func.sum(e.input_tokens + e.output_tokens)
-            )
+            query: Any = select(column, requests, func.sum(e.input_tokens + e.output_tokens))
             if column is k.parent_id:
                 query = query.join(schema.agent_keys, k.id == e.agent_key_id)
             query = query.where(column.in_(ids[start : start + _MANY]), e.started_at >= since_at, e.owner == owner)
-            for id_, requests, tokens in await tx.execute(query.group_by(column)):
+            for id_, calls, tokens in await tx.execute(query.group_by(column)):
                 before = found.get(id_, (0, 0))
-                found[id_] = (before[0] + int(requests), before[1] + int(tokens))
+                found[id_] = (before[0] + int(calls), before[1] + int(tokens))
     return found
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final, TypeGuard
 
 from ostiary.errors import Refusal
-from ostiary.limits.budgets import Budget
+from ostiary.limits.budgets import Budget, Kind
 from ostiary.money import MAX_NANO
 
 _MAX_COUNT: Final = 1_000_000_000
 _MOST_THRESHOLDS: Final = 10
 _WHOLE_PERCENT: Final = 100
+_USUAL_KINDS: Final = 2
+_PERIODS: Final = ("per month or in total", "per day, per month or in total")
 
 
 def checked_count(name: str, value: object, most: int = _MAX_COUNT) -> int | None:
@@ -22,12 +25,12 @@ def checked_count(name: str, value: object, most: int = _MAX_COUNT) -> int | Non
     return value
 
 
-def checked_budget(name: str, value: object) -> Budget | None:
+def checked_budget(name: str, value: object, kinds: Collection[Kind] = ("month", "total")) -> Budget | None:
     """A budget whose amounts can be counted and whose thresholds rise; refuses with `invalid_field`."""
     if value is None:
         return None
-    if not isinstance(value, Budget) or value.kind not in ("month", "total"):
-        raise _unfit(name, "must be an amount in USD, per month or in total")
+    if not isinstance(value, Budget) or value.kind not in kinds:
+        raise _unfit(name, f"must be an amount in USD, {_PERIODS[len(kinds) > _USUAL_KINDS]}")
     for amount in (value.cap_nano, value.soft_nano):
         if amount is not None and not (is_whole(amount) and 0 <= amount <= MAX_NANO):
             raise _unfit(name, f"must be between 0 and {MAX_NANO} nano-dollars")

@@ -28,7 +28,11 @@ _AGENT_KEYS: Final = tuple(
     )
 )
 _CREDENTIALS: Final = tuple(f"client_credentials.{verb}" for verb in ("create", "list", "revoke"))
-_PROVIDER_KEYS: Final = tuple(f"provider_keys.{verb}" for verb in ("add", "list", "show", "edit", "delete", "test"))
+_PROVIDER_KEYS: Final = tuple(
+    f"provider_keys.{verb}" for verb in ("add", "list", "show", "edit", "reset", "delete", "test")
+)
+_ENDPOINTS: Final = tuple(f"endpoints.{verb}" for verb in ("create", "list", "show", "edit", "delete"))
+_ALIASES: Final = ("aliases.create", "aliases.edit", "aliases.delete")
 _SEEN: Final = ("usage.show", "traces.show", "traces.content")
 _AUDIT: Final = ("audit.show", "audit.verify")
 _TOLD: Final = (
@@ -47,6 +51,9 @@ _OPERATORS: Final = (
     "backups.make",
     "backups.restore",
     "settings.show",
+    "master_key.rotate",
+    "vault.rekey",
+    *_ALIASES,
 )
 _OWNERS: Final = ("organizations.budget", "members.role")
 
@@ -62,6 +69,8 @@ DEEDS: Final = (
     *_AGENT_KEYS,
     *_CREDENTIALS,
     *_PROVIDER_KEYS,
+    *_ENDPOINTS,
+    "aliases.list",
     "prices.show",
     *_SEEN,
     *_AUDIT,
@@ -78,6 +87,9 @@ _MEMBER: Final[Mapping[str, Reach]] = MappingProxyType(
     {
         **dict.fromkeys((*_AGENT_KEYS, *_SEEN, "notifications.list"), "own"),
         "provider_keys.list": "all",
+        "endpoints.list": "all",
+        "endpoints.show": "all",
+        "aliases.list": "all",
         "prices.show": "all",
     }
 )
@@ -102,6 +114,8 @@ _READ: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "client-credentials": ("client_credentials.list",),
         "provider-keys": ("provider_keys.list", "provider_keys.show"),
         "providers": ("prices.show",),
+        "endpoints": ("endpoints.list", "endpoints.show"),
+        "aliases": ("aliases.list",),
         "usage": ("usage.show",),
         "traces": ("traces.show", "traces.content"),
         "audit": _AUDIT,
@@ -118,6 +132,8 @@ _WRITE: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "client-credentials": ("client_credentials.create", "client_credentials.revoke"),
         "provider-keys": tuple(deed for deed in _PROVIDER_KEYS if deed not in _READ["provider-keys"]),
         "providers": ("prices.set", "prices.recost"),
+        "endpoints": tuple(deed for deed in _ENDPOINTS if deed not in _READ["endpoints"]),
+        "aliases": _ALIASES,
         "gateways": ("gateways.retire",),
         "notifications": tuple(deed for deed in _TOLD if deed not in _READ["notifications"]),
     }
@@ -139,7 +155,7 @@ def operator(name: str = "operator", origin: str = "cli") -> Actor:
 
 def system(origin: str = "start") -> Actor:
     """Ostiary itself, where a deed is nobody's: the first organization of a new instance."""
-    return Actor("system", "system", "ostiary", None, "system", _all("organizations.create"), origin)
+    return Actor("system", "system", "ostiary", None, "system", _all("organizations.create", "aliases.create"), origin)
 
 
 def member_actor(
