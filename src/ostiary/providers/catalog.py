@@ -2,101 +2,33 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, Literal
+from typing import Final
 
-from ostiary.errors import Refusal
-from ostiary.providers import published
+from ostiary.errors import CannotStart, Refusal
+from ostiary.providers import published, rows
+from ostiary.providers.provider import AuthMethod, Field, FreeTier, Operation, Probe, Provider
+from ostiary.providers.rows import CATEGORIES
 from ostiary.providers.spelling import Speller
 
-CATEGORIES: Final = ("popular", "llm", "enterprise", "media", "local")
-_FREE_KINDS: Final = frozenset({"recurring", "local"})
+__all__ = [
+    "CATEGORIES",
+    "AuthMethod",
+    "Catalog",
+    "Field",
+    "FreeTier",
+    "Model",
+    "Operation",
+    "Probe",
+    "Provider",
+    "load",
+]
 
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """Something to fill in beside the key; `header` is the request header that carries it."""
-
-    name: str
-    label: str
-    header: str | None = None
-    required: bool = False
-    default: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """The cheapest call that tests a key. `path` is appended to the base URL.
-
-    `proves` is false where any key gets a 200, so that only a refusal says something. `bad_key` are the statuses of a
-    key that is not valid.
-    """
-
-    path: str
-    method: str = "GET"
-    proves: bool = True
-    bad_key: tuple[int, ...] = (401,)
-
-
-@dataclass(frozen=True, slots=True)
-class FreeTier:
-    """What a provider gives for nothing; `as_of` because it changes monthly."""
-
-    kind: Literal["recurring", "trial", "trial_credit", "local", "none"]
-    limits: str = ""
-    as_of: str = "2026-11-20"
-
-
-@dataclass(frozen=True, slots=True)
-class Provider:
-    """One row. Facts nobody has looked up are named in `unverified`; `base_url` None must be given with the key.
-
-    `key_shape` hints at a pasted mistake and never refuses. `tokens_per_byte` is the most tokens in 100 bytes of body,
-    `message_overhead` the most a provider adds for each message and tool. `free_models` are names, `*`, or `*suffix`.
-    """
-
-    id: str
-    name: str
-    categories: tuple[str, ...]
-    base_url: str | None
-    test: Probe
-    dialect: str = "openai"
-    operations: frozenset[str] = frozenset({"chat"})
-    auth_header: str = "authorization"
-    auth_format: str = "Bearer {key}"
-    key_optional: bool = False
-    fields: tuple[Field, ...] = ()
-    signup_url: str | None = None
-    docs_url: str | None = None
-    free_tier: FreeTier | None = None
-    free_models: tuple[str, ...] = ()
-    trains_on_data: bool | None = None
-    key_shape: str | None = None
-    prices: str | None = None
-    stream_usage: Literal["ask", "always", "never"] = "ask"
-    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
-    tokens_per_byte: int = 100
-    message_overhead: int = 64
-    callable: bool = True
-    reason: str = ""
-    hidden: bool = False
-    unverified: tuple[str, ...] = ()
-
-    def is_free(self, model: str) -> bool:
-        """Whether the provider serves this model for nothing, to everyone."""
-        return any(
-            model.endswith(pattern[1:]) if pattern.startswith("*") else model == pattern for pattern in self.free_models
-        )
-
-    @property
-    def has_free(self) -> bool:
-        """Whether something can be used for nothing: free models, or a free tier that renews itself."""
-        return bool(self.free_models) or (self.free_tier is not None and self.free_tier.kind in _FREE_KINDS)
+OURS: Final = Path(__file__).with_name("catalog.toml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,28 +137,32 @@ def _joined(before: Model, more: Model) -> Model:
     return replace(more, context=more.context or before.context, max_output=more.max_output or before.max_output)
 
 
-def load(path: Path | None = None) -> Catalog:
-    """The catalogue of this version. Raises TypeError or ValueError on a row that is not understood."""
-    text = (path or Path(__file__).with_name("catalog.toml")).read_text("utf-8")
-    rows: list[dict[str, Any]] = tomllib.loads(text)["provider"]
-    ids = [row["id"] for row in rows]
-    if len(ids) != len(set(ids)):
-        raise ValueError("two rows of the catalogue have the same id")
-    own = [Model(provider=row["id"], **model) for row in rows for model in row.pop("models", ())]
-    return Catalog((_provider(row) for row in rows), own)
+def load(path: Path | None = None, more: Path | None = None) -> Catalog:
+    """The catalogue of this version (or of `path`), and behind it the rows of the operator's own file, if there is one.
+
+    Raises TypeError or ValueError on a row there that is not understood, CannotStart on one of the operator's.
+    """
+    found = rows.read(path or OURS, is_ours=path is None)
+    if more is not None:
+        found += _operators(more, {provider.id for provider, _ in found})
+    own = [Model(provider=provider.id, **model) for provider, models in found for model in models]
+    return Catalog((provider for provider, _ in found), own)
 
 
-def _provider(row: dict[str, Any]) -> Provider:
-    """A row of the file as a record; a key that is no field raises TypeError."""
-    for name in ("categories", "free_models", "unverified"):
-        row[name] = tuple(row.get(name, ()))
-    if unknown := set(row["categories"]) - set(CATEGORIES):
-        raise ValueError(f"{row['id']}: no such category: {', '.join(sorted(unknown))}")
-    row["operations"] = frozenset(row.get("operations", ("chat",)))
-    row["fields"] = tuple(Field(**field) for field in row.get("fields", ()))
-    test = row.get("test", {})
-    row["test"] = Probe(**{"path": "/models", **test, "bad_key": tuple(test.get("bad_key", (401,)))})
-    if "free_tier" in row:
-        row["free_tier"] = FreeTier(**row["free_tier"])
-    row.setdefault("base_url", None)
-    return Provider(**row)
+def _operators(file: Path, ours: set[str]) -> list[rows.Row]:
+    try:
+        found = rows.read(file)
+        for provider, models in found:
+            for model in models:
+                Model(provider=provider.id, **model)
+    except OSError as error:
+        raise CannotStart(f"The catalogue {file} cannot be read: {error.strerror}.") from error
+    except (TypeError, ValueError) as error:
+        raise CannotStart(f"The catalogue {file} is not understood. {error}.") from error
+    for provider, _ in found:
+        if provider.id in ours:
+            raise CannotStart(
+                f"The catalogue {file} has a row {provider.id!r}, which is a provider of Ostiary's own. "
+                "Give yours another id."
+            )
+    return found

@@ -10,6 +10,8 @@ from typing import Final, Literal, cast
 
 import httptools
 
+from ostiary.providers.upload import Body, Reader
+
 Failure = Literal[
     "refused",
     "dns",
@@ -129,7 +131,7 @@ class Connection(asyncio.Protocol):
         """The head of the answer has come."""
         self._is_until_close = self._is_kept = False
         self._is_paused = self._is_full = False
-        self._rest: memoryview | None = None
+        self._rest: memoryview | Reader | None = None
 
     # ---- the call ---------------------------------------------------------------------------------------------------
 
@@ -143,7 +145,7 @@ class Connection(asyncio.Protocol):
         """Whether another call may follow: this one is over on both sides, and nothing came behind its answer."""
         return self.is_done and self._is_kept and self._rest is None and not self._is_paused and self.is_open
 
-    def start(self, head: bytes, body: bytes | None, waits: Waits, began_at: float) -> asyncio.Future[None]:
+    def start(self, head: bytes, body: Body | None, waits: Waits, began_at: float) -> asyncio.Future[None]:
         """Write a request to an open connection; what is to be awaited for the head of its answer, and then `check`."""
         self.is_done = self.has_body = self.has_head = self._is_until_close = self._is_kept = False
         self.headers = {}
@@ -156,11 +158,11 @@ class Connection(asyncio.Protocol):
         transport = cast("asyncio.Transport", self._transport)
         if body is None:
             transport.write(head)
-        elif len(body) <= _PIECE:
+        elif len(body) <= _PIECE and isinstance(body, bytes):
             transport.write(head + body)
         else:
             transport.write(head)
-            self._rest = memoryview(body)
+            self._rest = memoryview(body) if isinstance(body, bytes) else body.reader()
             self._pump()
         return self._wait(waits.first_byte_s)
 
@@ -238,8 +240,18 @@ class Connection(asyncio.Protocol):
             if written >= _BURST:
                 self._loop.call_soon(self._pump)
                 return
-            piece, rest = self._rest[:_PIECE], self._rest[_PIECE:]
-            self._rest = rest or None
+            rest = self._rest
+            piece: bytes | memoryview
+            if isinstance(rest, Reader):
+                try:
+                    piece = rest.take(_PIECE)
+                except (OSError, ValueError):  # its disk fails, or its caller is gone
+                    self.abort("broken", "the request could not be read")
+                    return
+                self._rest = None if rest.is_done else rest
+            else:
+                piece, left = rest[:_PIECE], rest[_PIECE:]
+                self._rest = left or None
             cast("asyncio.Transport", self._transport).write(piece)
             written += _PIECE
 

@@ -57,6 +57,7 @@ class _Chunk(msgspec.Struct):
 
 class _WholeChoice(msgspec.Struct):
     message: dict[str, msgspec.Raw] | None = None
+    text: msgspec.Raw = _NULL
 
 
 class _Whole(msgspec.Struct):
@@ -77,16 +78,17 @@ def read_answer(body: bytes) -> Reading:
         if tokens is not None and not tokens.input and _is_total_alone(answer.usage) and not _has_words(body):
             tokens = Tokens(input=tokens.output)  # of an embedding, say
         has_uncounted = tokens is not None and not tokens.output and _has_words(body)
-        return Reading(tokens, _error_of(answer.error), is_undercounted=has_uncounted)
+        return Reading(tokens, error_of(answer.error), is_undercounted=has_uncounted)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return Reading(None, is_malformed=True)
 
 
 def _has_words(body: bytes) -> bool:
     """Whether an answer says or calls anything; embeddings and empty answers do not."""
-    messages = [choice.message for choice in _whole(body).choices or ()]
     return any(
-        name != "role" and bytes(value) not in _EMPTY for message in messages for name, value in (message or {}).items()
+        bytes(choice.text) not in _EMPTY
+        or any(name != "role" and bytes(value) not in _EMPTY for name, value in (choice.message or {}).items())
+        for choice in _whole(body).choices or ()
     )
 
 
@@ -114,24 +116,25 @@ def _tokens_of(raw: msgspec.Raw) -> Tokens | None:
     if min(given, made) < 0 or not (given or made):
         return None
     if usage.prompt_tokens_details is None and usage.completion_tokens_details is None:
-        return Tokens(_figure(given), _figure(made))
+        return Tokens(figure(given), figure(made))
     into = usage.prompt_tokens_details or _InputDetails()
     out = usage.completion_tokens_details or _OutputDetails()
     return Tokens(
-        input=_figure(given),
-        output=_figure(made),
-        cache_read=_figure(into.cached_tokens),
-        cache_write=_figure(into.cache_write_tokens),
-        reasoning=_figure(out.reasoning_tokens),
-        audio=_figure(into.audio_tokens) + _figure(out.audio_tokens),
+        input=figure(given),
+        output=figure(made),
+        cache_read=figure(into.cached_tokens),
+        cache_write=figure(into.cache_write_tokens),
+        reasoning=figure(out.reasoning_tokens),
+        audio=figure(into.audio_tokens) + figure(out.audio_tokens),
     )
 
 
-def _figure(count: int | None) -> int:
+def figure(count: int | None) -> int:
+    """A count, within what can be."""
     return min(max(count or 0, 0), _MOST_TOKENS)
 
 
-def _error_of(raw: msgspec.Raw) -> Mapping[str, Any] | None:
+def error_of(raw: msgspec.Raw) -> Mapping[str, Any] | None:
     """An error object, whatever shape the provider gives it."""
     if raw is _NULL or bytes(raw) in (b"null", b"false", b'""', b"{}"):
         return None
@@ -157,6 +160,7 @@ _LAST_LINES: Final = frozenset({b"data: [DONE]", b"data:[DONE]"})
 
 class _FirstChoice(msgspec.Struct):
     delta: dict[str, msgspec.Raw] | None = None
+    text: msgspec.Raw = _NULL
     finish_reason: msgspec.Raw = _NULL
 
 
@@ -165,6 +169,36 @@ class _FirstChunk(msgspec.Struct):
 
 
 _first_chunk: Final = msgspec.json.Decoder(_FirstChunk).decode
+
+
+class Framing:
+    """Cuts a stream into whole events."""
+
+    __slots__ = ("_tail", "_widest")
+
+    def __init__(self, widest: int) -> None:
+        self._tail = bytearray()
+        self._widest = widest
+
+    def take(self, data: bytes) -> bytes:
+        """The events that are complete now; the rest waits. Only what is new is searched, however small it comes."""
+        if not self._tail and data.endswith(b"\n\n"):
+            return data
+        tail = self._tail
+        seen = max(len(tail) - _SEAM, 0)
+        tail += data
+        cut = tail.rfind(b"\n\n", seen) + 2
+        if cut == 1 or tail.find(b"\r", cut) >= 0:
+            cut = max((match.end() for match in _EVENT_END.finditer(tail, seen)), default=0)
+        if len(tail) - cut > self._widest:
+            raise StreamTooWide
+        whole = bytes(tail[:cut])
+        del tail[:cut]
+        return whole
+
+    def rest(self) -> bytes:
+        """What is not complete."""
+        return bytes(self._tail)
 
 
 class Stream:
@@ -177,14 +211,15 @@ class Stream:
     __slots__ = (
         "_bytes",
         "_events",
+        "_framing",
         "_held",
         "_hides_usage",
         "_least",
-        "_tail",
         "error",
         "has_content",
         "is_ended",
         "is_finished",
+        "response_id",
         "tokens",
     )
 
@@ -194,8 +229,9 @@ class Stream:
         self.has_content = False
         self.is_finished = False
         self.is_ended = False
+        self.response_id: str | None = None
         self._hides_usage = hides_usage
-        self._tail = bytearray()
+        self._framing = Framing(_WIDEST_EVENT)
         self._held = b""
         self._events = 0
         self._bytes = 0
@@ -203,7 +239,7 @@ class Stream:
 
     def feed(self, data: bytes) -> bytes:
         """What of the stream may be forwarded now: whole events, mostly the very bytes that came."""
-        whole = self._take_whole(data)
+        whole = self._framing.take(data)
         if not whole or self.is_ended:
             return b""
         if _may_tell(whole) and _TELLING.search(whole):
@@ -213,7 +249,7 @@ class Stream:
 
     def close(self) -> bool:
         """The provider has hung up: whether it did so at the end of an event. An end marker may lack its blank line."""
-        last = bytes(self._tail).strip()
+        last = self._framing.rest().strip()
         self.is_ended = self.is_ended or last in _LAST_LINES
         return self.is_ended or not last or last.startswith(b":")
 
@@ -225,21 +261,13 @@ class Stream:
         content = self._bytes - self._events * self._least
         return max(self._events, content // _BYTES_PER_TOKEN)
 
-    def _take_whole(self, data: bytes) -> bytes:
-        """The events that are complete now; the rest waits. Only what is new is searched, however small it comes."""
-        if not self._tail and data.endswith(b"\n\n"):
-            return data
-        tail = self._tail
-        seen = max(len(tail) - _SEAM, 0)
-        tail += data
-        cut = tail.rfind(b"\n\n", seen) + 2
-        if cut == 1 or tail.find(b"\r", cut) >= 0:
-            cut = max((match.end() for match in _EVENT_END.finditer(tail, seen)), default=0)
-        if len(tail) - cut > _WIDEST_EVENT:
-            raise StreamTooWide
-        whole = bytes(tail[:cut])
-        del tail[:cut]
-        return whole
+    def ending(self) -> bytes:
+        """The end marker."""
+        return END
+
+    def error_event(self, error: Mapping[str, Any]) -> bytes:
+        """An error in place of the end."""
+        return b"data: " + msgspec.json.encode({"error": error}) + b"\n\n"
 
     def _count(self, whole: bytes) -> None:
         events = whole.count(b"data:")
@@ -250,8 +278,8 @@ class Stream:
 
     def _hold(self, whole: bytes) -> bytes:
         """Wait for the first content, but not for ever; comments that only keep the line open are not kept."""
-        for event in _split(whole):
-            data = _data_of(event)
+        for event in split(whole):
+            data = data_of(event)
             if data or self.has_content:
                 self._held += event
                 self.has_content = self.has_content or _says_something(data) or len(self._held) > _MOST_HELD
@@ -263,7 +291,7 @@ class Stream:
     def _sift(self, whole: bytes) -> bytes:
         """Read the telling events; drop the end marker and, where it was not asked for, the usage event."""
         kept = []
-        for event in _split(whole):
+        for event in split(whole):
             if self._is_forwarded(event):
                 kept.append(event)
             if self.is_ended or self.error is not None:
@@ -273,20 +301,20 @@ class Stream:
     def _is_forwarded(self, event: bytes) -> bool:
         if not _TELLING.search(event):
             return True
-        data = _data_of(event)
+        data = data_of(event)
         if data == b"[DONE]":
             self.is_ended = True
             return False
         try:
             chunk = _chunk(data)
-            self.error = _error_of(chunk.error)
+            self.error = error_of(chunk.error)
         except msgspec.ValidationError:
             chunk = _Chunk([_Choice()])  # not as agreed, but the caller may know it
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             chunk = _Chunk()
             self.error = {"message": "The provider sent an event that is not valid JSON."}
         self.tokens = _tokens_of(chunk.usage) or self.tokens
-        if self.error is None and _is_error(event):
+        if self.error is None and is_error(event):
             self.error = {"message": data[:500].decode("utf-8", "replace")}
         if self.error is not None:
             return False
@@ -306,16 +334,19 @@ def _may_tell(whole: bytes) -> bool:
     )
 
 
-def _split(whole: bytes) -> list[bytes]:
+def split(whole: bytes) -> list[bytes]:
+    """Whole events, one by one."""
     ends = [match.end() for match in _EVENT_END.finditer(whole)]
     return [whole[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
 
-def _data_of(event: bytes) -> bytes:
+def data_of(event: bytes) -> bytes:
+    """The data of an event, whose lines are joined."""
     return b"\n".join(line[5:].strip() for line in event.splitlines() if line.startswith(b"data:"))
 
 
-def _is_error(event: bytes) -> bool:
+def is_error(event: bytes) -> bool:
+    """Whether an event is called an error."""
     return any(line.startswith(b"event:") and line[6:].strip() == b"error" for line in event.splitlines())
 
 
@@ -327,6 +358,7 @@ def _says_something(data: bytes) -> bool:
         return True
     return any(
         bytes(choice.finish_reason) != b"null"
+        or bytes(choice.text) not in _EMPTY
         or any(name != "role" and bytes(value) not in _EMPTY for name, value in (choice.delta or {}).items())
         for choice in choices
     )

@@ -13,14 +13,18 @@ from ostiary.providers import published
 from ostiary.providers.catalog import Provider
 from ostiary.providers.tokens import Tokens
 
-DIMENSIONS: Final = ("input", "output", "cache_read", "cache_write", "request")
+PER_UNIT: Final = ("image", "audio_minute", "character", "search")
+"""What is paid for where it is not tokens: an image made, a minute heard, a character spoken, a search of a rerank."""
+DIMENSIONS: Final = ("input", "output", "cache_read", "cache_write", "request", *PER_UNIT)
 """What an operator can set a price for."""
+_OF_AUDIO: Final = frozenset({"audio_input", "audio_output"})
+_MS_PER_MINUTE: Final = 60_000
 FREE_VERSION: Final = "free"
 
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """An operator's price: nano-dollars per million of each dimension (tokens, or requests)."""
+    """An operator's price: nano-dollars per million of each dimension (tokens, requests, images, minutes …)."""
 
     provider: str
     model: str
@@ -41,11 +45,19 @@ class Rates:
     audio_input: int
     audio_output: int
     request: int
+    image: int = 0
+    audio_minute: int = 0
+    character: int = 0
+    search: int = 0
+    is_metered: bool = True
+    """Whether tokens are what is paid for; else there is a price for something else only."""
+    of_audio: frozenset[str] = frozenset()
+    """The rates of sound that it has of its own; the others are only taken to be those of text."""
 
     @classmethod
     def of(cls, rates: Mapping[str, int], above: int = -1) -> Rates:
         """Rates by dimension; a kind of input or output that has none of its own costs what its whole costs."""
-        given, produced = rates["input"], rates.get("output", 0)
+        given, produced = rates.get("input", 0), rates.get("output", 0)
         return cls(
             above=above,
             input=given,
@@ -57,7 +69,15 @@ class Rates:
             audio_input=max(given, rates.get("audio_input", given)),
             audio_output=max(produced, rates.get("audio_output", produced)),
             request=rates.get("request", 0),
+            **{name: rates[name] for name in PER_UNIT if name in rates},
+            is_metered="input" in rates or "output" in rates,
+            of_audio=_OF_AUDIO & rates.keys(),
         )
+
+    @property
+    def has_units(self) -> bool:
+        """Whether anything but tokens and requests is paid for."""
+        return bool(self.image or self.audio_minute or self.character or self.search)
 
     @property
     def dearest_input(self) -> int:
@@ -73,7 +93,15 @@ class Rates:
 class Price:
     """The price of one model. Steps are cliffs: past a threshold of input tokens all tokens cost the new rate."""
 
-    __slots__ = ("_bounds", "_steps", "is_free", "output_nano_per_million", "version")
+    __slots__ = (
+        "_bounds",
+        "_has_units",
+        "_steps",
+        "is_free",
+        "is_metered",
+        "output_nano_per_million",
+        "version",
+    )
 
     def __init__(self, steps: Iterable[Rates], version: str) -> None:
         self._steps = tuple(sorted(steps, key=lambda step: step.above))
@@ -82,7 +110,10 @@ class Price:
         )
         self.version = version
         self.output_nano_per_million = max(step.dearest_output for step in self._steps)
-        self.is_free = not any(any(bound[1:]) for bound in self._bounds)
+        self._has_units = any(step.has_units for step in self._steps)
+        self.is_metered = any(step.is_metered for step in self._steps)
+        """Whether it has a price for tokens: if not, a call that is paid by tokens would look free."""
+        self.is_free = not self._has_units and not any(any(bound[1:]) for bound in self._bounds)
 
     @classmethod
     def of(cls, rates: Mapping[str, int], version: str) -> Price:
@@ -100,34 +131,81 @@ class Price:
         for step in self._steps:
             if tokens.input > step.above:
                 rates = step
+        if self._has_units:
+            return _with_units(_parts(rates, tokens), rates, tokens)
         if not (tokens.cache_read or tokens.cache_write or tokens.reasoning or tokens.audio):
             return _rounded_up(tokens.input * rates.input + tokens.output * rates.output + rates.request)
-        given = max(0, tokens.input - tokens.cache_read - tokens.cache_write)
-        produced = max(0, tokens.output - tokens.reasoning)
-        parts = [
-            (given, rates.input),
-            (tokens.cache_read, rates.cache_read),
-            (tokens.cache_write, rates.cache_write),
-            (produced, rates.output),
-            (tokens.reasoning, rates.reasoning),
-            (1, rates.request),
-        ]
-        if tokens.audio:
-            parts += _surcharges(rates, tokens.audio, given, produced)
-        return cost_of(parts)
+        return cost_of(_parts(rates, tokens))
 
-    def bound_nano(self, input_tokens: int, output_tokens: int) -> Nano:
-        """The most a call of at most so many tokens can cost, whatever their kinds and whichever step it reaches."""
+    def covers(self, operation: str, audio_rates: tuple[str, ...] = ()) -> bool:
+        """Whether it says what an operation costs: a price by the minute of audio says nothing of a chat.
+
+        Nor do rates for text alone of a chat in sound, whose tokens may cost twenty times as much.
+        """
+        if audio_rates and not self.is_free and not all(step.of_audio.issuperset(audio_rates) for step in self._steps):
+            return False
+        return self.is_metered or self.is_free or operation in _PAID_BY_UNIT
+
+    def bound_nano(self, input_tokens: int, output_tokens: int, units: Tokens | None = None) -> Nano:
+        """The most a call of at most so many tokens can cost, whatever their kinds and whichever step it reaches.
+
+        `units` is what the call may use beside them: images and the like, and input that is not in its text.
+        """
         most = 0
+        if units is not None:
+            return self._bound_with_units(input_tokens + units.input, output_tokens, units)
         for above, given, produced, request in self._bounds:
             if above < max(input_tokens, 0):
                 most = max(most, input_tokens * given + output_tokens * produced + request)
         return _rounded_up(most)
 
+    def _bound_with_units(self, input_tokens: int, output_tokens: int, units: Tokens) -> Nano:
+        most = Nano(0)
+        for rates in self._steps:
+            if rates.above < max(input_tokens, 0):
+                parts = [(input_tokens, rates.dearest_input), (output_tokens, rates.dearest_output), (1, rates.request)]
+                most = max(most, _with_units(parts, rates, units))
+        return most
+
+
+_PAID_BY_UNIT: Final = frozenset(
+    {
+        "images.generations",
+        "images.edits",
+        "audio.speech",
+        "audio.transcriptions",
+        "audio.translations",
+        "rerank",
+    }
+)
+
 
 def _rounded_up(sum_of_rates: int) -> Nano:
     """As `money.cost_of` does, for a sum that is made already: this is asked twice in every call."""
     return Nano(-(-sum_of_rates // TOKENS_PER_RATE))
+
+
+def _parts(rates: Rates, tokens: Tokens) -> list[tuple[int, int]]:
+    """(tokens, rate) of every kind."""
+    given = max(0, tokens.input - tokens.cache_read - tokens.cache_write)
+    produced = max(0, tokens.output - tokens.reasoning)
+    parts = [
+        (given, rates.input),
+        (tokens.cache_read, rates.cache_read),
+        (tokens.cache_write, rates.cache_write),
+        (produced, rates.output),
+        (tokens.reasoning, rates.reasoning),
+        (1, rates.request),
+    ]
+    return parts + _surcharges(rates, tokens.audio, given, produced) if tokens.audio else parts
+
+
+def _with_units(parts: list[tuple[int, int]], rates: Rates, used: Tokens) -> Nano:
+    """The cost of these parts and of what is not counted in tokens, rounded up once: audio is counted finer."""
+    units = used.images * rates.image + used.characters * rates.character + used.searches * rates.search
+    per_million = units + sum(count * rate for count, rate in parts)
+    audio = used.audio_ms * rates.audio_minute
+    return Nano(-(-(per_million * _MS_PER_MINUTE + audio) // (TOKENS_PER_RATE * _MS_PER_MINUTE)))
 
 
 def _surcharges(rates: Rates, audio: int, given: int, produced: int) -> list[tuple[int, int]]:

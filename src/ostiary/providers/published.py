@@ -29,18 +29,25 @@ _METERED: Final = {
 """Prices per million tokens of a kind we count."""
 _WITHIN_OUTPUT: Final = ("output_image_mtok", "output_video_mtok", "output_citation_mtok")
 """Parts of the output we do not count apart: the dearest of them stands for all output."""
-_PER_REQUEST: Final = "requests_kcount"
+_WITHIN_INPUT: Final = ("input_image_mtok", "input_video_mtok")
+"""Likewise of the input."""
+_PER_UNIT: Final = {
+    "requests_kcount": ("request", 1_000, 1),
+    "rerank_searches_kcount": ("search", 1_000, 1),
+    "input_mchars": ("character", 1, 1),
+    "audio_hours": ("audio_minute", 1_000_000, 60),
+    "input_audio_hours": ("audio_minute", 1_000_000, 60),
+}
+"""Prices of what is not tokens: ours, and what makes nano-dollars per million of it, as a fraction."""
+_ALONE: Final = frozenset({"rerank_searches_kcount", "input_mchars", "audio_hours", "input_audio_hours"})
+"""A model may be paid by one of these instead of tokens. By both: how much of which nobody tells, so it is no price."""
 _UNCOUNTED: Final = frozenset(
     {
-        "audio_hours",
-        "input_audio_hours",
         "output_audio_hours",
-        "input_mchars",
         "input_gpixels",
         "input_document_kpages",
         "input_annotated_document_kpages",
         "input_text_messages_kcount",
-        "rerank_searches_kcount",
     }
 )
 """Units we do not count yet; a price that has one of them would be too low, so it is no price."""
@@ -124,7 +131,8 @@ def _steps(price: ModelPrice) -> tuple[Step, ...]:
     published: dict[str, Decimal | TieredPrices] = {
         key: value for key, value in vars(price).items() if value is not None and not key.startswith("_")
     }
-    if "input_mtok" not in published or published.keys() & _UNCOUNTED:
+    is_metered, by_unit = "input_mtok" in published, published.keys() & _ALONE
+    if published.keys() & _UNCOUNTED or is_metered == bool(by_unit):
         return ()
     starts = {-1}
     for value in published.values():
@@ -134,11 +142,13 @@ def _steps(price: ModelPrice) -> tuple[Step, ...]:
 
 def _rates(published: Mapping[str, Decimal | TieredPrices], start: int) -> dict[str, int]:
     rates = {ours: _nano(published[theirs], start) for theirs, ours in _METERED.items() if theirs in published}
-    within = [_nano(published[key], start) for key in _WITHIN_OUTPUT if key in published]
-    if within:
-        rates["output"] = max(rates.get("output", 0), *within)
-    if _PER_REQUEST in published:
-        rates["request"] = _nano(published[_PER_REQUEST], start) * 1_000
+    for whole, parts in (("input", _WITHIN_INPUT), ("output", _WITHIN_OUTPUT)):
+        within = [_nano(published[key], start) for key in parts if key in published]
+        if within:
+            rates[whole] = max(rates.get(whole, 0), *within)
+    for theirs, (ours, times, parts_of) in _PER_UNIT.items():
+        if theirs in published:
+            rates[ours] = max(rates.get(ours, 0), _nano(published[theirs], start) * times // parts_of)
     return rates
 
 

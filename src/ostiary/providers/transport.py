@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from ostiary.providers.connection import Connection, Failure, TransportError, Waits
 from ostiary.providers.egress import Blocked, Egress, Target
 from ostiary.providers.pool import Pool
+from ostiary.providers.upload import Body, UploadedBody
 
 __all__ = ["DEFAULT_WAITS", "MOST_STREAMED", "Answer", "Failure", "Transport", "TransportError", "Waits"]
 
@@ -66,16 +67,21 @@ class Transport:
         method: str,
         url: str,
         headers: Sequence[tuple[str, str]],
-        body: bytes | None = None,
+        body: Body | None = None,
         limits: Waits = DEFAULT_WAITS,
     ) -> Answer:
         """Send a request and wait for the head of the answer, whatever its status. Raises TransportError.
 
-        The answer must be read to its end, released or aborted.
+        An uploaded body says itself of what type it is, whatever `headers` say, and is read while it is sent. The
+        answer must be read to its end, released or aborted.
         """
         pool = self._pool
         if pool is None:
             raise TransportError("broken", sent=False, text="the client is closed")
+        framing = b"\r\n" if body is None else b"content-length: %d\r\n\r\n" % len(body)
+        if isinstance(body, UploadedBody):
+            headers = tuple(pair for pair in headers if pair[0].lower() != "content-type")
+            framing = b"content-type: %b\r\n%b" % (body.content_type.encode("ascii"), framing)
         key = (method, url, headers if type(headers) is tuple else tuple(headers))
         head = self._heads.get(key) or self._head(key)
         if isinstance(head, TransportError):
@@ -87,9 +93,8 @@ class Transport:
             if isinstance(outcome, TransportError):
                 raise outcome
             connection = outcome
-        length = b"\r\n" if body is None else b"content-length: %d\r\n\r\n" % len(body)
         try:
-            await connection.start(head.data + length, body, limits, began_at)
+            await connection.start(head.data + framing, body, limits, began_at)
         except asyncio.CancelledError:
             connection.abort()
             raise
@@ -145,6 +150,11 @@ class Answer:
         self._fields = connection.headers
         self._is_whole = False
         self.status: int = connection.status
+
+    @property
+    def fields(self) -> Mapping[bytes, bytes]:
+        """What the head says, as it came, by names in lower case."""
+        return self._fields
 
     @property
     def headers(self) -> Headers:

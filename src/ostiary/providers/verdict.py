@@ -11,6 +11,9 @@ from ostiary.providers.transport import Failure, TransportError
 
 Scope = Literal["caller", "key", "key_model", "provider", "egress"]
 Next = Literal["stop", "next_key"]
+Cause = Literal["bad_key", "denied", "money", "pace", "failed"]
+"""What a failure says of the provider key: it was not accepted, may not use the model, its account is out of money, it
+is at the provider's rate limit, or the provider failed at it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,8 @@ class Verdict:
     code: str
     status: int
     reason: str
+    cause: Cause | None = None
+    """None where it says nothing of the provider key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +48,18 @@ def _caller(code: str, status: int, reason: str) -> Verdict:
     return Verdict("caller", "stop", billed=False, code=code, status=status, reason=reason)
 
 
-def _other(scope: Scope, reason: str) -> Verdict:
+def _other(scope: Scope, reason: str, cause: Cause | None = "failed") -> Verdict:
     """Not the caller's fault, and nothing was used up: another key may do."""
-    return Verdict(scope, "next_key", billed=False, code="provider_error", status=502, reason=reason)
+    return Verdict(scope, "next_key", billed=False, code="provider_error", status=502, reason=reason, cause=cause)
 
 
 def _spent(reason: str) -> Verdict:
     """The provider may have done the work: a second try would hold the money twice."""
-    return Verdict("provider", "stop", billed=True, code="provider_error", status=502, reason=reason)
+    return Verdict("provider", "stop", billed=True, code="provider_error", status=502, reason=reason, cause="failed")
 
 
 def _late(next_: Next, reason: str, *, billed: bool) -> Verdict:
-    return Verdict("provider", next_, billed=billed, code="provider_timeout", status=504, reason=reason)
+    return Verdict("provider", next_, billed=billed, code="provider_timeout", status=504, reason=reason, cause="failed")
 
 
 _BAD_KEY: Final = frozenset({"api_key_invalid", "invalid_api_key", "incorrect api key", "authentication_error"})
@@ -74,20 +79,23 @@ _NO_ROUTE: Final = frozenset({"not found"})
 
 _ANSWERS: Final = (
     # Some say 400 for a bad key; the caller never sees, and never sends, the provider's key.
-    _Row(400, 400, _other("key", "the provider did not accept the key"), _BAD_KEY),
-    _Row(402, 402, _other("key", "the key's account is out of money")),
-    _Row(403, 403, _other("egress", "the provider does not serve this country"), _COUNTRY),
-    _Row(401, 403, _other("key", "the provider did not accept the key")),
+    _Row(400, 400, _other("key", "the provider did not accept the key", "bad_key"), _BAD_KEY),
+    _Row(402, 402, _other("key", "the key's account is out of money", "money")),
+    _Row(403, 403, _other("egress", "the provider does not serve this country", None), _COUNTRY),
+    _Row(403, 403, _other("key", "the key's account is out of money", "money"), _MONEY),
+    _Row(403, 403, _other("key", "the provider did not accept the key", "bad_key"), _BAD_KEY),
+    _Row(403, 403, _other("key_model", "the provider did not let the key use the model", "denied")),
+    _Row(401, 401, _other("key", "the provider did not accept the key", "bad_key")),
     # No error object, or the framework's own: nothing there speaks the API, so the base URL is wrong, not the model.
-    _Row(404, 404, _other("provider", "the provider has nothing at this address"), body=False),
-    _Row(404, 404, _other("provider", "the provider has nothing at this address"), _NO_ROUTE),
+    _Row(404, 404, _other("provider", "the provider has nothing at this address", None), body=False),
+    _Row(404, 404, _other("provider", "the provider has nothing at this address", None), _NO_ROUTE),
     _Row(404, 404, _caller("model_not_found", 404, "the provider does not know the model")),
     _Row(405, 405, _other("provider", "the provider does not take this call")),
     _Row(407, 408, _other("provider", "the provider did not take the call")),
     _Row(413, 413, _caller("request_too_large", 413, "the request is too large for the provider")),
     _Row(422, 422, _caller("invalid_request", 422, "the provider did not accept the request")),
-    _Row(429, 429, _other("key", "the key's account is out of money"), _MONEY),
-    _Row(429, 429, _other("key_model", "the key is at the provider's rate limit")),
+    _Row(429, 429, _other("key", "the key's account is out of money", "money"), _MONEY),
+    _Row(429, 429, _other("key_model", "the key is at the provider's rate limit", "pace")),
     _Row(400, 499, _caller("invalid_request", 400, "the provider did not accept the request")),
     _Row(504, 504, _late("next_key", "the provider did not answer itself in time", billed=False)),
     _Row(524, 524, _late("next_key", "the provider did not answer itself in time", billed=False)),
@@ -99,8 +107,8 @@ _ANSWERS: Final = (
 """The first row that fits is the verdict."""
 
 _FAILURES: Final[Mapping[tuple[Failure, bool], Verdict]] = {
-    ("blocked", False): _other("egress", "connections there are not allowed"),
-    ("dns", False): _other("egress", "the provider's host name could not be resolved"),
+    ("blocked", False): _other("egress", "connections there are not allowed", None),
+    ("dns", False): _other("egress", "the provider's host name could not be resolved", None),
     ("refused", False): _other("provider", "the provider could not be connected to"),
     ("tls", False): _other("provider", "the provider's certificate or TLS was not accepted"),
     ("connect_timeout", False): _late("next_key", "the provider could not be connected to in time", billed=False),

@@ -1,0 +1,96 @@
+"""When a provider says that a key may be used again, and how much of its quota is left (pure)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+from ostiary.providers.transport import Headers
+
+_SECOND_MS: Final = 1_000
+_LONGEST_MS: Final = 31 * 86_400 * _SECOND_MS
+_NUMBER: Final = re.compile(r"\d{1,7}(?:\.\d{1,9})?")
+_DURATION: Final = re.compile(r"(\d{1,7}(?:\.\d{1,9})?)(ms|us|µs|ns|h|m|s)")
+_UNITS_MS: Final = {"h": 3_600_000.0, "m": 60_000.0, "s": 1_000.0, "ms": 1.0, "us": 0.001, "µs": 0.001, "ns": 0.000_001}
+_FAMILIES: Final = (
+    ("x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"),
+    ("x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"),
+    ("anthropic-ratelimit-requests-remaining", "anthropic-ratelimit-requests-reset"),
+    ("anthropic-ratelimit-tokens-remaining", "anthropic-ratelimit-tokens-reset"),
+    ("anthropic-ratelimit-input-tokens-remaining", "anthropic-ratelimit-input-tokens-reset"),
+    ("anthropic-ratelimit-output-tokens-remaining", "anthropic-ratelimit-output-tokens-reset"),
+    ("x-ratelimit-remaining", "x-ratelimit-reset"),
+)
+"""OpenAI's and those who took them over, Anthropic's, and the plain ones of OpenRouter and others."""
+_NONE_LEFT: Final = ("0", "0.0")
+_TELLING: Final = tuple(remaining.encode() for remaining, _ in _FAMILIES)
+
+
+def resets_at(headers: Headers, body: Mapping[str, object] | None, at: int) -> int | None:
+    """When a key that was refused for its pace may be used again, in milliseconds; None where nobody said.
+
+    The provider's plain word (`retry-after`, Google's `retryDelay`) counts more than its windows; of those that are
+    used up, the last one to open again.
+    """
+    said = _plain(headers, at) or _retry_delay(body, at)
+    return said if said is not None else spent_until(headers, at)
+
+
+def is_spent(fields: Mapping[bytes, bytes]) -> bool:
+    """Whether any window is used up, by the plain fields of an answer's head: asked at every call."""
+    return any(fields.get(name) == b"0" for name in _TELLING)
+
+
+def spent_until(headers: Headers, at: int) -> int | None:
+    """When the last of the windows that are used up opens again; None where none is."""
+    ends = [_moment(headers.get(reset), at) for remaining, reset in _FAMILIES if headers.get(remaining) in _NONE_LEFT]
+    known = [end for end in ends if end is not None]
+    return max(known) if known else None
+
+
+def _plain(headers: Headers, at: int) -> int | None:
+    ms = headers.get("retry-after-ms")
+    if _NUMBER.fullmatch(ms):
+        return _bounded(at + round(float(ms)), at)
+    return _moment(headers.get("retry-after"), at)
+
+
+def _retry_delay(body: Mapping[str, object] | None, at: int) -> int | None:
+    """Google's `RetryInfo` among the details of an error."""
+    error = (body or {}).get("error")
+    details = error.get("details") if isinstance(error, Mapping) else None
+    for detail in details if isinstance(details, list) else ():
+        delay = detail.get("retryDelay") if isinstance(detail, Mapping) else None
+        if isinstance(delay, str) and (found := _moment(delay, at)) is not None:
+            return found
+    return None
+
+
+def _moment(text: str, at: int) -> int | None:
+    """A time in any of the ways providers write it: seconds, `6m0s`, RFC 3339, an HTTP date, the epoch's seconds."""
+    text = text.strip()
+    if _NUMBER.fullmatch(text):
+        return _bounded(at + round(float(text) * _SECOND_MS), at)
+    if text.isdecimal() and len(text) <= len("1795305540000"):  # more digits than any wait: a moment
+        return _bounded(int(text) * (1 if len(text) > len("1795305540") else _SECOND_MS), at)
+    if text and _DURATION.sub("", text) == "":
+        return _bounded(at + round(sum(float(n) * _UNITS_MS[unit] for n, unit in _DURATION.findall(text))), at)
+    return _date(text, at)
+
+
+def _date(text: str, at: int) -> int | None:
+    try:
+        when = datetime.fromisoformat(text) if text[:4].isdecimal() else parsedate_to_datetime(text)
+    except (ValueError, IndexError):
+        return None
+    if when.tzinfo is None:
+        when = when.replace(tzinfo=UTC)
+    return _bounded(round(when.timestamp() * _SECOND_MS), at)
+
+
+def _bounded(moment: int, at: int) -> int | None:
+    """What is past, or further ahead than a month, says nothing."""
+    return moment if at < moment <= at + _LONGEST_MS else None
