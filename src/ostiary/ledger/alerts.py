@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from ostiary.clock import DAY_MS, iso, month_ends, month_of
+from ostiary.clock import DAY_MS, iso
 from ostiary.db.database import Database, Transaction
 from ostiary.errors import Refusal
 from ostiary.ids import new_id
@@ -14,7 +14,7 @@ from ostiary.ledger import outbox_store as store
 from ostiary.ledger.events import Event
 from ostiary.ledger.outbox_store import Alert, Delivery, Expiring, Notification, Subject
 from ostiary.ledger.webhook_store import list_listeners
-from ostiary.limits.budgets import TOTAL, AccountKey, Budget
+from ostiary.limits.budgets import AccountKey, Budget, kind_of, period_ends, periods_of
 from ostiary.names import LONGEST_NAME
 
 MAIL: Final = "mail"
@@ -93,7 +93,7 @@ async def watch(
 
 async def rearm(tx: Transaction, scope: str, id: str, at: int) -> None:
     """After a budget was changed: marks that lie ahead again are told of again when they are reached."""
-    accounts = [AccountKey(scope, id, period) for period in (month_of(at), TOTAL)]
+    accounts = [AccountKey(scope, id, period) for period in periods_of(scope, at)]
     spent = await store.list_spent(tx, accounts)
     behind = {
         Alert(*one.account, mark.threshold)
@@ -111,7 +111,7 @@ async def _standings(tx: Transaction, spent: Mapping[AccountKey, int]) -> list[S
     found: list[Standing] = []
     for account, spent_nano in spent.items():
         budget = budgets.get((account.scope, account.id))
-        if budget is not None and (budget.kind == TOTAL) == (account.period_id == TOTAL):
+        if budget is not None and budget.kind == kind_of(account.period_id):
             found.append(Standing(account, budget, spent_nano))
     return found
 
@@ -148,9 +148,13 @@ async def _tell_standing(tx: Transaction, one: Standing, mark: Mark, at: int, *,
         "threshold": abs(mark.threshold),
         "percent": one.spent_nano * _ALL // mark.limit_nano if mark.limit_nano else _ALL,
         "period": one.account.period_id,
-        "resets_at": month_ends(at) if one.account.period_id == month_of(at) else None,
+        "resets_at": period_ends(one.account.period_id, at)
+        if one.account.period_id in periods_of(one.account.scope, at)
+        else None,
         "refused": refused,
     }
+    if one.account.scope == "provider_key":
+        facts["spares"] = True  # other provider keys take its calls over, where there are any
     await tell(tx, kind, one.account.scope, subject, facts, at)
 
 

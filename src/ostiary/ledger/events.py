@@ -6,6 +6,8 @@ from typing import Literal
 
 import msgspec
 
+from ostiary.providers.tokens import Tokens
+
 UsageSource = Literal["provider", "estimated", "none"]
 Status = Literal["ok", "error", "cancelled", "unknown"]
 
@@ -60,6 +62,23 @@ class Event(msgspec.Struct, array_like=True, omit_defaults=False):
     content: str | None = None
     """What was asked and answered, sealed; only where the key's content is captured."""
     content_version: int = 0
+    audio_ms: int = 0
+    characters: int = 0
+    searches: int = 0
+    response_id: str | None = None
+    """What the provider keeps the answer under: the ledger remembers which provider key can be asked about it."""
+
+    def count(self, used: Tokens) -> None:
+        """Write down what was used."""
+        self.input_tokens = used.input
+        self.output_tokens = used.output
+        self.cache_read_tokens = used.cache_read
+        self.cache_write_tokens = used.cache_write
+        self.reasoning_tokens = used.reasoning
+        self.audio_tokens = used.audio
+        if self.operation != "chat":
+            self.images, self.audio_ms = used.images, used.audio_ms
+            self.characters, self.searches = used.characters, used.searches
 
     @property
     def over_hold_nano(self) -> int:

@@ -16,6 +16,10 @@ _NANO: Final = "_nano"
 _AT: Final = "_at"
 
 _BUDGET: Final = "$Who of the organization $organization has spent $spent of its $limit: $percent %.\n\n$next\n"
+_KEY: Final = "$Who of the organization $organization: $reason.\n\n"
+_AGAIN: Final = (
+    "Other provider keys take its calls, where there are any. From $again on a call may find out whether it is well.\n"
+)
 _FOOT: Final = (
     "\n-- \nOstiary wrote this by itself. 'ostiary notifications list' shows what else was told, and to whom.\n"
 )
@@ -29,6 +33,13 @@ _TEMPLATES: Final[Mapping[str, Template]] = MappingProxyType(
             "$Who expires in $left",
             "$Who of the organization $organization expires in $left, at $expires.\n\n"
             "Then its calls are refused with 401. To let it live on: ostiary keys edit NAME --expires 30d\n" + _FOOT,
+        ),
+        "provider_key.unhealthy": Template("$Who keeps failing", _KEY + _AGAIN + _FOOT),
+        "provider_key.exhausted": Template("$Who is out of money or quota", _KEY + _AGAIN + _FOOT),
+        "provider_key.disabled": Template(
+            "$Who is not valid any more",
+            _KEY + "It is not used until somebody enters it again: ostiary vault edit NAME --ask-secret\n"
+            "or says that it is well: ostiary vault reset NAME\n" + _FOOT,
         ),
         "model.unpriced": Template(
             "$Who has no price",
@@ -122,6 +133,9 @@ def _next(facts: Mapping[str, Any]) -> str:
     """What happens next, as it matters to whoever uses the key."""
     until = f" until {iso(facts['resets_at'])}" if facts["resets_at"] is not None else ""
     raising = "unless somebody raises the limit (ostiary keys edit NAME --budget-usd USD, or ostiary orgs edit)."
+    if facts["limit"] == "hard" and facts.get("spares"):
+        when = "From now on" if facts["spent_nano"] >= facts["limit_nano"] else "At 100 %"
+        return f"{when} other provider keys are used instead, or calls are refused with 503{until}."
     if facts["limit"] == "soft":
         return "Calls go on: a soft limit only warns."
     if facts["refused"]:
@@ -134,6 +148,10 @@ def _next(facts: Mapping[str, Any]) -> str:
 def _expiring(facts: Mapping[str, Any]) -> dict[str, object]:
     days = facts["days"]
     return {"left": f"{days} day{'s' if days != 1 else ''}", "expires": iso(facts["expires_at"])}
+
+
+def _key(facts: Mapping[str, Any]) -> dict[str, object]:
+    return {"reason": facts["reason"], "again": iso(facts["until_at"]) if facts["until_at"] else "now"}
 
 
 def _over_hold(facts: Mapping[str, Any]) -> dict[str, object]:
@@ -150,6 +168,9 @@ _WORDS: Final[Mapping[str, Callable[[Mapping[str, Any]], dict[str, object]]]] = 
         "budget.soft_limit": _budget,
         "budget.exceeded": _budget,
         "agent_key.expiring": _expiring,
+        "provider_key.unhealthy": _key,
+        "provider_key.exhausted": _key,
+        "provider_key.disabled": _key,
         "model.unpriced": lambda _: {},
         "call.over_hold": _over_hold,
         "test": lambda facts: {"by": facts["by"]},

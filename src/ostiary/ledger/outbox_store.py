@@ -131,13 +131,15 @@ async def list_spent(tx: Transaction, accounts: Collection[AccountKey]) -> dict[
 
 
 async def find_subject(tx: Transaction, scope: str, id: str) -> Subject | None:
-    """The agent key or organization, None when it is gone."""
-    k, o = schema.agent_keys.c, schema.organizations.c
+    """The agent key, organization or provider key, None when it is gone."""
+    k, o, p = schema.agent_keys.c, schema.organizations.c, schema.provider_keys.c
     match scope:
         case "agent_key":
             query = select(k.id, k.organization_id, k.name, k.owner_id, k.parent_id).where(k.id == id)
         case "organization":
             query = select(o.id, o.id.label("organization_id"), o.name).where(o.id == id)
+        case "provider_key":
+            query = select(p.id, p.organization_id, p.name).where(p.id == id)
         case _:
             return None
     row = (await tx.execute(query)).first()

@@ -16,7 +16,7 @@ from ostiary.money import NANO_PER_USD
 from ostiary.names import checked_name
 from ostiary.providers import store
 from ostiary.providers.catalog import Provider
-from ostiary.providers.prices import DIMENSIONS, Override, Price, PriceBook
+from ostiary.providers.prices import DIMENSIONS, PER_UNIT, Override, Price, PriceBook
 
 _LONGEST_ID: Final = 64
 _DEAREST: Final = 100_000_000 * NANO_PER_USD
@@ -38,8 +38,9 @@ async def set_price(
 ) -> Override:
     """Set what a model costs from now on, for every organization.
 
-    `rates` are nano-dollars per million of each dimension: tokens of `input` and `output` (both needed, 0 is a price),
-    `cache_read` and `cache_write` (else as input), and `request`. Raises Refusal on anything else.
+    `rates` are nano-dollars per million of each dimension: tokens of `input` and `output` (both needed, 0 is a price,
+    unless something else is paid for), `cache_read` and `cache_write` (else as input), `request`, and what is not
+    tokens: `image`, `audio_minute`, `character`, `search`. Raises Refusal on anything else.
     """
     by.require("prices.set", None)
     checked = Override(provider.id, checked_name(model, "model"), _checked_rates(rates), new_id("price", at))
@@ -81,7 +82,8 @@ def _checked_rates(rates: Mapping[str, int]) -> dict[str, int]:
         raise Refusal(
             "invalid_field", f"{unknown[0]} has no price. Prices are for {', '.join(DIMENSIONS)}.", param=unknown[0]
         )
-    for dimension in _REQUIRED:
+    is_by_unit = not rates.keys().isdisjoint(PER_UNIT)
+    for dimension in () if is_by_unit and rates.keys().isdisjoint(_REQUIRED) else _REQUIRED:
         if dimension not in rates:
             raise Refusal("invalid_field", f"The price of {dimension} is missing; 0 is a price.", param=dimension)
     for dimension, rate in rates.items():

@@ -124,6 +124,10 @@ def _recosted(event: Costed, rates: Rates, wish: Wish, tally: Tally) -> Recosted
                 cache_write=event.cache_write_tokens,
                 reasoning=event.reasoning_tokens,
                 audio=event.audio_tokens,
+                images=event.images,
+                audio_ms=event.audio_ms,
+                characters=event.characters,
+                searches=event.searches,
             )
         )
     )
@@ -141,7 +145,7 @@ async def _apply(
     costs: defaultdict[AccountKey, int] = defaultdict(int)
     for event, cost_nano, _ in found:
         keys = (event.agent_key_id, event.parent_key_id)
-        for key in accounts_of(organization_id, keys, event.held_at or event.started_at):
+        for key in accounts_of(organization_id, keys, event.provider_key_id, event.held_at or event.started_at):
             costs[key] += cost_nano - event.cost_nano
     charged = await charge_all(tx, "", {key: Cost(nano) for key, nano in costs.items()})
     await _tell(tx, organization_id, charged, at)

@@ -11,7 +11,7 @@ from sqlalchemy import func, select, tuple_
 from ostiary.db import schema
 from ostiary.db.bulk import run_each
 from ostiary.db.database import Transaction
-from ostiary.ledger.rollup_store import HOUR_MS, Names, Place, is_unpriced, move_costs
+from ostiary.ledger.rollup_store import HOUR_MS, PAID_FOR, Names, Place, is_unpriced, move_costs
 from ostiary.ledger.trace_store import Place as EventPlace
 
 _SET: Final = (
@@ -51,6 +51,10 @@ class Costed(NamedTuple):
     cache_write_tokens: int
     reasoning_tokens: int
     audio_tokens: int
+    images: int
+    audio_ms: int
+    characters: int
+    searches: int
     held_nano: int
     cost_nano: int
     over_hold_nano: int
@@ -111,7 +115,7 @@ async def change_costs(tx: Transaction, changes: Sequence[Recosted]) -> None:
         place = _place_of(event)
         names = (event.agent_key_name, event.provider_key_name)
         _, nano, priced, greatest = moved.get(place, (names, 0, 0, 0))
-        priced += is_unpriced(event.price_version, event.input_tokens, event.output_tokens)
+        priced += is_unpriced(event.price_version, *(getattr(event, name) for name in PAID_FOR))
         moved[place] = (names, nano + cost_nano - event.cost_nano, priced, max(greatest, cost_nano))
     await move_costs(tx, moved)
 

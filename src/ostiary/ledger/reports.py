@@ -59,6 +59,9 @@ class Trace:
     timings: Mapping[str, Any]
     client_ip: str | None
     metadata: Mapping[str, Any]
+    audio_ms: int = 0
+    characters: int = 0
+    searches: int = 0
 
     @property
     def place(self) -> Place:
@@ -91,6 +94,9 @@ class UsageRow:
     images: int
     latency_ms: int
     cost_nano: int
+    audio_ms: int = 0
+    characters: int = 0
+    searches: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +223,9 @@ def _trace(row: RowMapping) -> Trace:
         stream=row["stream"],
         tokens=_tokens(row),
         images=row["images"],
+        audio_ms=row["audio_ms"],
+        characters=row["characters"],
+        searches=row["searches"],
         held_nano=row["held_nano"],
         cost_nano=row["cost_nano"],
         over_hold_nano=row["over_hold_nano"],
@@ -249,6 +258,9 @@ def _usage(row: RowMapping) -> UsageRow:
         unpriced=int(row["unpriced"]),
         tokens=_tokens(row),
         images=int(row["images"]),
+        audio_ms=int(row["audio_ms"]),
+        characters=int(row["characters"]),
+        searches=int(row["searches"]),
         latency_ms=int(row["latency_ms"]),
         cost_nano=int(row["cost_nano"]),
     )

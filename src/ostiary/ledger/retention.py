@@ -11,6 +11,8 @@ from ostiary.ledger import retention_store as store
 from ostiary.ledger.events import Event
 from ostiary.logs import get
 
+RESPONSE_DAYS: Final = 90
+"""For how long it is known which provider key gave a response: providers keep them for 30 days."""
 _PORTION: Final = 1_000
 """Rows of one transaction: calls must not wait for longer than a moment."""
 
@@ -30,7 +32,17 @@ async def remove_old(database: Database, at: int) -> int:
         if contents or traces:
             get("ledger").info("retention.removed", organization=organization_id, traces=traces, contents=contents)
         removed += contents + traces
-    return removed
+    return removed + await _forget_responses(database, at - RESPONSE_DAYS * DAY_MS)
+
+
+async def _forget_responses(database: Database, before: int) -> int:
+    total = 0
+    while True:
+        async with database.transaction() as tx:
+            removed = await store.remove_responses(tx, before, _PORTION)
+        total += removed
+        if removed < _PORTION:
+            return total
 
 
 async def still_wanted(tx: Transaction, owner: str, settled: Sequence[Event], at: int) -> list[Event]:

@@ -59,6 +59,14 @@ async def remove_events(tx: Transaction, organization_id: str, before: int, most
     return await _remove(tx, schema.usage_events, old, e.started_at, most)
 
 
+async def remove_responses(tx: Transaction, before: int, most: int) -> int:
+    """Forget which provider key gave the oldest responses of before a time; the answer is how many."""
+    c = schema.responses.c
+    key = tuple_(c.organization_id, c.id)
+    found = select(c.organization_id, c.id).where(c.created_at < before).order_by(c.created_at).limit(most)
+    return (await tx.execute(delete(schema.responses).where(key.in_(found)))).rowcount
+
+
 async def remove_contents(tx: Transaction, organization_id: str, before: int, most: int) -> int:
     """Delete the oldest contents of before a time; the answer is how many."""
     c = schema.contents.c

@@ -34,6 +34,9 @@ COUNTED: Final = (
     "reasoning_tokens",
     "audio_tokens",
     "images",
+    "audio_ms",
+    "characters",
+    "searches",
 )
 SUMS: Final = (
     "requests",
@@ -68,9 +71,9 @@ _DAYS: Final = _upsert("usage_days", "day")
 _BLOCKS: Final = _upsert("usage_blocks", "block")
 
 
-def is_unpriced(price_version: str | None, input_tokens: int, output_tokens: int) -> bool:
-    """Whether an attempt used tokens that had no price."""
-    return price_version is None and input_tokens + output_tokens > 0
+def is_unpriced(price_version: str | None, *counts: int) -> bool:
+    """Whether an attempt used something that had no price: tokens, images, audio and the like."""
+    return price_version is None and sum(counts) > 0
 
 
 def place_of(row: Event, hour: int) -> Place:
@@ -139,20 +142,22 @@ def _names_of(event: Event) -> Names:
 
 
 _figures_of = attrgetter(*SUMS[-len(COUNTED) - 2 :])
-_facts_of = attrgetter("attempt", "status", "price_version", "input_tokens", "output_tokens")
+PAID_FOR: Final = ("input_tokens", "output_tokens", "images", "audio_ms", "characters", "searches")
+"""What of the counts is paid for by itself; the others are parts of these."""
+_facts_of = attrgetter("attempt", "status", "price_version", *PAID_FOR)
 
 
 def _sums_of(events: Sequence[Event]) -> Sums:
     """Column by column: under load hundreds of events have the same place."""
     columns = list(zip(*map(_figures_of, events), strict=True))
-    attempts, statuses, versions, into, out = zip(*map(_facts_of, events), strict=True)
+    attempts, statuses, versions, *counts = zip(*map(_facts_of, events), strict=True)
     return (
         attempts.count(1),
         len(events),
         sum(map(statuses.count, FAILED)),
         statuses.count("unknown"),
         statuses.count("cancelled"),
-        sum(map(is_unpriced, versions, into, out)) if None in versions else 0,
+        sum(map(is_unpriced, versions, *counts)) if None in versions else 0,
         *map(sum, columns),
         *map(max, columns[-2:]),
     )

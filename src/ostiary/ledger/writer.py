@@ -7,14 +7,14 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from ostiary.clock import DAY_MS, Clock, month_of
+from ostiary.clock import DAY_MS, Clock
 from ostiary.db.database import Database, Transaction
 from ostiary.errors import Refusal
 from ostiary.ledger import alerts, operation_store, retention, store
 from ostiary.ledger.events import Event
 from ostiary.ledger.spool import Leftover, Orphan, Spool, find_orphans
 from ostiary.limits import store as money
-from ostiary.limits.budgets import TOTAL, AccountKey
+from ostiary.limits.budgets import AccountKey, periods_of
 from ostiary.limits.charge_store import Cost, charge_all
 from ostiary.logs import get
 
@@ -197,25 +197,29 @@ async def write_events(tx: Transaction, owner: str, events: list[Event]) -> Char
 
 def _costs_of(events: Iterable[Event]) -> dict[AccountKey, Cost]:
     """What each account pays; under load most of a batch pay from the same ones."""
-    together: defaultdict[tuple[str, str | None, str | None, int, Leased], list[int]] = defaultdict(list)
+    together: defaultdict[tuple[str, str | None, str | None, str, int, Leased], list[int]] = defaultdict(list)
     for event in events:
         day = (event.held_at or event.started_at) // DAY_MS
-        whose = event.organization_id, event.agent_key_id, event.parent_key_id, day, event.leased
-        together[whose].append(event.cost_nano)
+        keys = event.agent_key_id, event.parent_key_id, event.provider_key_id
+        together[event.organization_id, *keys, day, event.leased].append(event.cost_nano)
     costs: defaultdict[AccountKey, list[int]] = defaultdict(lambda: [0, 0])
-    for (organization_id, key_id, parent_id, day, leased), spent in together.items():
+    for (organization_id, key_id, parent_id, provider_key_id, day, leased), spent in together.items():
         nano = sum(spent)
-        for key in accounts_of(organization_id, (key_id, parent_id), day * DAY_MS):
+        for key in accounts_of(organization_id, (key_id, parent_id), provider_key_id, day * DAY_MS):
             costs[key][0] += nano
             costs[key][1] += nano if key in leased else 0
     return {key: Cost(*sums) for key, sums in costs.items()}
 
 
-def accounts_of(organization_id: str, agent_key_ids: Iterable[str | None], held_at: int) -> list[AccountKey]:
+def accounts_of(
+    organization_id: str, agent_key_ids: Iterable[str | None], provider_key_id: str, held_at: int
+) -> list[AccountKey]:
     """Every account an attempt counts in: spend is known per month and in total, with or without a cap.
 
-    The keys are that of the call and its parent: what a child spends is spent by its parent too.
+    The keys are that of the call and its parent: what a child spends is spent by its parent too. What a provider key
+    spends is known per day as well, and whoever pays, it is the same provider key that spends.
     """
     whose = [("organization", organization_id)]
     whose += [("agent_key", id_) for id_ in agent_key_ids if id_ is not None]
-    return [AccountKey(scope, id_, period) for scope, id_ in whose for period in (month_of(held_at), TOTAL)]
+    whose.append(("provider_key", provider_key_id))
+    return [AccountKey(scope, id_, period) for scope, id_ in whose for period in periods_of(scope, held_at)]

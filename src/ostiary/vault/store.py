@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
-from sqlalchemy import Row, Select, delete, exists, func, insert, or_, select, update
+from sqlalchemy import Row, Select, and_, delete, exists, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from ostiary.db import schema
 from ostiary.db.database import Transaction, insert_new
 from ostiary.errors import Refusal
+from ostiary.limits.budgets import Budget
+from ostiary.limits.store import find_budget, read_budget
 from ostiary.names import sought_name
+
+SCOPE: Final = "provider_key"
+"""The scope of a provider key's budget and accounts."""
 
 # ---- the instance and its data keys -----------------------------------------------------------------------------
 
@@ -82,14 +87,40 @@ class ProviderKey:
     created_at: int
     updated_at: int
     last_used_at: int | None
+    auth: str | None = None
+    """A method of the catalogue's row; None is its first."""
+    priority: int = 0
+    weight: int = 1
+    strategy: str = "rotate"
+    free_tier: bool = False
+    account: str | None = None
+    tags: tuple[str, ...] = ()
+    rpm: int | None = None
+    rpd: int | None = None
+    tpm: int | None = None
+    parallel: int | None = None
+    added_by: str | None = None
+    budget: Budget | None = None
+    """What may be spent with it per day or month or in total; it stands in a table of its own."""
+
+
+_BUDGET: Final = ("kind", "cap_nano", "soft_nano", "thresholds")
 
 
 def _record(row: Row[Any]) -> ProviderKey:
-    return ProviderKey(**row._asdict())
+    values = row._asdict()
+    budget = read_budget(*(values.pop(name) for name in _BUDGET))
+    return ProviderKey(**{**values, "tags": tuple(values["tags"])}, budget=budget)
+
+
+def _all() -> Select[Any]:
+    p, b = schema.provider_keys.c, schema.budgets.c
+    beside = schema.provider_keys.outerjoin(schema.budgets, and_(b.scope == SCOPE, b.id == p.id))
+    return select(schema.provider_keys, *(b[name] for name in _BUDGET)).select_from(beside)
 
 
 def _within(organization_id: str) -> Select[Any]:
-    return select(schema.provider_keys).where(schema.provider_keys.c.organization_id == organization_id)
+    return _all().where(schema.provider_keys.c.organization_id == organization_id)
 
 
 async def find_provider_key(
@@ -101,8 +132,11 @@ async def find_provider_key(
         return None
     p = schema.provider_keys.c
     query = _within(organization_id).where(or_(p.id == sought, p.name == sought)).order_by(p.id != sought).limit(1)
-    row = (await tx.execute(query.with_for_update() if lock else query)).first()
-    return _record(row) if row else None
+    row = (await tx.execute(query.with_for_update(of=schema.provider_keys) if lock else query)).first()
+    if row is None:
+        return None
+    # Whoever had to wait for the lock has read the budget before the other one changed it.
+    return replace(_record(row), budget=await find_budget(tx, SCOPE, row.id)) if lock else _record(row)
 
 
 async def get_provider_key(
@@ -117,7 +151,7 @@ async def get_provider_key(
 
 async def find_provider_key_by_id(tx: Transaction, id: str) -> ProviderKey | None:
     """Anybody's, for a gateway that heard of a change."""
-    row = (await tx.execute(select(schema.provider_keys).where(schema.provider_keys.c.id == id))).first()
+    row = (await tx.execute(_all().where(schema.provider_keys.c.id == id))).first()
     return _record(row) if row else None
 
 
@@ -131,12 +165,40 @@ async def list_provider_keys(tx: Transaction, organization_id: str) -> list[Prov
 async def list_all_provider_keys(tx: Transaction) -> list[ProviderKey]:
     """Everybody's, oldest first, for a gateway that starts."""
     p = schema.provider_keys.c
-    return [_record(row) for row in await tx.execute(select(schema.provider_keys).order_by(p.created_at, p.id))]
+    return [_record(row) for row in await tx.execute(_all().order_by(p.created_at, p.id))]
+
+
+async def list_servers(tx: Transaction, provider: str) -> list[tuple[str, str, bool]]:
+    """Every key of a provider, whosever it is: its id, its organization, and whether it is shared."""
+    p = schema.provider_keys.c
+    rows = await tx.execute(select(p.id, p.organization_id, p.shared).where(p.provider == provider))
+    return [(row.id, row.organization_id, row.shared) for row in rows]
+
+
+async def count_provider_keys(tx: Transaction, organization_id: str) -> dict[str, int]:
+    """How many keys the organization has, by provider."""
+    p = schema.provider_keys.c
+    query = select(p.provider, func.count().label("number")).where(p.organization_id == organization_id)
+    return {row.provider: row.number for row in await tx.execute(query.group_by(p.provider))}
+
+
+async def list_key_spent(tx: Transaction, keys: Collection[ProviderKey], at: int) -> dict[str, int]:
+    """Nano-dollars by key id: of the budget's running period, or of the month where there is no budget."""
+    a = schema.accounts.c
+    periods = {key.id: (key.budget or _MONTHLY).period_at(at) for key in keys}
+    query = select(a.id, a.period_id, a.spent_nano).where(a.scope == SCOPE, a.id.in_(periods))
+    rows = await tx.execute(query.where(a.period_id.in_(set(periods.values()))))
+    return dict.fromkeys(periods, 0) | {row.id: row.spent_nano for row in rows if row.period_id == periods[row.id]}
+
+
+_MONTHLY: Final = Budget("month", None)
+"""What a key without a budget is counted by."""
 
 
 async def add_provider_key(tx: Transaction, key: ProviderKey) -> None:
-    """Keep a new key; refuses with `conflict` when its name is taken."""
+    """Keep a new key, without its budget; refuses with `conflict` when its name is taken."""
     row = {column.name: getattr(key, column.name) for column in schema.provider_keys.columns}
+    row["tags"] = list(key.tags)
     try:
         await tx.execute(insert(schema.provider_keys).values(**row))
     except IntegrityError:
@@ -146,6 +208,7 @@ async def add_provider_key(tx: Transaction, key: ProviderKey) -> None:
 async def change_provider_key(tx: Transaction, organization_id: str, id: str, **values: object) -> None:
     """Write the given columns; refuses with `conflict` when the new name is taken."""
     p = schema.provider_keys.c
+    values = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
     this = (p.organization_id == organization_id, p.id == id)
     try:
         await tx.execute(update(schema.provider_keys).where(*this).values(**values))
