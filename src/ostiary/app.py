@@ -24,6 +24,7 @@ from ostiary.gateway.directory import Directory
 from ostiary.gateway.edge import sweep_connections
 from ostiary.gateway.exchange import Exchange
 from ostiary.gateway.gate import Gate
+from ostiary.gateway.health_watch import HealthWatch
 from ostiary.gateway.identify import identify
 from ostiary.gateway.marks import Marks
 from ostiary.gateway.routes import Door
@@ -43,10 +44,12 @@ from ostiary.limits.ration import Rations
 from ostiary.limits.reserve import Reserve
 from ostiary.logs import configure, get
 from ostiary.mail import Mailer, Server
+from ostiary.orgs import roles
 from ostiary.providers.openai import OpenAI
 from ostiary.providers.transport import Transport
 from ostiary.server import await_last_calls, bind, server_of, stop, url_of
 from ostiary.settings import Settings
+from ostiary.vault import aliases
 from ostiary.vault.webhooks import by_webhook
 
 Keeper = Callable[[], Coroutine[None, None, None]]
@@ -71,6 +74,8 @@ async def serve(
         listener = stack.enter_context(bind(settings.host, settings.port))
         base = await stack.enter_async_context(ground(settings, clock))
         gate, keepers = await _build(base, stack)
+        async with base.database.transaction() as tx:
+            await aliases.make_first(tx, roles.system(), catalog=base.catalog, at=base.clock.now())
         server = server_of(_doors(base, gate), settings)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -106,6 +111,7 @@ async def _build(base: Ground, stack: AsyncExitStack) -> tuple[Gate, list[Keeper
     stack.push_async_callback(writer.close)
     async with database.transaction() as tx:
         await money.add_owner(tx, spool.owner, base.settings.name, version("ostiary"), clock.now())
+        await base.seal.announce(tx, spool.owner)
     purses = Purses(database, spool.owner, clock)
     counters = LocalCounters(clock, is_shared=True)
     rations = Rations(database, counters, spool.owner, clock)
@@ -129,6 +135,7 @@ async def _build(base: Ground, stack: AsyncExitStack) -> tuple[Gate, list[Keeper
         database=database,
         public_catalog=base.settings.public_catalog,
         trusted_proxies=base.settings.trusted_proxies,
+        uploads=base.settings.data_dir / "uploads",
         watch=Watch(
             base.settings.name,
             base.settings.operator_token,
@@ -138,7 +145,8 @@ async def _build(base: Ground, stack: AsyncExitStack) -> tuple[Gate, list[Keeper
         ),
     )
     jobs = Jobs(database, spool.owner, clock, await _jobs(base, stack, refused))
-    beside = [listen.run for listen in (writer, purses, rations, marks, jobs)]
+    health = HealthWatch(directory, database, gate.transport, base.seal, clock)
+    beside = [listen.run for listen in (writer, purses, rations, marks, jobs, health)]
     return gate, [*beside, directory.listen, partial(gate.watch.run, clock), partial(gate.books.run, directory, clock)]
 
 
@@ -147,7 +155,7 @@ async def _directory(base: Ground, purses: Purses, rations: Rations) -> Director
     directory = Directory(base.database, base.seal, base.catalog, base.clock)
 
     def changed(change: Change) -> None:
-        if change.noun in ("agent_key", "organization"):
+        if change.noun in ("agent_key", "organization", "provider_key"):
             purses.mark_changed(change.noun, change.id)
             rations.mark_changed(change.id)
 
@@ -219,6 +227,8 @@ def _doors(base: Ground, gate: Gate) -> Callable[[Exchange], Awaitable[None]]:
         database=base.database,
         seal=base.seal,
         egress=base.egress,
+        catalog=base.catalog,
+        transport=gate.transport,
         settings=base.settings,
         identify=identified,
         address_of=address,

@@ -51,7 +51,9 @@ async def ground(settings: Settings, clock: Clock | None = None) -> AsyncIterato
             async with database.transaction() as tx:
                 await audit.begin(tx, clock.now())
                 await organizations.ensure_first(tx, clock.now())
-        yield Ground(settings, clock, database, seal, catalog.load(), Egress(settings.egress_allow))
+        yield Ground(
+            settings, clock, database, seal, catalog.load(more=settings.catalog_file), Egress(settings.egress_allow)
+        )
     finally:
         await database.close()
 

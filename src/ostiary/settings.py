@@ -213,6 +213,10 @@ class Settings:
         default=True,
         metadata=_as(_switch, "Whether models and providers are listed to callers without a credential."),
     )
+    catalog_file: Path | None = field(
+        default=None,
+        metadata=_as(_path, "A TOML file of further providers, in rows like those of the catalogue; they come last."),
+    )
     log_format: Literal["console", "json"] = field(
         default="console", metadata=_as(_one_of("console", "json"), "Log lines for people or for machines.")
     )

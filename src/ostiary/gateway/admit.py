@@ -19,7 +19,7 @@ def admit_caller(caller: Caller, now: int, scope: str, address: str | None) -> N
 
 def admit_call(caller: Caller, call: Call) -> None:
     """No field that would pick another model, or spend more, behind our back. The model is judged with its targets."""
-    escape = call.ask.escape
+    escape, is_unbounded = call.ask.escape, call.ask.is_unbounded
     is_bound = caller.allowance.budgets or call.max_cost_nano is not None
     if escape is not None and (is_bound or caller.policy.limits_models):
         raise Refusal(
@@ -28,3 +28,5 @@ def admit_call(caller: Caller, call: Call) -> None:
             "or a model list, or a call with a cap of its own, may not.",
             param=escape,
         )
+    if is_unbounded is not None and is_bound:
+        raise Refusal("invalid_request", is_unbounded, param="file")

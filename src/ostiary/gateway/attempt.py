@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
+from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
@@ -12,17 +14,21 @@ import msgspec
 from ostiary.errors import TABLE, Refusal
 from ostiary.gateway.call import Call
 from ostiary.gateway.gate import Gate
-from ostiary.gateway.plan import Target
+from ostiary.gateway.target import Target
+from ostiary.providers.address import url_of
 from ostiary.providers.tokens import Tokens
-from ostiary.providers.transport import Answer, TransportError
+from ostiary.providers.transport import Answer, Headers, TransportError, Waits
 from ostiary.providers.verdict import Verdict, judge, scrub
 
 _MOST_ERROR: Final = 65_536
 _OK: Final = 200
+_UNKNOWN: Final = 404
+_NO_MODEL: Final[Mapping[str, object]] = MappingProxyType({"error": MappingProxyType({})})
 _REFUSED: Final = (400, 422)
 _MOST_BOUNDS: Final = 5
 """From 32,768 tokens that is down to 128."""
 _WORD: Final = re.compile(r"[\w.\[\]-]{1,100}", re.ASCII)
+_STATUS: Final = re.compile(r"[45][0-9]{2}")
 _SECONDS: Final = re.compile(r"[0-9]{1,5}")
 
 
@@ -41,6 +47,9 @@ class Failure:
     retry_after: int | None = None
     tokens: Tokens | None = None
     """What the provider counted all the same: then it charges for it."""
+    headers: Headers = field(default_factory=partial(Headers, {}), repr=False)
+    body: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """What came with it, for who asks when to try again."""
 
     @property
     def message(self) -> str:
@@ -54,19 +63,24 @@ class Failure:
         return value if isinstance(value, str) and _WORD.fullmatch(value) else None
 
 
-async def attempt(gate: Gate, call: Call, target: Target, max_tokens: int | None) -> Answer | Failure:
-    """Send the call; an open answer of status 200, or why there is none.
+async def attempt(
+    gate: Gate, call: Call, target: Target, max_tokens: int | None, timeout_s: float | None = None
+) -> Answer | Failure:
+    """Send the call; an open answer of status 200, or why there is none. `timeout_s` is the endpoint's own.
 
     A bound that is ours, not the caller's, and that the provider finds too large is lowered until it does not: what
     is refused so costs nothing, and the caller never asked for it.
     """
+    waits = gate.patience.provider
+    if timeout_s is not None:
+        waits = replace(waits, first_byte_s=timeout_s, total_s=waits.total_s if call.ask.stream else timeout_s)
     is_ours = max_tokens is not None and call.ask.output_tokens is None
     if max_tokens is None or not is_ours:
-        return await _send(gate, call, target, max_tokens)
+        return await _send(gate, call, target, max_tokens, waits)
     place = target.provider.id, target.model
     bound = gate.bounds.fit(*place, max_tokens)
     for _ in range(_MOST_BOUNDS):
-        answer = await _send(gate, call, target, bound)
+        answer = await _send(gate, call, target, bound, waits)
         if isinstance(answer, Answer) or answer.http_status not in _REFUSED:
             return answer
         lower = gate.bounds.learn(*place, bound, answer.message)
@@ -76,11 +90,15 @@ async def attempt(gate: Gate, call: Call, target: Target, max_tokens: int | None
     return answer
 
 
-async def _send(gate: Gate, call: Call, target: Target, max_tokens: int | None) -> Answer | Failure:
+async def _send(gate: Gate, call: Call, target: Target, max_tokens: int | None, waits: Waits) -> Answer | Failure:
     body = gate.dialect.write_body(call.ask, target.provider, target.model, max_tokens)
-    url = target.key.base_url + gate.dialect.path_of(call.operation)
+    key, path = target.key, gate.dialect.path_of(call.operation)
     try:
-        answer = await gate.transport.send("POST", url, target.key.headers, body, gate.patience.provider)
+        url = url_of(key.provider, key.base_url, key.fields, call.operation, path, target.model)
+    except Refusal:  # the model's name cannot stand in an address
+        return Failure(judge(_UNKNOWN, None, _NO_MODEL), 0, "no_address")
+    try:
+        answer = await gate.transport.send("POST", url, target.key.headers, body, waits)
     except TransportError as error:
         return failed_on_the_way(error, 0)
     if answer.status == _OK:
@@ -96,6 +114,8 @@ async def _send(gate: Gate, call: Call, target: Target, max_tokens: int | None) 
         answer.status,
         said=_error_of(said),
         retry_after=int(seconds[0]) if seconds else None,
+        headers=answer.headers,
+        body=said or {},
     )
 
 
@@ -106,9 +126,16 @@ def failed_on_the_way(error: TransportError, http_status: int) -> Failure:
 
 def failed_in_answer(error: Mapping[str, Any], tokens: Tokens | None = None) -> Failure:
     """An error that came with status 200, in a body or in a stream before its first content, and what it counted."""
-    code = error.get("code")
-    status = code if type(code) is int and 400 <= code <= 599 else 500  # noqa: PLR2004 - HTTP's error range
+    status = next((found for name in ("status_code", "status", "code") if (found := _status_of(error.get(name)))), None)
+    if status is None:
+        status = 400 if error.get("type") == "invalid_request_error" else 500
     return Failure(judge(status, None, {"error": dict(error)}), _OK, said=error, tokens=tokens)
+
+
+def _status_of(value: object) -> int | None:
+    """A status of HTTP's error range, as a number or spelled out."""
+    number = int(value) if isinstance(value, str) and _STATUS.fullmatch(value) else value
+    return number if type(number) is int and 400 <= number <= 599 else None  # noqa: PLR2004 - HTTP's error range
 
 
 def not_understood(how: str) -> Failure:
@@ -121,6 +148,8 @@ def _object_in(body: bytes) -> Mapping[str, Any] | None:
         said = msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return None
+    if isinstance(said, list) and said:  # as Google wraps the errors of its streams
+        said = said[0]
     return said if isinstance(said, dict) else None
 
 

@@ -8,8 +8,10 @@ from typing import Final
 
 from ostiary.errors import Refusal
 from ostiary.gateway.exchange import Exchange
+from ostiary.gateway.form import MOST, read_form
+from ostiary.gateway.gate import Gate
 from ostiary.money import nano_of
-from ostiary.providers.dialect import Ask, Dialect
+from ostiary.providers.dialect import Ask
 
 _DEEPEST: Final = 64
 _MOST_CONTAINERS: Final = 250_000
@@ -21,6 +23,8 @@ _STEPS: Final = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 """Which bracket closes which is the parser's to judge; for the depth they are one up (1) or one down (-1)."""
 _JSON: Final = b"application/json"
 _IDENTITY: Final = frozenset({b"", b"identity"})
+_PATHS_OF_FORMS: Final = tuple("/" + operation.replace(".", "/") for operation in MOST)
+"""Elsewhere, as where a call is explained, a form is spoken of in JSON."""
 
 
 @dataclass(slots=True)
@@ -30,18 +34,24 @@ class Call:
     operation: str
     ask: Ask
     max_cost_nano: int | None
+    previous_response_id: str | None = None
+    """The response it goes on from: only the provider key that gave it knows it."""
 
 
-async def read_call(exchange: Exchange, operation: str, dialect: Dialect, body_s: float) -> Call:
+async def read_call(gate: Gate, exchange: Exchange, operation: str) -> Call:
     """Read and parse the body; refuses what is too slow, too large, too deep, not JSON or of the wrong type."""
-    _require_json(exchange)
     max_cost_nano = _max_cost(exchange)
-    body = await exchange.read_body(body_s)
-    _require_plain(body)
-    ask = dialect.read_ask(operation, body)
+    if operation in MOST and exchange.path.endswith(_PATHS_OF_FORMS):
+        form = await read_form(exchange, operation, gate.uploads, gate.patience.body_s)
+        ask = gate.dialect.read_form(operation, form)
+    else:
+        _require_json(exchange)
+        body = await exchange.read_body(gate.patience.body_s)
+        _require_plain(body)
+        ask = gate.dialect.read_ask(operation, body)
     if not ask.model or len(ask.model) > _LONGEST_NAME or not ask.model.isprintable():
         raise Refusal("invalid_request", f"`model` must be 1 to {_LONGEST_NAME} printable characters.", param="model")
-    return Call(operation, ask, max_cost_nano)
+    return Call(operation, ask, max_cost_nano, ask.previous_response_id)
 
 
 def is_too_deep(body: bytes) -> bool:

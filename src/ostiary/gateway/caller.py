@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from ostiary.agents.policy import Policy
 from ostiary.agents.store import AgentKey, ClientCredential
@@ -54,6 +56,16 @@ class OpenKey:
     headers: tuple[tuple[str, str], ...] = field(repr=False)
     secrets: tuple[str, ...] = field(repr=False)
     shared: bool
+    priority: int = 0
+    weight: int = 1
+    is_filled: bool = False
+    """Used until its quota is, before the next one: what is given for nothing goes first."""
+    account: str = ""
+    """Whose quota it draws on, with every other key of that account; empty where it is alone."""
+    fields: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """What its provider's addresses are made with."""
+    allowance: Allowance | None = None
+    """Its own limits and spend cap, None where it has none."""
 
 
 def caller_of(

@@ -19,7 +19,9 @@ from ostiary.db.changes import Change
 from ostiary.db.database import Database, Transaction
 from ostiary.errors import Refusal
 from ostiary.gateway.caller import Caller, caller_of
+from ostiary.gateway.health import Health
 from ostiary.gateway.keyring import Keyring
+from ostiary.gateway.routebook import RouteBook
 from ostiary.gateway.soft import SoftBudgets
 from ostiary.limits import store as money
 from ostiary.logs import get
@@ -28,8 +30,9 @@ from ostiary.orgs.store import Organization
 from ostiary.providers import store as price_store
 from ostiary.providers.catalog import Catalog, Model
 from ostiary.providers.prices import PriceBook
-from ostiary.vault.contents import Sealer, sealer_for
+from ostiary.vault.contents import Sealer
 from ostiary.vault.seal import Seal
+from ostiary.vault.sealers import renew
 
 _LISTEN_S: Final = 0.25
 _LOOK_AGAIN_S: Final = 0.02
@@ -55,8 +58,13 @@ class Directory:
         self._met: dict[bytes, Caller] = {}
         self._met_by = os.urandom(32)
         self._digests: defaultdict[str, set[bytes]] = defaultdict(set)
-        self._keyring = Keyring(seal, catalog)
+        self.health = Health(clock)
+        self._keyring = Keyring(seal, catalog, self.health)
         self.keys_for = self._keyring.keys_for
+        self._routebook = RouteBook()
+        self.find_endpoint = self._routebook.find
+        self.near_endpoints = self._routebook.near
+        self.list_endpoints = self._routebook.list_for
         self._plans: dict[tuple[int, str, str], tuple[Caller, int, object]] = {}
         self._seq = 0
         self._heard_at = clock.monotonic()
@@ -159,6 +167,7 @@ class Directory:
         for holder_id in self._digests.keys() - known:
             self._forget(holder_id)
         await self._keyring.load(tx)
+        await self._routebook.load(tx)
 
     def warm(self) -> None:
         """Read the models and prices that the first call would otherwise wait half a second for."""
@@ -212,7 +221,8 @@ class Directory:
                 self.soft.learn(await money.list_soft_spent(tx, [change.id for change in heard]))
         if heard:
             self._seq = heard[-1].seq
-            self._shelve()
+            if any(change.noun != "key_health" for change in heard):
+                self._shelve()
             for change in heard:
                 self._changed(change)
         self._heard_at = looked_at
@@ -226,11 +236,18 @@ class Directory:
             self._put_client(await agents.find_client_credential_by_id(tx, change.id), change.id)
         elif change.noun == "provider_key":
             await self._keyring.hear(tx, change.id)
+        elif change.noun == "key_health":
+            await self._keyring.hear_health(tx, change.id)
+        elif change.noun == "endpoint":
+            await self._routebook.hear(tx, change.id)
         elif change.noun == "price":
             await self._load_prices(tx)
         elif change.noun == "organization":
             await self._load_organizations(tx)
             await self._rebuild(change.id)
+        elif change.noun in ("master_key", "data_key"):
+            await self._seal.learn(self._database)
+            await renew(self._database, self._seal, self.sealers, self.sealers, self._clock.now())
         elif change.noun == "everything":  # a backup was restored while this gateway slept
             await self._load_all(tx)
 
@@ -261,9 +278,7 @@ class Directory:
     async def _ready_to_capture(self, key: AgentKey | None) -> None:
         captures = key is not None and (key.capture or (key.parent is not None and key.parent.capture))
         if key is not None and captures and key.organization_id not in self.sealers:
-            async with self._database.transaction() as tx:
-                sealer = await sealer_for(tx, self._seal, key.organization_id, self._clock.now())
-            self.sealers[key.organization_id] = sealer
+            await renew(self._database, self._seal, self.sealers, [key.organization_id], self._clock.now())
 
     async def _rebuild(self, organization_id: str) -> None:
         """The organization's own limits or rules have changed: everybody in it is judged by them."""

@@ -18,10 +18,10 @@ from ostiary.errors import Refusal
 from ostiary.gateway.address import plain
 from ostiary.gateway.exchange import MAX_BODY, STATUS, Exchange
 from ostiary.gateway.head import MAX_HEAD, judge_head, without_upgrade
-from ostiary.gateway.request import Request
+from ostiary.gateway.incoming import Incoming
 
-_MOST_SENT: Final = 2 * MAX_BODY
-"""Bytes of one body with its framing, read or thrown away: chunks have heads and may have trailers."""
+_FRAMING: Final = 2
+"""So many times as large as a body may be all of it with its framing, read or thrown away: chunks have heads."""
 _SWEEP_S: Final = 1.0
 _MOST_WAITING: Final = 64
 """Requests behind the one that is being answered."""
@@ -156,8 +156,11 @@ class EdgeProtocol(asyncio.Protocol):
         if self._counted > MAX_HEAD and not self.transport.is_closing():
             if self._head_since is not None:
                 self._refuse(Refusal("headers_too_large"))
-            elif self._is_in_body and self._counted > _MOST_SENT:
+            elif self._is_in_body and self._counted > _FRAMING * self._most_body():
                 self._refuse(Refusal("request_too_large"))
+
+    def _most_body(self) -> int:
+        return MAX_BODY if self._reading is None else self._reading.most_body
 
     def on_message_begin(self) -> None:
         """A head begins, at times in the piece that ends the request before it: then counting begins after it."""
@@ -200,7 +203,7 @@ class EdgeProtocol(asyncio.Protocol):
             raise ValueError(self._refusal.code)  # stops the parser; data_received answers
         self._is_in_body = True  # from here on headers are trailers, which nobody in front has looked at as headers
         self._bytes_of_head = 0
-        path, query = _split(self._url)
+        path, query = (_split if len(self._url) <= _SHORT_URL and b"?" not in self._url else _parse)(self._url)
         exchange = self._reading = Exchange(
             self,
             parser.get_method().decode("ascii"),
@@ -249,7 +252,7 @@ class EdgeProtocol(asyncio.Protocol):
         if self._answering is not None and self._task is task:
             self.transport.close()
 
-    def has_ended(self, exchange: Request) -> None:
+    def has_ended(self, exchange: Incoming) -> None:
         """The answer is complete: the connection is the next request's."""
         if exchange is not self._answering:
             return
@@ -309,12 +312,16 @@ class EdgeProtocol(asyncio.Protocol):
         return self.linger_s if self._is_in_body and self._answering is None else None
 
 
-@lru_cache(maxsize=1_024)
-def _split(url: bytes) -> tuple[str, bytes]:
-    """Path and query of a target; raises ValueError on what is none. Most callers ask for the same ones all day."""
+def _parse(url: bytes) -> tuple[str, bytes]:
+    """Path and query of a target; raises ValueError on what is none."""
     parsed = httptools.parse_url(url)
     path = parsed.path.decode("ascii")
     return (unquote(path) if "%" in path else path), parsed.query or b""
+
+
+_split: Final = lru_cache(maxsize=1_024)(_parse)
+"""Most callers ask for the same targets all day. Queries are not kept: there may be a credential in one."""
+_SHORT_URL: Final = 200
 
 
 async def sweep_connections(state: ServerState) -> None:

@@ -17,6 +17,28 @@ STATUS: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".en
 _NO_BODY: Final = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 _SAFE: Final = b"x-content-type-options: nosniff\r\ncache-control: no-store\r\n"
 _JSON: Final = b"content-type: application/json\r\n" + _SAFE
+_KINDS: Final = frozenset(
+    {
+        *("application/json", "text/plain", "text/vtt", "text/srt", "application/x-subrip", "text/event-stream"),
+        *("audio/mpeg", "audio/mp3", "audio/wav", "audio/x-wav", "audio/wave", "audio/opus", "audio/ogg", "audio/aac"),
+        *("audio/flac", "audio/x-flac", "audio/pcm", "audio/l16", "audio/basic", "audio/webm", "audio/mp4"),
+    }
+)
+"""Types of answers that are passed on as the provider gives them."""
+_ANY_KIND: Final = "application/octet-stream"
+
+
+def kind_of(content_type: str) -> bytes:
+    """A provider's content type as a caller may have it: nothing that a browser would run, nor what names nobody."""
+    kind, _, rest = content_type.partition(";")
+    kind = kind.strip().lower()
+    if kind not in _KINDS:
+        return _ANY_KIND.encode()
+    charset = ";".join(part for part in rest.split(";") if part.strip().lower() in _PLAIN_PARAMETERS)
+    return f"{kind}; {charset.strip()}".encode("ascii") if charset else kind.encode()
+
+
+_PLAIN_PARAMETERS: Final = frozenset({"charset=utf-8", "rate=24000", "channels=1", "codecs=opus"})
 
 
 class Exchange(Request):
@@ -29,6 +51,11 @@ class Exchange(Request):
     async def reply(self, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
         """Answer with a whole JSON body."""
         await self.answer(status, body, (*headers, (b"x-request-id", self.request_id.encode())), _JSON)
+
+    async def reply_as(self, kind: bytes, body: bytes, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Answer with a whole body of another type than JSON."""
+        pairs = (*headers, (b"content-type", kind), (b"x-request-id", self.request_id.encode()))
+        await self.answer(HTTPStatus.OK, body, pairs, _SAFE)
 
     async def refuse(self, refusal: Refusal) -> None:
         """Answer with an error object; nothing if an answer has begun."""
@@ -101,6 +128,11 @@ class Exchange(Request):
         """Send a part of a stream, whose head is out, to a caller who is not stuck."""
         if not self.is_gone:
             self._wire.transport.write(b"%x\r\n%b\r\n" % (len(body), body) if self._chunked else body)
+
+    def cut(self) -> None:
+        """End an answer so that nobody takes it for whole: it is no text, so no words can say it."""
+        if not self.is_ended and not self.is_gone:
+            self._wire.transport.abort()
 
     def _write(self, data: bytes) -> None:
         if data and not self.is_gone:

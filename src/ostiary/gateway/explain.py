@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final, get_args
+from urllib.parse import parse_qs
 
 import msgspec
 
@@ -12,9 +13,13 @@ from ostiary.gateway.caller import Caller
 from ostiary.gateway.exchange import Exchange
 from ostiary.gateway.gate import Gate
 from ostiary.gateway.identify import identify
-from ostiary.gateway.pipeline import Admitted, admit
-from ostiary.gateway.plan import Target
+from ostiary.gateway.pipeline import admit
+from ostiary.gateway.target import Target
+from ostiary.gateway.tries import Admitted
 from ostiary.money import show_usd, usd_number
+from ostiary.providers.provider import Operation
+
+_OPERATIONS: Final = frozenset(get_args(Operation))
 
 
 async def explain(gate: Gate, exchange: Exchange) -> None:
@@ -32,7 +37,7 @@ async def explain_call(gate: Gate, caller: Caller, exchange: Exchange) -> dict[s
 
     Raises Refusal only where the key itself is dead: whoever holds one learns nothing else.
     """
-    operation = _operation_of(await exchange.peek_body(gate.patience.body_s))
+    operation = _asked(exchange) or _operation_of(await exchange.peek_body(gate.patience.body_s))
     try:
         admitted = await admit(gate, caller, exchange, operation, is_asked=True)
     except Refusal as refusal:
@@ -45,7 +50,9 @@ async def explain_call(gate: Gate, caller: Caller, exchange: Exchange) -> dict[s
             "would_answer": {"status": refusal.status, **refusal.body(exchange.request_id)},
             "in_words": f"No: {refusal.message}",
         }
-    gate.reserve.undo(admitted.hold)
+    for hold in (admitted.hold, admitted.key_hold):
+        if hold is not None:
+            gate.reserve.undo(hold)
     return _told(caller, admitted, operation)
 
 
@@ -59,6 +66,8 @@ def _told(caller: Caller, admitted: Admitted, operation: str) -> dict[str, Any]:
         "operation": operation,
         "model": admitted.call.ask.model,
         "stream": admitted.call.ask.stream,
+        "endpoint": admitted.route.endpoint.name if admitted.route.endpoint else None,
+        "attempts": admitted.route.attempts,
         "targets": [_target(caller, target) for target in admitted.targets],
         "most_usd": usd_number(size.nano),
         "most_output_tokens": size.output_tokens,
@@ -83,6 +92,17 @@ def _target(caller: Caller, target: Target) -> dict[str, Any]:
     }
 
 
+def _asked(exchange: Exchange) -> str | None:
+    """The operation of a `?operation=`, for bodies that do not say it by their shape."""
+    names = parse_qs(exchange.query.decode("latin-1"), keep_blank_values=True).get("operation")
+    if names is None:
+        return None
+    if len(names) > 1 or names[0] not in _OPERATIONS:
+        known = ", ".join(sorted(_OPERATIONS))
+        raise Refusal("invalid_request", f"`operation` is one of {known}.", param="operation")
+    return names[0]
+
+
 class _Shape(msgspec.Struct):
     input: msgspec.Raw | None = None
     messages: msgspec.Raw | None = None
@@ -92,7 +112,7 @@ _shape = msgspec.json.Decoder(_Shape).decode
 
 
 def _operation_of(body: bytes) -> str:
-    """Which call a body is of; what cannot be told is a chat, and is refused as one."""
+    """Which call a body is of by its shape; what cannot be told is a chat, and is refused as one."""
     try:
         shape = _shape(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):

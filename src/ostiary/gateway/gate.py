@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ostiary.agents.policy import Network
 from ostiary.clock import Clock
 from ostiary.db.database import Database
 from ostiary.gateway.bounds import Bounds
 from ostiary.gateway.directory import Directory
+from ostiary.gateway.known_responses import KnownResponses
 from ostiary.gateway.marks import Marks
 from ostiary.gateway.open_calls import OpenCalls
 from ostiary.gateway.watch import Watch
@@ -44,7 +46,10 @@ class Gate:
     database: Database
     public_catalog: bool
     trusted_proxies: tuple[Network, ...]
+    uploads: Path
+    """Where bodies lie that are too large for memory."""
     patience: Patience = Patience()
     watch: Watch = field(default_factory=Watch)
     bounds: Bounds = field(default_factory=Bounds)
     books: OpenCalls = field(default_factory=OpenCalls)
+    responses: KnownResponses = field(default_factory=KnownResponses)

@@ -8,6 +8,7 @@ from ostiary.agents import store as agents
 from ostiary.clock import Clock
 from ostiary.db.database import Database
 from ostiary.errors import Refusal
+from ostiary.vault import endpoint_store
 from ostiary.vault import store as vault
 
 _WRITE_S: Final = 30.0
@@ -21,6 +22,7 @@ class Marks:
         self._clock = clock
         self._agent_keys: dict[str, int] = {}
         self._provider_keys: dict[str, int] = {}
+        self._endpoints: dict[tuple[str, str, str], int] = {}
 
     def note(self, agent_key_id: str | None, provider_key_id: str | None, at: int) -> None:
         """Remember a use; costs two entries in a dict."""
@@ -28,6 +30,10 @@ class Marks:
             self._agent_keys[agent_key_id] = at
         if provider_key_id is not None:
             self._provider_keys[provider_key_id] = at
+
+    def note_endpoint(self, endpoint_id: str, organization_id: str, agent_key_id: str, at: int) -> None:
+        """Remember by which agent key an endpoint was used."""
+        self._endpoints[endpoint_id, organization_id, agent_key_id] = at
 
     async def run(self) -> None:
         """Until cancelled, write what is news every 30 seconds."""
@@ -37,14 +43,16 @@ class Marks:
 
     async def write(self) -> None:
         """Write what is news. A mark that can't be written is kept; it is only a mark, so nobody is told."""
-        agent_keys, provider_keys = self._agent_keys, self._provider_keys
+        agent_keys, provider_keys, used = self._agent_keys, self._provider_keys, self._endpoints
         if not agent_keys and not provider_keys:
             return
-        self._agent_keys, self._provider_keys = {}, {}
+        self._agent_keys, self._provider_keys, self._endpoints = {}, {}, {}
         try:
             async with self._database.transaction() as tx:
                 await agents.mark_agent_keys_used(tx, agent_keys)
                 await vault.mark_provider_keys_used(tx, provider_keys)
+                await endpoint_store.mark_endpoints_used(tx, used)
         except Refusal:
             self._agent_keys = agent_keys | self._agent_keys
             self._provider_keys = provider_keys | self._provider_keys
+            self._endpoints = used | self._endpoints

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from ostiary.clock import Clock
 from ostiary.gateway.caller import Caller
 from ostiary.gateway.directory import Directory
+from ostiary.gateway.exchange import Exchange
 
 _LOOK_S: Final = 1.0
 
@@ -18,6 +20,21 @@ class Open(Protocol):
 
     def stop(self) -> None:
         """End it."""
+
+
+@dataclass(slots=True, eq=False)
+class OpenAnswer:
+    """One that has no book, because it costs nothing."""
+
+    caller: Caller
+    exchange: Exchange
+    is_stopped: bool = False
+
+    def stop(self) -> None:
+        """End it: its key was stopped."""
+        if self.exchange.task is not None and not self.is_stopped and not self.exchange.is_ended:
+            self.is_stopped = True
+            self.exchange.task.cancel()
 
 
 class OpenCalls:

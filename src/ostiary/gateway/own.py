@@ -19,6 +19,7 @@ from ostiary.limits import store as money
 from ostiary.limits.budgets import Budget
 from ostiary.limits.local import Pace
 from ostiary.money import usd_number
+from ostiary.providers.tokens import UNITS
 
 _USAGE_DAYS: Final = 31
 _NAMES: Final = {
@@ -67,7 +68,8 @@ async def usage(gate: Gate, exchange: Exchange) -> None:
             "requests": row.requests,
             "errors": row.errors,
             "unpriced": row.unpriced,
-            "tokens": msgspec.to_builtins(row.tokens),
+            "tokens": row.tokens.counts,
+            **{name: getattr(row, name) for name in UNITS},
             "cost_usd": usd_number(row.cost_nano),
         }
         for row in rows

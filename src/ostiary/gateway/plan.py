@@ -1,20 +1,24 @@
-"""Which providers and keys to try, in which order, and the most that any of them could cost."""
+"""Where a call may go: every target that its caller is allowed, in order, and the most that any of them could cost."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 from ostiary.agents import policy
 from ostiary.errors import Refusal
 from ostiary.gateway.call import Call
 from ostiary.gateway.caller import Caller, OpenKey
 from ostiary.gateway.directory import Directory
+from ostiary.gateway.resolve import Leg, Resolved, resolve
+from ostiary.gateway.target import Route, Target, Tier
+from ostiary.gateway.tiers import joined, slots_of, tiers_of
 from ostiary.limits.budgets import Bid
 from ostiary.money import MAX_NANO
 from ostiary.providers.catalog import Provider
-from ostiary.providers.prices import Price
 
 _MOST_ATTEMPTS = 3
+_MOST_FIXED = 64
+"""Targets that a call looks at where all are well: more than it can try."""
 _UNKNOWN_OUTPUT = 32_768
 """Output tokens to hold where neither the caller nor the catalogue says how long an answer may be."""
 _LIKELY_OUTPUT = 1_024
@@ -26,82 +30,150 @@ _MEDIA_TOKENS = 20_000
 """A ceiling for one image, file or sound, whose tokens are not in the bytes of the body."""
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """One attempt that could be made: a model at a provider with one provider key. No price is `unpriced`."""
-
-    key: OpenKey
-    model: str
-    price: Price | None
-    context: int | None = None
-    """Tokens that the model reads at most, where that is published."""
-    max_output: int | None = None
-
-    @property
-    def provider(self) -> Provider:
-        """The provider of the key."""
-        return self.key.provider
-
-
-def plan(caller: Caller, call: Call, directory: Directory) -> tuple[Target, ...]:
-    """The targets in order, each allowed to this caller; never empty, else the refusal that says what is missing.
+def plan(caller: Caller, call: Call, directory: Directory) -> Route:
+    """The route of a call, each of its targets allowed to this caller; never empty, else the refusal that says why.
 
     What one caller may use for one model changes with the directory only, so it is worked out once a minute at most:
     some prices depend on the time of the day.
     """
-    asked = (call.ask.model, call.operation)
-    known: tuple[Target, ...] | None = directory.recall(caller, asked)
+    ask = call.ask
+    asked = (ask.model, " ".join((call.operation, *ask.audio_rates)) if ask.audio_rates else call.operation)
+    known: Route | None = directory.recall(caller, asked)
     if known is None:
         known = _work_out(caller, call, directory)
         directory.remember(caller, asked, known)
-    if call.max_cost_nano is not None:
-        known = tuple(target for target in known if target.price is not None)
-        if not known:
-            raise Refusal(
-                "model_not_priced", "This model has no price, so x-ostiary-max-cost-usd can't be kept.", param="model"
-            )
     return known
 
 
-def _work_out(caller: Caller, call: Call, directory: Directory) -> tuple[Target, ...]:
-    model = call.ask.model
-    provider_ids, bare = _resolve(model, directory)
-    serving = [provider for provider in provider_ids if call.operation in directory.catalog.get(provider).operations]
-    if not serving:
-        raise Refusal("model_not_found", f"{model!r} does not serve {call.operation}.", param="model")
-    allowed, first_refusal = _judge(caller, serving, model, bare, directory)
-    if not allowed and first_refusal is not None:
-        raise first_refusal
-    keys = [key for provider in allowed for key in directory.keys_for(caller.organization_id, provider)]
-    if not keys:
+def _work_out(caller: Caller, call: Call, directory: Directory) -> Route:
+    model, operation = call.ask.model, call.operation
+    resolved = resolve(model, caller.organization_id, operation, directory)
+    legs = _allowed(caller, resolved, model, directory)
+    keys = {leg: _keys_of(caller, leg, directory) for leg in legs}
+    if not any(keys.values()):
+        provider = legs[0].provider_id
         raise Refusal(
             "no_provider_key",
-            f"There is no key for {allowed[0]} in the vault. Add one with 'ostiary vault add {allowed[0]}'.",
-            provider=allowed[0],
+            f"There is no key for {provider} in the vault. Add one with 'ostiary vault add {provider}'.",
+            provider=provider,
         )
-    targets = [_target(key, bare, directory) for key in keys]
-    if caller.allowance.budgets and not caller.allow_unpriced:
-        targets = [target for target in targets if target.price is not None]
-        if not targets:
+    targets = {leg: [_target(key, leg.model, call, directory) for key in keys[leg]] for leg in legs}
+    if not caller.allow_unpriced:
+        is_capped = bool(caller.allowance.budgets)
+        targets = {
+            leg: [one for one in found if one.price is not None or not (is_capped or _is_capped(one.key))]
+            for leg, found in targets.items()
+        }
+        if not any(targets.values()):
             raise Refusal("model_not_priced", param="model")
-    return tuple(targets[:_MOST_ATTEMPTS])
+    return _route(caller.organization_id, resolved, {leg: found for leg, found in targets.items() if found})
 
 
-def _target(key: OpenKey, bare: str, directory: Directory) -> Target:
+def _allowed(caller: Caller, resolved: Resolved, model: str, directory: Directory) -> list[Leg]:
+    """The legs that may serve this caller, by any name the model has there; else why the first one may not."""
+    allowed, first_refusal = [], None
+    for leg in resolved.legs:
+        is_free = caller.policy.is_free_only and _is_free(leg, directory)
+        names = _names(leg, model, directory)
+        refusal = policy.judge_model(caller.policy, names) or policy.judge_target(
+            caller.policy, leg.provider_id, free=is_free
+        )
+        if refusal is None:
+            allowed.append(leg)
+        first_refusal = first_refusal or refusal
+    if not allowed and first_refusal is not None:
+        raise first_refusal
+    return allowed
+
+
+def _names(leg: Leg, model: str, directory: Directory) -> set[str]:
+    """`openai/gpt-4o` at OpenRouter is not what a list means by `openai/gpt-4o`: that is OpenAI's own."""
+    of_another = directory.catalog.find(leg.model.partition("/")[0]) is not None and "/" in leg.model
+    return {model, f"{leg.provider_id}/{leg.model}"} | (set() if of_another else {leg.model})
+
+
+def _is_free(leg: Leg, directory: Directory) -> bool:
+    model = directory.catalog.models.get(f"{leg.provider_id}/{leg.model}")
+    if model is not None and model.free:
+        return True
+    price = directory.prices.find(directory.catalog.get(leg.provider_id), leg.model)
+    return price is not None and price.is_free
+
+
+def _keys_of(caller: Caller, leg: Leg, directory: Directory) -> list[OpenKey]:
+    keys = directory.keys_for(caller.organization_id, leg.provider_id)
+    return keys if leg.key_id is None else [key for key in keys if key.id == leg.key_id]
+
+
+def _is_capped(key: OpenKey) -> bool:
+    return key.allowance is not None and bool(key.allowance.budgets)
+
+
+def _target(key: OpenKey, bare: str, call: Call, directory: Directory) -> Target:
     model = directory.catalog.models.get(f"{key.provider.id}/{bare}")
     price = directory.prices.find(key.provider, bare)
+    if price is not None and not price.covers(call.operation, call.ask.audio_rates):
+        price = None  # it is paid by what this call does not use, or not for sound: its tokens would look free or cheap
     return Target(key, bare, price, model.context if model else None, model.max_output if model else None)
+
+
+# ---- in which order ---------------------------------------------------------------------------------------------
+
+
+def _route(organization_id: str, resolved: Resolved, targets: dict[Leg, list[Target]]) -> Route:
+    endpoint = resolved.endpoint
+    if endpoint is None:
+        variants: list[list[Tier]] = [_own_first(organization_id, list(targets.values()))]
+        shares: tuple[int, ...] = ()
+    else:
+        tiers = {leg: _own_first(organization_id, [found]) for leg, found in targets.items()}
+        first = [leg for leg in targets if not leg.is_fallback] or list(targets)
+        last = [tier for leg in targets if leg not in first for tier in tiers[leg]]
+        starts = first if endpoint.strategy == "split" and len(first) > 1 else first[:1]
+        variants = [
+            [*tiers[start], *(tier for leg in first if leg is not start for tier in tiers[leg]), *last]
+            for start in starts
+        ]
+        weights = tuple((f"{place} {leg.provider_id}/{leg.model}", leg.weight) for place, leg in enumerate(starts))
+        shares = slots_of(weights) if len(starts) > 1 else ()
+    orders = tuple(joined(tiers) for tiers in variants)
+    every = [target for tier in orders[0] for target in tier.targets]
+    is_fixed = not shares and not any(tier.slots for tier in orders[0])
+    return Route(
+        variants=orders,
+        slots=shares,
+        fixed=tuple(every[:_MOST_FIXED]) if is_fixed else None,
+        every=tuple(every),
+        attempts=_MOST_ATTEMPTS if endpoint is None else endpoint.retries + 1,
+        endpoint=endpoint,
+    )
+
+
+def _own_first(organization_id: str, groups: Iterable[list[Target]]) -> list[Tier]:
+    """The organization's own keys everywhere, then those of the pool; each group is one model at one provider."""
+    groups = list(groups)
+    own = [[target for target in group if target.key.organization_id == organization_id] for group in groups]
+    pool = [[target for target in group if target.key.organization_id != organization_id] for group in groups]
+    return [tier for group in (*own, *pool) for tier in tiers_of(group)]
+
+
+# ---- what it may cost -------------------------------------------------------------------------------------------
 
 
 def bid_for(call: Call, targets: tuple[Target, ...]) -> Bid:
     """The most the call can cost at the dearest target: bytes bound the input, `max_tokens` or the model the output."""
     fixed = rate = longest = 0
     asked = call.ask.output_tokens
+    last: Target | None = None
     for target in targets:
+        if last is not None and target.model == last.model and target.key.provider is last.key.provider:
+            continue  # by another key it costs the same
+        last = target
         output = (target.max_output or _UNKNOWN_OUTPUT) * call.ask.choices if asked is None else asked
         longest = max(longest, output)
         if target.price is not None:
-            fixed = max(fixed, target.price.bound_nano(input_bound(call, target.provider, target.context), 0))
+            given = input_bound(call, target.provider, target.context)
+            fixed = max(fixed, target.price.bound_nano(given, 0, call.ask.units))
             rate = max(rate, target.price.output_nano_per_million)
     likely = call.ask.size // _BYTES_PER_TOKEN + (min(longest, _LIKELY_OUTPUT) if asked is None else asked)
     bid = Bid(fixed, longest, rate, may_shrink=asked is None, tokens=likely)
@@ -122,49 +194,3 @@ def input_bound(call: Call, provider: Provider, context: int | None = None) -> i
         + ask.messages * provider.message_overhead
         + ask.media * _MEDIA_TOKENS
     )
-
-
-def _resolve(model: str, directory: Directory) -> tuple[tuple[str, ...], str]:
-    """The providers that could serve a name, and the model's bare name there.
-
-    `provider/model` goes to that provider; else a bare name goes to every provider whose catalogue has it, those with
-    a usable key first.
-    """
-    catalog = directory.catalog
-    provider, slash, bare = model.partition("/")
-    if slash and bare and catalog.find(provider) is not None:
-        return (provider,), bare
-    serving = catalog.served_by(model)
-    if serving:
-        return serving, model
-    near = catalog.near(model)
-    hint = f" Did you mean {' or '.join(near)}?" if near else " GET /v1/models lists what there is."
-    raise Refusal("model_not_found", f"There is no model {model[:200]!r}.{hint}", param="model", near=list(near))
-
-
-def _judge(
-    caller: Caller, provider_ids: list[str], model: str, bare: str, directory: Directory
-) -> tuple[list[str], Refusal | None]:
-    """Who of the providers may serve this caller, by any name the model has there; and why the first who may not."""
-    allowed = []
-    first_refusal = None
-    # `openai/gpt-4o` at OpenRouter is not what a list means by `openai/gpt-4o`: that is OpenAI's own.
-    of_another = directory.catalog.find(bare.partition("/")[0]) is not None and "/" in bare
-    names = {model} if of_another else {model, bare}
-    for provider_id in provider_ids:
-        is_free = caller.policy.is_free_only and _is_free(provider_id, bare, directory)
-        refusal = policy.judge_model(caller.policy, names | {f"{provider_id}/{bare}"}) or policy.judge_target(
-            caller.policy, provider_id, free=is_free
-        )
-        if refusal is None:
-            allowed.append(provider_id)
-        first_refusal = first_refusal or refusal
-    return allowed, first_refusal
-
-
-def _is_free(provider_id: str, bare: str, directory: Directory) -> bool:
-    model = directory.catalog.models.get(f"{provider_id}/{bare}")
-    if model is not None and model.free:
-        return True
-    price = directory.prices.find(directory.catalog.get(provider_id), bare)
-    return price is not None and price.is_free

@@ -9,18 +9,21 @@ from urllib.parse import parse_qs, unquote
 import msgspec
 
 from ostiary.agents.policy import Policy, judge_model, judge_target
+from ostiary.clock import SECOND_MS
 from ostiary.errors import Refusal
 from ostiary.gateway.admit import admit_caller
 from ostiary.gateway.caller import Caller
 from ostiary.gateway.exchange import Exchange
 from ostiary.gateway.gate import Gate
 from ostiary.gateway.identify import identify_if_any
+from ostiary.providers import listing
 from ostiary.providers.catalog import Model, Provider
+from ostiary.vault.endpoint_store import EVERYBODY, Endpoint, EndpointTarget
 
 _VERSION: Final = version("ostiary")
 _CATALOGUED_AT: Final = 1_795_132_800
 """2026-11-20, the day of the catalogue's facts; clients want a number where the provider's own is not known."""
-_USAGE_DAYS: Final = 31
+_PARAMETERS: Final = frozenset({"search", "category", "free"})
 
 
 async def health(_gate: Gate, exchange: Exchange) -> None:
@@ -29,16 +32,22 @@ async def health(_gate: Gate, exchange: Exchange) -> None:
 
 
 async def models(gate: Gate, exchange: Exchange) -> None:
-    """Every known model, as OpenAI lists them."""
+    """Every known model, as OpenAI lists them: endpoints and aliases first, own ones for who may see them."""
     caller = await _reader(gate, exchange)
+    named = gate.directory.list_endpoints(caller.organization_id if caller is not None else None)
     known = gate.directory.catalog.models.values()
-    await _reply(exchange, {"object": "list", "data": [_model(gate, one, caller) for one in known]})
+    data = [_endpoint(gate, one, caller) for one in named] + [_model(gate, one, caller) for one in known]
+    await _reply(exchange, {"object": "list", "data": data})
 
 
 async def model(gate: Gate, exchange: Exchange) -> None:
     """One model, by `provider/model` or by its bare name."""
     caller = await _reader(gate, exchange)
     name = unquote(exchange.path.removeprefix("/v1/models/"))
+    endpoint = gate.directory.find_endpoint(caller.organization_id if caller is not None else EVERYBODY, name)
+    if endpoint is not None:
+        await _reply(exchange, _endpoint(gate, endpoint, caller))
+        return
     catalog = gate.directory.catalog
     found = catalog.models.get(name)
     if found is None:
@@ -52,21 +61,23 @@ async def model(gate: Gate, exchange: Exchange) -> None:
 
 
 async def aliases(gate: Gate, exchange: Exchange) -> None:
-    """The operator's aliases; there are none before endpoints exist."""
-    await _reader(gate, exchange)
-    await _reply(exchange, {"object": "list", "data": []})
+    """The operator's aliases, and what they lead to."""
+    caller = await _reader(gate, exchange)
+    found = [_endpoint(gate, one, caller) for one in gate.directory.list_endpoints(None)]
+    await _reply(exchange, {"object": "list", "data": [one | {"object": "alias"} for one in found]})
 
 
 async def providers(gate: Gate, exchange: Exchange) -> None:
-    """The rows of the catalogue; takes `search`, `category` and `free_only`."""
+    """The rows of the catalogue; takes `search`, `category` and `free`."""
     caller = await _reader(gate, exchange)
-    asked = {name: values[-1] for name, values in parse_qs(exchange.query.decode("latin-1")).items()}
-    unknown = asked.keys() - {"search", "category", "free_only"}
-    if unknown:
-        name = min(unknown)
-        raise Refusal("invalid_request", f"There is no parameter {name[:50]!r} here.", param=name[:50])
-    free_only = _switch(asked.get("free_only", "false"))
-    rows = gate.directory.catalog.search(asked.get("search", ""), asked.get("category"), free_only=free_only)
+    asked = _asked(exchange)
+    rows = listing.found(
+        gate.directory.catalog,
+        asked.get("search", ""),
+        asked.get("category"),
+        free=_switch("free", asked.get("free", "false")),
+        code="invalid_request",
+    )
     await _reply(exchange, {"object": "list", "data": [_provider(gate, one, caller) for one in rows]})
 
 
@@ -96,9 +107,20 @@ async def _reply(exchange: Exchange, body: Any) -> None:  # noqa: ANN401 - JSON 
     await exchange.reply(200, msgspec.json.encode(body))
 
 
-def _switch(text: str) -> bool:
+def _asked(exchange: Exchange) -> dict[str, str]:
+    """The parameters of the query, each at most once; refused by name are those there are not."""
+    found = parse_qs(exchange.query.decode("latin-1"), keep_blank_values=True)
+    for name, values in found.items():
+        if name not in _PARAMETERS:
+            raise Refusal("invalid_request", f"There is no parameter {name[:50]!r} here.", param=name[:50])
+        if len(values) > 1:
+            raise Refusal("invalid_request", f"`{name}` is given more than once.", param=name)
+    return {name: values[0] for name, values in found.items()}
+
+
+def _switch(name: str, text: str) -> bool:
     if text not in {"true", "false", "1", "0"}:
-        raise Refusal("invalid_request", "`free_only` is true or false.", param="free_only")
+        raise Refusal("invalid_request", f"`{name}` is true or false.", param=name)
     return text in {"true", "1"}
 
 
@@ -118,23 +140,35 @@ def _model(gate: Gate, one: Model, caller: Caller | None) -> dict[str, Any]:
     return shown
 
 
-def _provider(gate: Gate, one: Provider, caller: Caller | None) -> dict[str, Any]:
+def _endpoint(gate: Gate, one: Endpoint, caller: Caller | None) -> dict[str, Any]:
+    """An endpoint or alias, in the shape of a model: that is what it is asked for as."""
     shown: dict[str, Any] = {
-        "id": one.id,
-        "object": "provider",
-        "name": one.name,
-        "categories": list(one.categories),
-        "base_url": one.base_url,
-        "operations": sorted(one.operations),
-        "callable": one.callable,
-        "reason": one.reason or None,
-        "free_tier": msgspec.to_builtins(one.free_tier),
-        "has_free": one.has_free,
-        "fields": msgspec.to_builtins(one.fields),
-        "signup_url": one.signup_url,
-        "docs_url": one.docs_url,
-        "trains_on_data": one.trains_on_data,
+        "id": one.name,
+        "object": "model",
+        "created": one.created_at // SECOND_MS,
+        "owned_by": "ostiary" if one.is_alias else "organization",
+        "strategy": one.strategy,
+        "targets": [f"{target.provider}/{target.model}" for target in one.targets],
     }
+    if caller is not None:
+        shown["usable"] = any(_is_reached(gate, caller, one, target) for target in one.targets)
+    return shown
+
+
+def _is_reached(gate: Gate, caller: Caller, one: Endpoint, target: EndpointTarget) -> bool:
+    keys = gate.directory.keys_for(caller.organization_id, target.provider)
+    has_key = any(target.provider_key_id in (None, key.id) for key in keys)
+    key = f"{target.provider}/{target.model}"
+    model = gate.directory.catalog.models.get(key)
+    names = (one.name, key, target.model)
+    refusal = judge_model(caller.policy, names) or judge_target(
+        caller.policy, target.provider, free=model is not None and model.free
+    )
+    return has_key and refusal is None
+
+
+def _provider(gate: Gate, one: Provider, caller: Caller | None) -> dict[str, Any]:
+    shown = listing.described(one)
     if caller is not None:
         shown["has_key"] = bool(gate.directory.keys_for(caller.organization_id, one.id))
     return shown

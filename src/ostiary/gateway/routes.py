@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ostiary.errors import CannotStart, Refusal
-from ostiary.gateway import own, public
+from ostiary.gateway import own, public, responses
 from ostiary.gateway.address import address_of
 from ostiary.gateway.details import details, require_operator
 from ostiary.gateway.exchange import Exchange
@@ -54,6 +54,24 @@ def _call(operation: str) -> Answerer:
     return answer
 
 
+def _kept(answer_one: Answerer) -> Answerer:
+    """What is done with a response that the provider keeps: watched as calls are."""
+
+    async def answer(gate: Gate, exchange: Exchange) -> None:
+        gate.watch.open_calls += 1
+        try:
+            await answer_one(gate, exchange)
+        except Refusal as refusal:
+            gate.watch.answered("responses", refusal)
+            raise
+        else:
+            gate.watch.answered("responses", None)
+        finally:
+            gate.watch.open_calls -= 1
+
+    return answer
+
+
 def _for_operator(look: Answerer) -> Answerer:
     async def answer(gate: Gate, exchange: Exchange) -> None:
         require_operator(gate, exchange)
@@ -64,7 +82,19 @@ def _for_operator(look: Answerer) -> Answerer:
 
 ROUTES: Final = (
     Route("POST", "/v1/chat/completions", "gate:chat", _call("chat")),
+    Route("POST", "/v1/completions", "gate:chat", _call("completions")),
+    Route("POST", "/v1/responses", "gate:chat", _call("responses")),
+    Route("GET", "/v1/responses/{id}", "gate:chat", _kept(responses.retrieve)),
+    Route("DELETE", "/v1/responses/{id}", "gate:chat", _kept(responses.delete)),
+    Route("POST", "/v1/responses/{id}/cancel", "gate:chat", _kept(responses.cancel)),
     Route("POST", "/v1/embeddings", "gate:chat", _call("embeddings")),
+    Route("POST", "/v1/images/generations", "gate:chat", _call("images.generations")),
+    Route("POST", "/v1/images/edits", "gate:chat", _call("images.edits")),
+    Route("POST", "/v1/audio/speech", "gate:chat", _call("audio.speech")),
+    Route("POST", "/v1/audio/transcriptions", "gate:chat", _call("audio.transcriptions")),
+    Route("POST", "/v1/audio/translations", "gate:chat", _call("audio.translations")),
+    Route("POST", "/v1/moderations", "gate:chat", _call("moderations")),
+    Route("POST", "/v1/rerank", "gate:chat", _call("rerank")),
     Route("POST", "/v1/explain", "gate:chat", explain),
     Route("GET", "/health", "nothing", public.health),
     Route("GET", "/v1/health", "nothing", public.health),
@@ -90,10 +120,14 @@ class Door:
         self._gate = gate
         self._log = get("gateway")
         self._exact: dict[str, dict[str, Route]] = {}
-        self._prefixed: dict[str, dict[str, Route]] = {}
-        for route in routes:
-            table = self._prefixed if route.path.endswith(_ID) else self._exact
-            table.setdefault(route.path.removesuffix(_ID), {})[route.method] = route
+        self._around: dict[tuple[str, str], dict[str, Route]] = {}
+        """By what stands before an id and behind it; the longest ending is looked at first."""
+        for route in sorted(routes, key=lambda one: -len(one.path.partition(_ID)[2])):
+            before, found, behind = route.path.partition(_ID)
+            if found:
+                self._around.setdefault((before, behind), {})[route.method] = route
+            else:
+                self._exact.setdefault(route.path, {})[route.method] = route
         self._stem = "req_" + os.urandom(8).hex()
         self._numbers = itertools.count(1)
 
@@ -118,13 +152,21 @@ class Door:
             with about(exchange.request_id):
                 self._log.exception("call.failed", path=exchange.path[:200])
             await exchange.refuse(Refusal("service_unavailable", "The gateway failed at this call; it is in the log."))
+        finally:
+            if exchange.upload is not None:
+                exchange.upload.close()
 
     def _route(self, exchange: Exchange) -> Route:
         path = exchange.path
         by_method = self._exact.get(path)
         if by_method is None:
             by_method = next(
-                (table for stem, table in self._prefixed.items() if path.startswith(stem) and path != stem), None
+                (
+                    table
+                    for (before, behind), table in self._around.items()
+                    if len(path) > len(before) + len(behind) and path.startswith(before) and path.endswith(behind)
+                ),
+                None,
             )
         if by_method is None:
             raise Refusal("not_found", f"There is no route {path[:200]}. The API begins at /v1.")

@@ -12,11 +12,12 @@ from ostiary.gateway.caller import Caller
 from ostiary.gateway.capture import capture
 from ostiary.gateway.exchange import Exchange
 from ostiary.gateway.gate import Gate
-from ostiary.gateway.plan import Target
+from ostiary.gateway.target import Target
 from ostiary.ledger.events import Event, Status, UsageSource
 from ostiary.ledger.spool import SpoolFull
 from ostiary.limits.reserve import Hold
 from ostiary.providers.tokens import Tokens
+from ostiary.vault.endpoint_store import Endpoint
 
 _US: Final = 1_000_000
 _POOL: Final = "(pool)"
@@ -46,6 +47,12 @@ class Book:
     call: Call
     hold: Hold
     timings: dict[str, int]
+    endpoint: Endpoint | None = None
+    """The endpoint or alias that was asked for."""
+    key_hold: Hold | None = None
+    """What the attempt under way takes of its provider key's own limits."""
+    ended: Status = "unknown"
+    """How the last attempt ended."""
     attempt: int = 0
     cost_nano: int = 0
     seen: Outcome = field(default_factory=lambda: Outcome("cancelled", billed=False))
@@ -58,6 +65,7 @@ class Book:
     """What goes by of the answer, where the key's content is captured."""
     tokens: int | None = None
     """Input and output of all attempts, where the provider said."""
+    response_id: str | None = None
     _marked_at: float = 0.0
     _event: Event | None = None
     _hold_id: int | None = None
@@ -66,7 +74,7 @@ class Book:
     async def open(self, target: Target) -> None:
         """Commit a hold for the next attempt before anything is sent; refuses (503) when that can't be done."""
         self.attempt += 1
-        self.target = target
+        self.target, self.response_id = target, None
         self.seen = Outcome("cancelled", billed=False)
         self._marked_at = self.gate.clock.monotonic()
         self._event = self._describe(target)
@@ -85,11 +93,18 @@ class Book:
         if event is None or hold_id is None:
             return
         self._hold_id = None
+        self.ended = outcome.status
         self._complete(event, outcome)
+        if self.key_hold is not None:
+            tokens = outcome.tokens
+            self.key_hold.settle(event.cost_nano, tokens.input + tokens.output if tokens is not None else None)
+            self.key_hold = None
         self.cost_nano += event.cost_nano
         if self.said is not None:
             capture(self.gate.directory, event, self.call.ask.fields, self.said)
         self.gate.marks.note(event.agent_key_id, event.provider_key_id, event.started_at)
+        if self.endpoint is not None and event.agent_key_id is not None:
+            self.gate.marks.note_endpoint(self.endpoint.id, event.organization_id, event.agent_key_id, event.started_at)
         self.gate.watch.settled(event)
         self._written = self.gate.spool.settle(hold_id, event)
         self.is_billed = self.is_billed or outcome.billed
@@ -113,6 +128,8 @@ class Book:
         The settlement is on its way before the first await, so a cancelled call is settled too.
         """
         self.end_attempt(outcome)
+        if self.key_hold is not None:
+            self.gate.reserve.undo(self.key_hold)
         if self._written is None:
             self.gate.reserve.undo(self.hold)
             return
@@ -140,7 +157,7 @@ class Book:
             client_ip=self.exchange.address,
             metadata=dict(key.metadata) if key else {},
             held_nano=hold.size.nano,
-            leased=hold.accounts,
+            leased=hold.accounts + self.key_hold.accounts if self.key_hold is not None else hold.accounts,
             price_version=target.price.version if target.price else None,
             cost_nano=hold.size.nano if target.price else 0,
             usage_source="none",
@@ -148,6 +165,7 @@ class Book:
             timings=dict(self.timings),
             held_at=hold.at,
             parent_key_id=key.parent_id if key else None,
+            endpoint=self.endpoint.name if self.endpoint is not None else None,
         )
 
     def _begins_at(self) -> int:
@@ -156,23 +174,18 @@ class Book:
         return min(now, day_ends(self.hold.at) - 1) if self.attempt == 1 else now
 
     def _complete(self, event: Event, outcome: Outcome) -> None:
-        tokens = outcome.tokens or Tokens()
         event.cost_nano = self._cost(outcome)
         event.status = outcome.status
         event.usage_source = outcome.source
         event.http_status = outcome.http_status
         event.error_code = "invalid_api_key" if self.is_stopped else outcome.error_code
-        event.input_tokens = tokens.input
-        event.output_tokens = tokens.output
-        event.cache_read_tokens = tokens.cache_read
-        event.cache_write_tokens = tokens.cache_write
-        event.reasoning_tokens = tokens.reasoning
-        event.audio_tokens = tokens.audio
+        event.response_id = self.response_id
         event.latency_ms = max(self.gate.clock.now() - event.started_at, 0)
         if "attempt_us" in event.timings:
             event.timings["relay_us"] = int((self.gate.clock.monotonic() - self._marked_at) * _US)
         if outcome.tokens is not None:
-            self.tokens = (self.tokens or 0) + tokens.input + tokens.output
+            event.count(outcome.tokens)
+            self.tokens = (self.tokens or 0) + outcome.tokens.input + outcome.tokens.output
         if outcome.first_token_at is not None:
             event.first_token_ms = max(outcome.first_token_at - event.started_at, 0)
 

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Final
-
-from msgspec.structs import replace
+from collections.abc import Mapping
+from typing import Any, Final
 
 from ostiary.gateway.attempt import Failure, failed_in_answer, failed_on_the_way, not_understood
 from ostiary.gateway.capture import note
 from ostiary.gateway.exchange import Headers
-from ostiary.gateway.plan import input_bound
+from ostiary.gateway.known_responses import Bound
 from ostiary.gateway.settle import Book, Outcome
+from ostiary.gateway.used import used
 from ostiary.ledger.events import Status
-from ostiary.providers.dialect import StreamTooWide
-from ostiary.providers.tokens import Tokens
+from ostiary.ledger.store import RESPONSE_ID
+from ostiary.providers.dialect import Reading, StreamTooWide
 from ostiary.providers.transport import MOST_STREAMED, Answer, TransportError
 from ostiary.providers.verdict import scrub
 
 _OK: Final = 200
 _SSE: Final = ((b"content-type", b"text/event-stream"), (b"x-accel-buffering", b"no"))
-_BYTES_PER_TOKEN: Final = 4
 
 
 class Passage:
@@ -114,17 +113,31 @@ class Passage:
         """The provider's own count where it came, else what went by; nothing went by is nothing known."""
         reader = self._reader
         outcome = Outcome(status, _OK, "provider_error" if status == "error" else None, first_token_at=self.first_at)
-        if reader.tokens is not None and not reader.tokens.output and reader.has_content:
-            outcome.tokens, outcome.source = replace(reader.tokens, output=reader.estimate()), "estimated"
-        elif reader.tokens is not None:
-            outcome.tokens, outcome.source = reader.tokens, "provider"
-        elif reader.has_content:
-            outcome.tokens, outcome.source = estimate(self._book, reader.estimate()), "estimated"
+        if reader.tokens is not None or reader.has_content:
+            likely = reader.estimate()
+            said_nothing = reader.tokens is not None and not reader.tokens.output and reader.has_content
+            exact = self._book.call.ask.is_guess_exact and reader.is_finished
+            reading = Reading(reader.tokens, is_undercounted=said_nothing and likely > 0, is_guess_exact=exact)
+            outcome.tokens, outcome.source = used(self._book, reading, likely)
+        if reader.response_id is not None and self.first_at is not None:  # else nobody was told of it
+            note_response(self._book, reader.response_id)
         return outcome
 
+    def ending(self) -> bytes:
+        """How the stream ends, held back until the call is settled."""
+        return self._reader.ending()
 
-def estimate(book: Book, output: int) -> Tokens:
-    """Tokens of an answer that did not tell: its input by the length of the body, never more than was held for."""
+    def error_event(self, error: Mapping[str, Any]) -> bytes:
+        """How it ends where it went wrong."""
+        return self._reader.error_event(error)
+
+
+def note_response(book: Book, response_id: str) -> None:
+    """Who goes on from a response must come to the provider key that gave it: to be known at once, and for long."""
+    if RESPONSE_ID.fullmatch(response_id) is None:
+        return
+    book.response_id = response_id
     target = book.target
-    bound = input_bound(book.call, target.provider) if target else book.call.ask.size
-    return Tokens(input=min(book.call.ask.size // _BYTES_PER_TOKEN + 1, bound), output=output)
+    if target is not None:
+        bound = Bound(target.key.id, target.provider.id, target.model)
+        book.gate.responses.note(book.caller.organization_id, response_id, bound)

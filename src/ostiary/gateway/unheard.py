@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any, cast
+from urllib.parse import urlencode
 
 from ostiary.gateway.exchange import Exchange
 from ostiary.gateway.request import Request
@@ -28,10 +29,11 @@ class _Nowhere:
         """Nobody waits for the next."""
 
 
-def unheard(body: bytes, address: str | None) -> Exchange:
+def unheard(body: bytes, address: str | None, operation: str | None = None) -> Exchange:
     """A call with this body from that address, complete, whose answer would go nowhere."""
     wire: Any = _Nowhere()
-    exchange = Exchange(wire, "POST", "/v1/explain", b"", {b"content-type": b"application/json"}, [], peer=address)
+    query = urlencode({"operation": operation}).encode() if operation is not None else b""
+    exchange = Exchange(wire, "POST", "/v1/explain", query, {b"content-type": b"application/json"}, [], peer=address)
     exchange.take_in(body)
     exchange.complete()
     exchange.request_id = "none"

@@ -1,0 +1,187 @@
+"""How the provider keys are, as calls find out: whom to pass over now, and who pays for what went wrong."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from itertools import count
+from types import MappingProxyType
+from typing import Any, Final
+
+from ostiary.clock import Clock
+from ostiary.gateway.caller import OpenKey
+from ostiary.gateway.incidents import Incidents
+from ostiary.gateway.target import Target
+from ostiary.gateway.troubles import WHOLE, Troubles
+from ostiary.gateway.unusable import no_usable_key
+from ostiary.providers import quota
+from ostiary.providers.transport import Answer, Headers
+from ostiary.providers.verdict import Cause, Verdict
+from ostiary.vault import health
+from ostiary.vault.health import State
+
+_PAID: Final[Mapping[Cause, tuple[State, ...]]] = MappingProxyType(
+    {
+        "failed": ("degraded", "unhealthy"),
+        "bad_key": ("degraded", "unhealthy"),
+        "pace": ("cooling",),
+        "denied": ("cooling",),
+    }
+)
+"""What keys are by a cause, until it turns out that it was not theirs."""
+
+
+class Health:
+    """What this process knows against provider keys, and models of them. Nothing known is healthy."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._keys: Mapping[str, OpenKey] = {}
+        self._accounts: dict[tuple[str, str, str], list[str]] = {}
+        self._incidents = Incidents()
+        self.turns = count()
+        """Counts the calls that go round."""
+        self.troubles = Troubles(clock)
+        self.suspects: set[str] = set()
+        """Keys that a provider did not accept: whether that is so is asked before one is disabled."""
+
+    @property
+    def is_anything_known(self) -> bool:
+        """Whether any key is other than well."""
+        return bool(self.troubles.known or self._incidents)
+
+    def know(self, keys: Mapping[str, OpenKey]) -> None:
+        """All keys there are, after any of them changed."""
+        accounts: defaultdict[tuple[str, str, str], list[str]] = defaultdict(list)
+        for key in keys.values():
+            if key.account:
+                accounts[key.organization_id, key.provider.id, key.account].append(key.id)
+        self._keys, self._accounts = keys, dict(accounts)
+        self._incidents.know(keys.values())
+        self.troubles.keep(keys.keys())
+
+    # ---- before an attempt -------------------------------------------------------------------------------------
+
+    def usable(self, targets: tuple[Target, ...], at: int, organization_id: str) -> tuple[Target, ...]:
+        """Those that are well, then those in doubt; refuses with `no_usable_key` when all must be passed over.
+
+        A key that only failed is not refused for it where there is no other: the call finds out whether it is well.
+        """
+        known = self.troubles.known
+        if not self._incidents and not any(target.key.id in known for target in targets):
+            return targets
+        well: list[Target] = []
+        doubtful: list[tuple[int, int]] = []
+        failed: list[tuple[int, int]] = []
+        for place, target in enumerate(targets):
+            worst = self.troubles.worst(target, at)
+            if worst is not None and worst.is_skipped(at):
+                if worst.state == "unhealthy":
+                    failed.append((worst.until or 0, place))
+                continue
+            doubt = self._incidents.doubt(target.key, at) or (worst is not None and worst.is_doubtful(at))
+            if doubt:
+                doubtful.append((int(doubt), place))
+            else:
+                well.append(target)
+        if well or doubtful:
+            return (*well, *(targets[place] for _, place in sorted(doubtful)))
+        if failed:
+            return tuple(targets[place] for _, place in sorted(failed))
+        raise no_usable_key([(one, self.troubles.worst(one, at)) for one in targets], at, organization_id)
+
+    def is_passed_over(self, target: Target, at: int) -> bool:
+        """Whether no call should go there now."""
+        if target.key.id not in self.troubles.known:
+            return False
+        worst = self.troubles.worst(target, at)
+        return worst is not None and worst.is_skipped(at)
+
+    def is_well(self, target: Target) -> bool:
+        """Whether nothing at all is known against it, nor against its provider."""
+        return target.key.id not in self.troubles.known and not self._incidents
+
+    def trying(self, target: Target) -> None:
+        """A call goes to this one: where it shows whether a key is well again, others keep away until it has."""
+        for model in (WHOLE, target.model):
+            known = self.troubles.of(target.key.id).get(model)
+            at = self._clock.now()
+            if known is not None and known.state != "degraded" and not known.is_skipped(at):
+                self.troubles.known[target.key.id][model] = health.on_trial(known, at)
+
+    # ---- after an attempt --------------------------------------------------------------------------------------
+
+    def ended(self, target: Target, status: str, began_at: int) -> None:
+        """An answer was relayed: to its end, or as far as it came; who hung up on it says nothing."""
+        if status == "ok":
+            self.went_well(target, began_at)
+
+    def went_well(self, target: Target, began_at: int) -> None:
+        """What was known against the key and this model of it when the attempt began is over."""
+        self._incidents.answered(target.key, began_at)
+        if target.key.id in self.troubles.known:
+            self.troubles.heal(target.key.id, target.model, began_at)
+
+    def look(self, target: Target, answer: Answer) -> None:
+        """How much of the key's quota is left, as the provider says unasked: a key without any rests."""
+        if quota.is_spent(answer.fields):
+            until = quota.spent_until(answer.headers, self._clock.now())
+            if until is not None:
+                self._worsen(target.key.id, target.model, "pace", "its quota is used up", until)
+
+    def failed(self, target: Target, verdict: Verdict, headers: Headers, body: Mapping[str, Any]) -> bool:
+        """Only the right thing pays: the key, its model, or, where many fail alike, none of them: then it is True."""
+        cause, key, at = verdict.cause, target.key, self._clock.now()
+        if cause is None or self._keys.get(key.id) is not key:  # what an edited key was before says nothing of it
+            return False
+        alike = self._incidents.note(key, cause, at) if cause in _PAID else []
+        if alike:
+            self._forgive(alike, _PAID[cause])
+            return True
+        until = quota.resets_at(headers, body, at) if cause in ("pace", "money") else None
+        model = target.model if health.is_of_model(cause) else WHOLE
+        for key_id in self._sharing(key, cause):
+            self._worsen(key_id, model, cause, verdict.reason, until)
+        if cause in ("bad_key", "denied"):
+            self.suspects.add(key.id)
+        return False
+
+    def find(self, key_id: str) -> OpenKey | None:
+        """A key as it is now; another object once somebody has edited it."""
+        return self._keys.get(key_id)
+
+    def confirm(self, key_id: str, reason: str) -> bool:
+        """The provider says that the credential is not valid; the last usable key is not disabled for it."""
+        key = self._keys.get(key_id)
+        if key is None or not self._has_spare(key):
+            return False
+        known = self.troubles.of(key_id).get(WHOLE)
+        self.troubles.add(key_id, WHOLE, health.disabled(known, reason, self._clock.now()))
+        return True
+
+    def _worsen(self, key_id: str, model: str, cause: Cause, reason: str, until: int | None) -> None:
+        known = self.troubles.of(key_id).get(model)
+        self.troubles.add(key_id, model, health.worsened(known, cause, reason, self._clock.now(), until))
+
+    def _sharing(self, key: OpenKey, cause: Cause) -> list[str]:
+        """The keys that draw on the same quota; other failures are of the key alone."""
+        if not key.account or cause not in ("pace", "money"):
+            return [key.id]
+        return self._accounts.get((key.organization_id, key.provider.id, key.account), [key.id])
+
+    def _forgive(self, key_ids: Iterable[str], states: tuple[State, ...]) -> None:
+        """Give back what keys paid for what was not theirs."""
+        for key_id in key_ids:
+            self.troubles.forgive(key_id, states)
+            self.suspects.discard(key_id)
+
+    def _has_spare(self, key: OpenKey) -> bool:
+        """Whether whoever uses this key could use another one."""
+        at = self._clock.now()
+        for other in self._keys.values():
+            if other.provider is key.provider and other.id != key.id:
+                known = self.troubles.of(other.id).get(WHOLE)
+                is_reached = other.organization_id == key.organization_id or other.shared
+                if is_reached and (known is None or not known.is_skipped(at)):
+                    return True
+        return False

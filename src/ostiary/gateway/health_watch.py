@@ -1,0 +1,117 @@
+"""Shares what this gateway finds out of provider keys, and asks whether those are valid that were not accepted."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Final
+
+from ostiary.clock import Clock
+from ostiary.db import changes
+from ostiary.db.database import Database, Transaction
+from ostiary.errors import Refusal
+from ostiary.gateway.directory import Directory
+from ostiary.ledger.key_alerts import tell_of_key
+from ostiary.logs import get
+from ostiary.providers.transport import Transport
+from ostiary.vault import health_store, provider_keys, store, trial
+from ostiary.vault.seal import Seal
+
+_LOOK_S: Final = 0.25
+_ASK_AGAIN_S: Final = 30.0
+"""Between two test calls with one key, however often it is suspected."""
+NOUN: Final = "key_health"
+
+
+class HealthWatch:
+    """Runs beside the calls: they note what they find in memory, and this writes it down, a row for each key."""
+
+    def __init__(
+        self, directory: Directory, database: Database, transport: Transport, seal: Seal, clock: Clock
+    ) -> None:
+        self._directory = directory
+        self._health = directory.health
+        self._database = database
+        self._transport = transport
+        self._seal = seal
+        self._clock = clock
+        self._log = get("health")
+        self._asked: dict[str, float] = {}
+
+    async def run(self) -> None:
+        """Until cancelled: tell others what is news, and confirm what is suspected, neither waiting for the other."""
+        async with asyncio.TaskGroup() as both:
+            both.create_task(self._tell())
+            both.create_task(self._ask())
+
+    async def _tell(self) -> None:
+        while True:
+            await self._clock.sleep(_LOOK_S)
+            if self._health.troubles.changed:
+                with suppress(Refusal):  # the database is away: it is told when it is back
+                    await self._database.to_the_end(self.write())
+
+    async def _ask(self) -> None:
+        while True:
+            await self._clock.sleep(_LOOK_S)
+            if self._health.suspects:
+                with suppress(Refusal):  # the next failure suspects it anew
+                    await self.confirm()
+
+    async def write(self) -> None:
+        """Put down how the keys are of which there is news."""
+        troubles, at = self._health.troubles, self._clock.now()
+        told, troubles.changed = troubles.changed, set()
+        troubles.telling |= told
+        try:
+            async with self._database.transaction() as tx:
+                for key_id in sorted(told):
+                    if await health_store.lock_key(tx, key_id) and key_id not in await self._edited(tx):
+                        await self._put(tx, key_id, at)
+        except Refusal:
+            troubles.changed |= told
+            raise
+        finally:
+            troubles.telling -= told
+        for key_id in sorted(told):
+            if key_id not in troubles.changed:
+                troubles.healed.pop(key_id, None)
+            for row in troubles.rows(key_id):
+                self._log.warning(
+                    "provider_key." + row.state, provider_key=key_id, model=row.model or None, reason=row.reason
+                )
+
+    async def _put(self, tx: Transaction, key_id: str, at: int) -> None:
+        stored = await health_store.find_health(tx, [key_id])
+        before = {row.state for row in stored}
+        rows = self._health.troubles.joined(key_id, stored)
+        await health_store.put_health(tx, key_id, rows)
+        await changes.append(tx, NOUN, None, key_id, at)
+        for row in rows:
+            if not row.model and row.state not in before:
+                await tell_of_key(tx, key_id, row.state, row.reason, row.until, at)
+
+    async def _edited(self, tx: Transaction) -> set[str]:
+        """Keys that somebody has edited or reset and this process has not heard of yet: what it knows is over."""
+        news = await changes.list_after(tx, self._directory.seq)
+        return {change.id for change in news if change.noun == "provider_key"}
+
+    async def confirm(self) -> None:
+        """Make each suspect's test call, and disable it only if that says that the credential is not valid."""
+        suspects, self._health.suspects = self._health.suspects, set()
+        now = self._clock.monotonic()
+        self._asked = {key_id: at for key_id, at in self._asked.items() if now - at < _ASK_AGAIN_S}
+        for key_id in sorted(suspects - self._asked.keys()):
+            self._asked[key_id] = now
+            async with self._database.read() as tx:
+                key = await store.find_provider_key_by_id(tx, key_id)
+                if key is None:
+                    continue
+                secret = await provider_keys.open_secret(tx, self._seal, key)
+            row = self._directory.catalog.find(key.provider)
+            if row is None:
+                continue
+            asked = self._health.find(key_id)
+            result = await trial.test(self._transport, row, key.base_url, key.fields, secret, key.auth)
+            if result.outcome == "invalid_key" and self._health.find(key_id) is asked:
+                self._health.confirm(key_id, f"the provider says that it is not valid ({result.message})")

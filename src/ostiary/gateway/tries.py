@@ -1,0 +1,123 @@
+"""The attempts of one call, in the order of its targets, until one is relayed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ostiary.errors import Refusal
+from ostiary.gateway.attempt import Failure, attempt, refusal_of
+from ostiary.gateway.call import Call
+from ostiary.gateway.caller import Caller
+from ostiary.gateway.exchange import Headers
+from ostiary.gateway.key_limits import hold_key
+from ostiary.gateway.pace import pace_headers
+from ostiary.gateway.relay import relay, relay_stream
+from ostiary.gateway.settle import Book, Outcome
+from ostiary.gateway.target import Route, Target
+from ostiary.limits.reserve import Hold
+
+
+@dataclass(slots=True, eq=False)
+class Admitted:
+    """A call that may be made: its targets in order, and one hold that pays for any of them."""
+
+    caller: Caller
+    call: Call
+    targets: tuple[Target, ...]
+    hold: Hold
+    key_hold: Hold | None
+    """What the first attempt takes of its provider key's own limits."""
+    route: Route
+    judged_at: float
+    held_at: float
+
+
+async def try_in_order(book: Book, admitted: Admitted) -> None:
+    """Attempts, until one is relayed, one must not be repeated, or none is left."""
+    failures: list[tuple[Target, Failure]] = []
+    health, left = book.gate.directory.health, list(admitted.targets)
+    while left and len(failures) < admitted.route.attempts:
+        target = left.pop(0)
+        if failures and not await _has_room(book, target, is_last=not left):
+            continue
+        if book.is_billed and not await book.gate.reserve.extend(book.hold):
+            break  # the attempt before may be charged for, and nothing is left for another
+        began_at = book.gate.clock.now()
+        failure = await _try(book, target, failures, admitted.route.timeout_s)
+        if failure is None:
+            health.ended(target, book.ended, began_at)
+            return
+        failures.append((target, failure))
+        verdict, tokens = failure.verdict, failure.tokens
+        is_hurried = admitted.route.timeout_s is not None and verdict.code == "provider_timeout"
+        is_of_provider = not is_hurried and health.failed(target, verdict, failure.headers, failure.body)
+        outcome = Outcome(
+            "error", failure.http_status, verdict.code, tokens, billed=verdict.billed or tokens is not None
+        )
+        outcome.source = "provider" if tokens is not None else "none"
+        book.end_attempt(outcome)
+        if verdict.scope == "caller":
+            break
+        if is_of_provider or verdict.scope == "provider":  # its other keys come after everybody else's
+            left.sort(key=target.is_beside)
+        if verdict.next == "stop" and not (is_hurried or book.call.ask.stream):
+            left = [one for one in left if not target.is_beside(one)]  # it may be at work on it still
+    await book.close(Outcome("error", billed=False))
+    raise refusal_of(book.call, failures)
+
+
+async def _has_room(book: Book, target: Target, *, is_last: bool) -> bool:
+    """Whether the provider key's own limits let it be tried; what it takes of them is held."""
+    try:
+        book.key_hold = await hold_key(book.gate.reserve, book.call, target, book.hold, is_last=is_last)
+    except Refusal:
+        return False
+    return True
+
+
+async def _try(
+    book: Book, target: Target, failures: list[tuple[Target, Failure]], timeout_s: float | None
+) -> Failure | None:
+    health = book.gate.directory.health
+    if health.is_anything_known:
+        health.trying(target)
+    await book.open(target)
+    book.seen = Outcome("cancelled")
+    answer = await attempt(book.gate, book.call, target, _most_output(book), timeout_s)
+    if isinstance(answer, Failure):
+        return answer
+    book.answered()
+    health.look(target, answer)
+    try:
+        headers = _headers(book, target, failures)
+        if book.call.ask.stream:
+            return await relay_stream(book, answer, headers)
+        return await relay(book, answer, headers)
+    except BaseException:
+        answer.abort()  # the upstream stops too: nobody is listening
+        raise
+
+
+def _most_output(book: Book) -> int | None:
+    """What to say in `max_tokens`, for each choice: the hold pays for no more; None where the caller's own will do."""
+    size, ask = book.hold.size, book.call.ask
+    output = size.output_tokens
+    is_bound = size.shrunk or bool(book.hold.purses) or book.hold.call_cap_nano is not None
+    if book.key_hold is not None and book.key_hold.purses:
+        output, is_bound = min(output, book.key_hold.size.output_tokens), True
+    return max(output // ask.choices, 1) if output and is_bound else None
+
+
+def _headers(book: Book, target: Target, failures: list[tuple[Target, Failure]]) -> Headers:
+    headers = [
+        (b"x-ostiary-provider", target.provider.id.encode()),
+        (b"x-ostiary-model", target.model.encode("ascii", "replace")),
+        (b"x-ostiary-attempts", b"%d" % book.attempt),
+    ]
+    if failures:
+        headers.append((b"x-ostiary-fallback-from", failures[0][0].provider.id.encode()))
+    if book.hold.size.shrunk:
+        headers.append((b"x-ostiary-max-tokens-capped", b"%d" % (_most_output(book) or 0)))
+    if book.caller.warnings:
+        headers += book.gate.directory.soft.warnings(book.caller)
+    return headers + pace_headers(book.hold.fitted, book.gate.clock)
