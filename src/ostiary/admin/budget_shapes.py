@@ -31,7 +31,7 @@ class GivenBudget(Asked):
 class ShownBudget(Shown):
     """A budget, and how much of the running period's is spent."""
 
-    period: Literal["month", "total"]
+    period: Literal["day", "month", "total"]
     limit_usd: ShownUsd | None
     soft_usd: ShownUsd | None
     thresholds: list[int]

@@ -10,7 +10,9 @@ from ostiary.agents.policy import Policy
 from ostiary.agents.store import AgentKey
 from ostiary.clock import Clock
 from ostiary.db.database import Database
+from ostiary.providers.catalog import Catalog
 from ostiary.providers.egress import Egress
+from ostiary.providers.transport import Transport
 from ostiary.settings import Settings
 from ostiary.vault.seal import Seal
 
@@ -67,6 +69,8 @@ class Office:
     database: Database
     seal: Seal
     egress: Egress
+    catalog: Catalog
+    transport: Transport
     settings: Settings
     identify: Callable[[Line], Awaitable[Known]]
     """The caller behind the one credential of a request; refuses as /v1 does."""

@@ -13,6 +13,7 @@ from ostiary.admin.shapes import Asking, Id, Moment, Shown, ShownMoment, ShownTo
 from ostiary.clock import iso
 from ostiary.ledger import reports
 from ostiary.ledger.reports import Filter, Place, Trace
+from ostiary.providers.tokens import UNITS
 from ostiary.vault import contents
 
 _ORDER: Final = "traces"
@@ -74,6 +75,9 @@ class ShownTrace(Shown):
     stream: bool
     tokens: ShownTokens
     images: int
+    audio_ms: int = Field(description="Milliseconds of audio that was heard.")
+    characters: int = Field(description="Characters that were spoken.")
+    searches: int = Field(description="Searches of a rerank.")
     cost_usd: ShownUsd
     held_usd: ShownUsd
     over_hold_usd: ShownUsd
@@ -188,7 +192,7 @@ def _shown(trace: Trace) -> dict[str, Any]:
     names = (
         *("request_id", "attempt", "agent_key_id", "agent_key", "parent_key_id", "credential_id", "operation"),
         *("endpoint", "provider", "provider_key", "model_asked", "model", "model_served", "status", "http_status"),
-        *("error_code", "stream", "images", "price_version", "usage_source", "latency_ms", "first_token_ms"),
+        *("error_code", "stream", *UNITS, "price_version", "usage_source", "latency_ms", "first_token_ms"),
         *("client_ip",),
     )
     return {

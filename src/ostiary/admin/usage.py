@@ -12,6 +12,7 @@ from ostiary.admin.shapes import Asking, Moment, Shown, ShownMoment, ShownTokens
 from ostiary.clock import DAY_MS, iso
 from ostiary.ledger import reports
 from ostiary.ledger.reports import USUAL, Dimension, UsageFilter, UsageRow
+from ostiary.providers.tokens import UNITS
 
 _DIMENSIONS: Final[tuple[Dimension, ...]] = ("day", "agent_key", "credential", "provider", "model", "provider_key")
 _USUAL_MS: Final = 30 * DAY_MS
@@ -60,6 +61,9 @@ class ShownUsage(Shown):
     unpriced: int = Field(description="Attempts whose tokens had no price.")
     tokens: ShownTokens
     images: int
+    audio_ms: int = Field(description="Milliseconds of audio that was heard.")
+    characters: int = Field(description="Characters that were spoken.")
+    searches: int = Field(description="Searches of reranks.")
     latency_ms: int = Field(description="Of all attempts together.")
     cost_usd: ShownUsd
 
@@ -99,7 +103,7 @@ async def show(asking: Asking, asked: Annotated[Wanted, Query()]) -> Usage:
 def _shown(row: UsageRow) -> dict[str, Any]:
     names = (
         *("day", "agent_key_id", "agent_key", "credential_id", "provider", "model", "provider_key_id"),
-        *("provider_key", "requests", "attempts", "errors", "cancelled", "unpriced", "images", "latency_ms"),
+        *("provider_key", "requests", "attempts", "errors", "cancelled", "unpriced", *UNITS, "latency_ms"),
     )
     facts = {name: getattr(row, name) for name in names}
     return {**facts, "tokens": tokens(row.tokens), "cost_usd": usd(row.cost_nano)}

@@ -21,7 +21,7 @@ from ostiary.ground import Ground, ground
 from ostiary.orgs import organizations
 from ostiary.providers.transport import Transport
 from ostiary.settings import Settings
-from ostiary.vault import master_key, provider_keys
+from ostiary.vault import master_key, provider_keys, trial
 from ostiary.vault.key_names import names
 from ostiary.vault.seal import Undecryptable
 from ostiary.vault.store import ProviderKey, list_all_provider_keys
@@ -114,6 +114,6 @@ async def _examine_key(base: Ground, transport: Transport, key: ProviderKey) -> 
             secret = await provider_keys.open_secret(tx, base.seal, key)
     except Undecryptable as error:
         return Check(name, "failed", error.message)
-    result = await provider_keys.test(transport, provider, key.base_url, key.fields, secret)
+    result = await trial.test(transport, provider, key.base_url, key.fields, secret, key.auth)
     is_well = result.outcome == "valid" or (result.outcome == "unknown" and not provider.test.proves)
     return Check(name, "ok" if is_well else "warning", f"{result.outcome}: {result.message}")

@@ -29,6 +29,10 @@ def explain(
     address: Annotated[
         str, typer.Option("--address", metavar="IP", help="The address it would call from.")
     ] = "127.0.0.1",
+    operation: Annotated[
+        str | None,
+        typer.Option("--operation", help="Such as responses or audio.speech, where the body does not say it."),
+    ] = None,
     org: Org = None,
     data_dir: DataDir = None,
     json: Json = False,
@@ -47,7 +51,7 @@ def explain(
             caller = gate.directory.find_holder(found.id)
             if caller is None:
                 raise Refusal("conflict", f"The agent key {found.name!r} has no secret that opens it. Rotate it.")
-            return await explain_call(gate, caller, unheard(text, address))
+            return await explain_call(gate, caller, unheard(text, address, operation))
 
     told = at_desk(Where(data_dir, org), deed)
     if json:

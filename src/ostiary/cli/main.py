@@ -18,6 +18,8 @@ _COMMANDS: Final = {
     "demo": "See one call go through a gateway of its own, from an empty folder; no key needed.",
     "doctor": "Check the settings, the database, the master key and the way to the providers.",
     "vault": "Provider keys: the credentials that go out.",
+    "endpoints": "Endpoints: named routes to one or more models.",
+    "aliases": "Aliases: endpoints of the operator, for everybody.",
     "keys": "Agent keys: what agents and people present.",
     "credentials": "Client credentials: what an organization's own servers present.",
     "orgs": "Organizations.",
@@ -30,6 +32,8 @@ _COMMANDS: Final = {
     "notifications": "What somebody was told of, whom, and whether it arrived.",
     "webhooks": "URLs that are told of notifications, signed.",
     "gateways": "Who serves on this database, what they know, and the money they hold.",
+    "scan": "Find credentials that lie about in files: ours by checksum, those of providers by shape.",
+    "master-key": "The key that everything in the vault is sealed under.",
     "backup": "Write the whole instance to one file, while gateways serve.",
     "restore": "Put a backup in place.",
 }
@@ -40,7 +44,7 @@ class _Nouns(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:  # noqa: ANN401 - typer keeps its click private
         name, _, rest = super().resolve_command(ctx, args)
-        return name, get_command(importlib.import_module(f"ostiary.cli.{name}").app), rest
+        return name, get_command(importlib.import_module(f"ostiary.cli.{str(name).replace('-', '_')}").app), rest
 
 
 app: Final = typer.Typer(cls=_Nouns, name="ostiary", no_args_is_help=True, add_completion=False, rich_markup_mode=None)

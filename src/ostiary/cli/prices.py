@@ -18,11 +18,18 @@ from ostiary.ledger.recost import Rates, Tally, Wish
 from ostiary.money import TOKENS_PER_RATE, nano_of
 from ostiary.providers import store
 from ostiary.providers.catalog import Provider
-from ostiary.providers.prices import Price, PriceBook
+from ostiary.providers.prices import PER_UNIT, Price, PriceBook
 
 app: Final = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=__doc__)
 
 _KINDS: Final = ("input", "output", "cache_read", "cache_write")
+_SHOWN: Final = ("above_input_tokens", *_KINDS, "request")
+_PER: Final = {
+    "image": "an image",
+    "audio_minute": "a minute",
+    "character": "a million characters",
+    "search": "a search",
+}
 
 
 def _rate(name: str, says: str) -> Any:  # noqa: ANN401 - what typer puts into an annotation
@@ -33,25 +40,38 @@ def _rate(name: str, says: str) -> Any:  # noqa: ANN401 - what typer puts into a
 def set_(  # noqa: PLR0913 - one argument an option
     model: Annotated[str, typer.Argument(metavar="PROVIDER/MODEL", help="Whose price.", show_default=False)],
     *,
-    input_: Annotated[int, _rate("--input", "USD for a million input tokens.")],
-    output: Annotated[int, _rate("--output", "USD for a million output tokens.")],
+    input_: Annotated[int | None, _rate("--input", "USD for a million input tokens.")] = None,
+    output: Annotated[int | None, _rate("--output", "USD for a million output tokens.")] = None,
     cache_read: Annotated[int | None, _rate("--cache-read", "USD for a million tokens read from a cache.")] = None,
     cache_write: Annotated[int | None, _rate("--cache-write", "USD for a million tokens written to a cache.")] = None,
     request: Annotated[int | None, _rate("--request", "USD for each request, beside its tokens.")] = None,
+    image: Annotated[int | None, _rate("--image", "USD for each image made, of the dearest kind.")] = None,
+    audio_minute: Annotated[int | None, _rate("--audio-minute", "USD for each minute of audio heard.")] = None,
+    characters: Annotated[int | None, _rate("--characters", "USD for a million characters spoken.")] = None,
+    search: Annotated[int | None, _rate("--search", "USD for each search of a rerank.")] = None,
     org: Org = None,
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
-    """Set the price of a model for the whole instance, in place of any it had. 0 makes it free."""
-    per_million = None if request is None else request * TOKENS_PER_RATE
+    """Set the price of a model for the whole instance, in place of any it had. 0 makes it free.
+
+    By tokens (--input and --output), by what is not tokens, or by both.
+    """
     given = {
         "input": input_,
         "output": output,
         "cache_read": cache_read,
         "cache_write": cache_write,
-        "request": per_million,
+        "character": characters,
+        **{
+            name: None if rate is None else rate * TOKENS_PER_RATE
+            for name, rate in _each(request, image, audio_minute, search)
+        },
     }
     rates = {kind: rate for kind, rate in given.items() if rate is not None}
+    by_tokens = [kind for kind in ("input", "output") if kind in rates]
+    if len(by_tokens) == 1 or (not by_tokens and rates.keys().isdisjoint(PER_UNIT)):
+        raise typer.BadParameter("Give --input and --output, or what else is paid for: --image, --audio-minute …")
 
     async def deed(desk: Desk) -> dict[str, Any]:
         row, name = _split(desk, model)
@@ -177,6 +197,13 @@ def _tallied(one: Tally) -> dict[str, Any]:
     }
 
 
+def _each(
+    request: int | None, image: int | None, audio_minute: int | None, search: int | None
+) -> tuple[tuple[str, int | None], ...]:
+    """What is priced one by one."""
+    return ("request", request), ("image", image), ("audio_minute", audio_minute), ("search", search)
+
+
 def _split(desk: Desk, model: str) -> tuple[Provider, str]:
     provider, slash, name = model.partition("/")
     if not slash or not name.strip():
@@ -196,18 +223,40 @@ def _described(shown: Shown) -> dict[str, Any]:
                 "above_input_tokens": max(step.above, 0),
                 **{kind: show.usd(getattr(step, kind)) for kind in _KINDS},
                 "request": show.usd(step.request // TOKENS_PER_RATE),
+                **{
+                    name: show.usd(getattr(step, name) // (1 if name == "character" else TOKENS_PER_RATE))
+                    for name in PER_UNIT
+                    if getattr(step, name)
+                },
             }
             for step in steps
         ],
     }
 
 
+def _by_unit(step: dict[str, Any]) -> str | None:
+    """What is paid for beside tokens and requests, in one cell."""
+    return ", ".join(f"{step[name]} {_PER[name]}" for name in PER_UNIT if name in step) or None
+
+
 def _print(found: list[dict[str, Any]], *, json: bool, is_one: bool) -> None:
     if json:
         show.print_json(found[0] if is_one else found)
         return
-    headings = ("provider", "model", "above", *(kind.replace("_", " ") for kind in _KINDS), "request", "version")
-    rows = [[one["provider"], one["model"], *step.values(), one["version"]] for one in found for step in one["steps"]]
+    headings = (
+        "provider",
+        "model",
+        "above",
+        *(kind.replace("_", " ") for kind in _KINDS),
+        "request",
+        "else",
+        "version",
+    )
+    rows = [
+        [one["provider"], one["model"], *(step[name] for name in _SHOWN), _by_unit(step), one["version"]]
+        for one in found
+        for step in one["steps"]
+    ]
     show.print_table(headings, rows, "No price is known. 'ostiary prices set PROVIDER/MODEL' sets one.")
     if rows:
         show.say("USD for a million tokens, and for each request.")

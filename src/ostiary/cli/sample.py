@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 
+from ostiary.cli import sample_operations as operations
 from ostiary.clock import Clock
 from ostiary.ids import new_id
 from ostiary.secret import Secret
@@ -26,6 +27,7 @@ _DIMENSIONS: Final = 8
 _MAX_DIMENSIONS: Final = 1_024
 _MAX_BODY: Final = 11 * 1024 * 1024
 _MAX_ECHO: Final = 200
+_MAX_IMAGES: Final = 10
 _PAUSE_S: Final = 0.02
 """Between two pieces of a streamed answer, so that one sees it stream."""
 
@@ -52,6 +54,12 @@ def _app(key: Secret, clock: Clock) -> web.Application:
     app.router.add_get("/v1/models", server.models)
     app.router.add_post("/v1/chat/completions", server.chat)
     app.router.add_post("/v1/embeddings", server.embeddings)
+    app.router.add_post("/v1/completions", server.completions)
+    app.router.add_post("/v1/responses", server.responses)
+    app.router.add_post("/v1/moderations", server.moderations)
+    app.router.add_post("/v1/rerank", server.rerank)
+    app.router.add_post("/v1/images/generations", server.images)
+    app.router.add_post("/v1/audio/speech", server.speech)
     return app
 
 
@@ -101,6 +109,58 @@ class _Server:
         options = body.get("stream_options")
         asked = isinstance(options, dict) and options.get("include_usage") is True
         return await self._stream(request, head, pieces, reason, usage if asked else None)
+
+    async def completions(self, request: web.Request) -> web.StreamResponse:
+        body = await _body(request, CHAT_MODEL)
+        pieces, reason = _answer([{"content": body.get("prompt")}], _limit(body))
+        usage = _usage(_count(body.get("prompt")), len(pieces))
+        return _json(operations.completion(self._head("cmpl"), "".join(pieces), reason, usage))
+
+    async def responses(self, request: web.Request) -> web.StreamResponse:
+        body = await _body(request, CHAT_MODEL)
+        given = body.get("input")
+        said = given[-1] if isinstance(given, list) and given and isinstance(given[-1], dict) else {"content": given}
+        limit = body.get("max_output_tokens")
+        pieces, _ = _answer([said], limit if isinstance(limit, int) and limit > 0 else None)
+        head, count = self._head("resp"), _count(given)
+        if body.get("stream") is not True:
+            return _json(operations.response(head, "".join(pieces), count, len(pieces)))
+        response = web.StreamResponse(headers={"content-type": "text/event-stream", "cache-control": "no-cache"})
+        await response.prepare(request)
+        for event in operations.response_events(head, pieces, count):
+            await response.write(b"event: " + event["type"].encode() + b"\n" + _event(event))
+            await self._clock.sleep(_PAUSE_S)
+        await response.write_eof()
+        return response
+
+    async def moderations(self, request: web.Request) -> web.StreamResponse:
+        await _body(request, CHAT_MODEL)
+        return _json(operations.moderation(self._head("modr")))
+
+    async def rerank(self, request: web.Request) -> web.StreamResponse:
+        body = await _body(request, CHAT_MODEL)
+        documents = body.get("documents")
+        if not isinstance(documents, list):
+            raise _Unusable(400, "invalid_request", "documents must be a list.")
+        most = body.get("top_n")
+        return _json(
+            operations.ranking(self._head("rank"), documents, most if isinstance(most, int) else len(documents))
+        )
+
+    async def images(self, request: web.Request) -> web.StreamResponse:
+        body = await _body(request, CHAT_MODEL)
+        count = body.get("n", 1)
+        if not isinstance(count, int) or not 1 <= count <= _MAX_IMAGES:
+            raise _Unusable(400, "invalid_request", f"n must be from 1 to {_MAX_IMAGES}.")
+        return _json(operations.images(self._head("img"), count))
+
+    async def speech(self, request: web.Request) -> web.StreamResponse:
+        await _body(request, CHAT_MODEL)
+        return web.Response(body=operations.silence(), content_type="audio/wav")
+
+    def _head(self, kind: str) -> Body:
+        now = self._clock.now()
+        return {"id": new_id(kind, now), "created": now // 1_000, "model": CHAT_MODEL}
 
     async def _stream(
         self, request: web.Request, head: Body, pieces: list[str], reason: str, usage: Body | None

@@ -113,8 +113,7 @@ def when(at: int | None) -> str | None:
 
 def tokens(counted: Tokens) -> dict[str, int]:
     """Tokens by kind: `input` includes the cached, `output` the reasoning ones."""
-    found: dict[str, int] = msgspec.to_builtins(counted)
-    return found
+    return counted.counts
 
 
 def _console() -> Any:  # noqa: ANN401 - rich is loaded only where it prints

@@ -15,6 +15,7 @@ from ostiary.ledger import reports
 from ostiary.ledger.reports import Filter, Summary, Trace
 from ostiary.ledger.waterfall import Step, steps_of
 from ostiary.money import nano_of
+from ostiary.providers.tokens import UNITS
 from ostiary.vault import contents
 from ostiary.vault.contents import Said
 
@@ -24,6 +25,7 @@ HEADINGS: Final = ("at", "key", "provider", "model", "status", "input", "output"
 _STATUSES: Final = ("ok", "error", "cancelled", "unknown")
 _BAR: Final = 40
 _US: Final = 1_000
+_SECOND_MS: Final = 1_000
 
 
 def _status(text: str) -> str:
@@ -214,7 +216,7 @@ def described(trace: Trace) -> dict[str, Any]:
         "error_code": trace.error_code,
         "stream": trace.stream,
         "tokens": show.tokens(trace.tokens),
-        "images": trace.images,
+        **{name: getattr(trace, name) for name in UNITS},
         "cost_usd": show.usd(trace.cost_nano),
         "held_usd": show.usd(trace.held_nano),
         "over_hold_usd": show.usd(trace.over_hold_nano),
@@ -228,17 +230,34 @@ def described(trace: Trace) -> dict[str, Any]:
     }
 
 
+def _given(trace: Trace) -> int | str:
+    """What went in: tokens, or what it is paid by instead."""
+    if trace.tokens.input or not (trace.audio_ms or trace.characters or trace.searches):
+        return trace.tokens.input
+    if trace.audio_ms:
+        return f"{trace.audio_ms / _SECOND_MS:g} s"
+    return f"{trace.characters} chars" if trace.characters else f"{trace.searches} searches"
+
+
+def _made(trace: Trace) -> int | str:
+    """What came out."""
+    if trace.tokens.output or not trace.images:
+        return trace.tokens.output
+    return f"{trace.images} image{'s' if trace.images > 1 else ''}"
+
+
 def row(trace: Trace) -> list[object]:
     """A trace as a line of a table."""
-    is_unpriced = trace.price_version is None and trace.tokens.input + trace.tokens.output > 0
+    used = (trace.tokens.input, trace.tokens.output, *(getattr(trace, name) for name in UNITS))
+    is_unpriced = trace.price_version is None and any(used)
     return [
         show.when(trace.at),
         trace.agent_key or trace.credential_id,
         trace.provider,
         trace.model,
         trace.error_code or trace.status,
-        trace.tokens.input,
-        trace.tokens.output,
+        _given(trace),
+        _made(trace),
         "unpriced" if is_unpriced else show.dollars(trace.cost_nano),
         trace.latency_ms,
         trace.request_id,

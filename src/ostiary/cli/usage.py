@@ -17,7 +17,7 @@ from ostiary.cli.periods import Model, Moment, Provider, Since, Until
 from ostiary.clock import DAY_MS
 from ostiary.ledger import reports
 from ostiary.ledger.reports import Dimension, UsageFilter, UsageRow
-from ostiary.providers.tokens import Tokens
+from ostiary.providers.tokens import UNITS, Tokens
 
 app: Final = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -38,7 +38,7 @@ _FIELDS: Final[dict[Dimension, tuple[str, ...]]] = {
     "model": ("model",),
     "provider_key": ("provider_key", "provider_key_id"),
 }
-_COUNTS: Final = ("requests", "attempts", "errors", "cancelled", "unpriced", "images", "latency_ms")
+_COUNTS: Final = ("requests", "attempts", "errors", "cancelled", "unpriced", *UNITS, "latency_ms")
 _FORMULAS: Final = ("=", "+", "-", "@", "\t", "\r")
 
 

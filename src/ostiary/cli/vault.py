@@ -2,38 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
 
 import typer
 
-from ostiary.cli import show, words
+from ostiary.cli import key_options, providers, rekey, show, vault_import, vault_options, vault_views
 from ostiary.cli.desk import Desk, Where, at_desk, read_secret
-from ostiary.cli.options import DataDir, Json, Name, Org, SecretStdin, reader
-from ostiary.errors import Refusal
+from ostiary.cli.options import DataDir, Json, Name, Org, SecretStdin
+from ostiary.cli.vault_options import BaseUrl, NoTest, mapping, settings
+from ostiary.cli.vault_views import described, tested
+from ostiary.db.database import Transaction
 from ostiary.providers.catalog import Provider
-from ostiary.providers.transport import Transport
 from ostiary.secret import Secret
-from ostiary.vault import provider_keys
-from ostiary.vault.provider_keys import NewProviderKey, ProviderKey, ProviderKeyEdit, TestResult
+from ostiary.vault import aliases, entry, key_uses, provider_keys
+from ostiary.vault.provider_keys import NewProviderKey, ProviderKey, ProviderKeyEdit
+from ostiary.vault.trial import TestResult
 
 app: Final = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=__doc__)
+app.command("import")(vault_import.import_)
+app.command("providers")(providers.list_)
+app.command("rekey")(rekey.rekey)
 
-_BaseUrl = Annotated[
-    str | None, typer.Option("--base-url", help="Where its API is; needed where there is no usual one.")
-]
-_Field = Annotated[
-    list[words.Pair] | None,
-    typer.Option(
-        "--field", parser=reader(words.pair), metavar="K=V", help="A field of the provider; given again for more."
-    ),
-]
-_NoTest = Annotated[bool, typer.Option("--no-test", help="Save without testing the connection.")]
-
-
-class _RehearsedError(Exception):
-    """Ends a transaction that was only to show whether it would pass."""
+_ANYWAY: Final = "To save it anyway, add --no-test."
 
 
 @app.command()
@@ -41,63 +32,108 @@ def add(  # noqa: PLR0913 - one argument an option
     provider: Annotated[str, typer.Argument(help="The provider's id, such as openai.", show_default=False)],
     *,
     name: Annotated[str, typer.Option("--name", help="Its name, unique in the organization.", show_default=False)],
-    base_url: _BaseUrl = None,
-    field: _Field = None,
+    base_url: BaseUrl = None,
+    auth: vault_options.Auth = None,
+    field: vault_options.Field = None,
     secret_stdin: SecretStdin = False,
     shared: Annotated[bool, typer.Option("--shared", help="Let every organization use it.")] = False,
-    no_test: _NoTest = False,
+    priority: vault_options.Priority = None,
+    weight: vault_options.Weight = None,
+    strategy: vault_options.HowUsed = None,
+    free_tier: vault_options.FreeTier = None,
+    account: vault_options.Account = None,
+    tag: vault_options.Tag = None,
+    rpm: key_options.Rpm = None,
+    rpd: key_options.Rpd = None,
+    tpm: key_options.Tpm = None,
+    parallel: key_options.Parallel = None,
+    spend_cap: vault_options.SpendCap = None,
+    spend_warn: vault_options.SpendWarn = None,
+    no_test: NoTest = False,
     org: Org = None,
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
     """Seal a credential in the vault, after testing it. It is read from a hidden prompt or from standard input."""
+    limits = key_options.limits(rpm=rpm, rpd=rpd, tpm=tpm, parallel=parallel)
+    budget = vault_options.budget(spend_cap, spend_warn)
+    given: dict[str, Any] = settings(
+        account=account, tags=tag, limits=limits,
+        base_url=base_url, auth=auth, shared=shared, priority=priority, weight=weight, strategy=strategy,
+        free_tier=free_tier, budget=budget,
+    )  # fmt: skip
 
     async def deed(desk: Desk) -> dict[str, Any]:
         row = desk.ground.catalog.get(provider)
         secret = _new_secret(row, from_stdin=secret_stdin)
-        wish = NewProviderKey(name, row, secret, base_url, _mapping(field), shared)
-        result = None if no_test else await _test(desk, row, await _add(desk, wish, rehearse=True), secret)
-        key = await _add(desk, wish, rehearse=False)
-        return _described(key) | _tested(result)
+        return await _add(desk, NewProviderKey(name, row, secret, fields=mapping(field), **given), no_test=no_test)
 
-    _print(at_desk(Where(data_dir, org), deed), json=json, done="is in the vault")
+    vault_views.print_done(at_desk(Where(data_dir, org), deed), json=json, done="is in the vault")
+
+
+async def _add(desk: Desk, wish: NewProviderKey, *, no_test: bool) -> dict[str, Any]:
+    async def save(tx: Transaction) -> ProviderKey:
+        organization, ground = await desk.organization(tx), desk.ground
+        return await provider_keys.add(
+            tx, desk.by, organization.id, wish, seal=ground.seal, egress=ground.egress, at=desk.at
+        )
+
+    result = None
+    if not no_test:
+        rehearsed = await entry.rehearse(desk.ground.database, save)
+        result = await _test(desk, wish.provider, rehearsed, wish.secret)
+    async with desk.ground.database.transaction() as tx:
+        key = await save(tx)
+        if key.shared:  # the first keys of a pool make the first aliases
+            await aliases.make_first(tx, desk.by, catalog=desk.ground.catalog, at=desk.at)
+        return await _shown(tx, desk, key) | tested(result)
 
 
 @app.command("list")
-def list_(*, org: Org = None, data_dir: DataDir = None, json: Json = False) -> None:
-    """All provider keys of an organization. Nothing is opened for it."""
+def list_(
+    *,
+    provider: Annotated[str | None, typer.Option("--provider", help="Only keys of this provider.")] = None,
+    tag: Annotated[str | None, typer.Option("--tag", help="Only keys with this tag.")] = None,
+    org: Org = None,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """The provider keys of an organization, and how they are. Nothing is opened for it."""
 
     async def deed(desk: Desk) -> list[dict[str, Any]]:
         async with desk.ground.database.read() as tx:
             organization = await desk.organization(tx)
-            return [_described(key) for key in await provider_keys.list_(tx, desk.by, organization.id)]
+            keys = await provider_keys.list_(tx, desk.by, organization.id)
+            wanted = [key for key in keys if provider in (None, key.provider) and (tag is None or tag in key.tags)]
+            return [described(one) for one in await key_uses.stand(tx, wanted, desk.at)]
 
     found = at_desk(Where(data_dir, org), deed)
     if json:
         show.print_json(found)
         return
-    columns = ("name", "provider", "preview", "status", "shared", "base_url", "last_used_at", "id")
+    empty = "The vault is empty. 'ostiary vault add PROVIDER --name NAME' adds a key."
     show.print_table(
-        [column.replace("_", " ") for column in columns],
-        [[key[column] for column in columns] for key in found],
-        "The vault is empty. 'ostiary vault add PROVIDER --name NAME' adds a key.",
+        [column.replace("_", " ") for column in vault_views.COLUMNS],
+        [[key[column] for column in vault_views.COLUMNS] for key in found],
+        "There is no such provider key." if provider or tag else empty,
     )
 
 
 @app.command("show")
 def show_(name: Name, *, org: Org = None, data_dir: DataDir = None, json: Json = False) -> None:
-    """One provider key, and whether its secret still opens; never the secret."""
+    """One provider key: whether its secret still opens, how it is, and what uses it; never the secret."""
 
     async def deed(desk: Desk) -> dict[str, Any]:
         async with desk.ground.database.read() as tx:
             organization = await desk.organization(tx)
-            return _described(await provider_keys.show(tx, desk.by, organization.id, name, seal=desk.ground.seal))
+            key = await provider_keys.show(tx, desk.by, organization.id, name, seal=desk.ground.seal)
+            return await _shown(tx, desk, key)
 
     found = at_desk(Where(data_dir, org), deed)
     if json:
         show.print_json(found)
     else:
-        show.print_fields(found)
+        vault_views.print_one(found)
 
 
 @app.command("test")
@@ -108,11 +144,11 @@ def probe(name: Name, *, org: Org = None, data_dir: DataDir = None, json: Json =
         async with desk.ground.database.read() as tx:
             organization = await desk.organization(tx)
             key, secret = await provider_keys.open_for_test(tx, desk.by, organization.id, name, seal=desk.ground.seal)
-        return key, await _call(desk, desk.ground.catalog.get(key.provider), key, secret)
+        return key, await entry.probe_once(desk.ground.egress, desk.ground.catalog.get(key.provider), key, secret)
 
     key, result = at_desk(Where(data_dir, org), deed)
     if json:
-        show.print_json({"id": key.id, "name": key.name, **_tested(result)["test"]})
+        show.print_json({"id": key.id, "name": key.name, **tested(result)["test"]})
     else:
         show.say(f"{key.name}: {result.outcome}. {result.message}")
     if result.outcome != "valid":
@@ -124,58 +160,136 @@ def edit(  # noqa: PLR0913 - one argument an option
     name: Name,
     *,
     new_name: Annotated[str | None, typer.Option("--name", help="A new name.")] = None,
-    base_url: _BaseUrl = None,
-    field: _Field = None,
+    base_url: BaseUrl = None,
+    auth: vault_options.Auth = None,
+    field: vault_options.Field = None,
     secret_stdin: SecretStdin = False,
     ask_secret: Annotated[bool, typer.Option("--ask-secret", help="Ask for a new secret in a hidden prompt.")] = False,
     shared: Annotated[
         bool | None, typer.Option("--shared/--private", help="Who may use it.", show_default=False)
     ] = None,
-    no_test: _NoTest = False,
+    priority: vault_options.Priority = None,
+    weight: vault_options.Weight = None,
+    strategy: vault_options.HowUsed = None,
+    free_tier: vault_options.FreeTier = None,
+    account: vault_options.Account = None,
+    tag: vault_options.Tag = None,
+    rpm: key_options.Rpm = None,
+    rpd: key_options.Rpd = None,
+    tpm: key_options.Tpm = None,
+    parallel: key_options.Parallel = None,
+    spend_cap: vault_options.SpendCap = None,
+    spend_warn: vault_options.SpendWarn = None,
+    no_test: NoTest = False,
     org: Org = None,
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
-    """Change what is given, in place; what is not given stays. `--field K=` clears a field.
+    """Change what is given, in place; what is not given stays. `--field K=` clears a field, 'none' a limit.
 
     Another origin needs the secret again, because a credential only goes where it was entered for.
     """
-    if not (new_name or base_url or field or secret_stdin or ask_secret or shared is not None):
+    limits = key_options.limits(rpm=rpm, rpd=rpd, tpm=tpm, parallel=parallel)
+    given = settings(
+        account=account, tags=tag, limits=limits,
+        name=new_name, base_url=base_url, auth=auth, shared=shared, priority=priority, weight=weight,
+        strategy=strategy, free_tier=free_tier,
+    )  # fmt: skip
+    wish = _Edit(given, mapping(field), spend_cap, spend_warn, asks=secret_stdin or ask_secret, stdin=secret_stdin)
+    if not wish.is_anything:
         raise typer.BadParameter("Nothing to change was given.")
+    edited = at_desk(Where(data_dir, org), lambda desk: _edit(desk, name, wish, no_test=no_test))
+    vault_views.print_done(edited, json=json, done="is changed")
+
+
+@dataclass(frozen=True, slots=True)
+class _Edit:
+    """The options of an edit; what they come to depends on the key as it is."""
+
+    given: dict[str, object]
+    fields: dict[str, str] = field(default_factory=dict)
+    cap: Any = None
+    warn: Any = None
+    asks: bool = False
+    stdin: bool = False
+
+    @property
+    def is_anything(self) -> bool:
+        return bool(self.given or self.fields or self.cap or self.warn or self.asks)
+
+    @property
+    def is_of_the_call(self) -> bool:
+        """Whether calls will be made in another way, so that a test says something new."""
+        return bool(self.fields or self.asks or self.given.keys() & {"base_url", "auth"})
+
+    def of(self, key: ProviderKey, row: Provider) -> ProviderKeyEdit:
+        """What is wished for of this key; asks for the secret, if it is to be entered."""
+        wished = dict(self.given)
+        if self.fields:
+            wished["fields"] = {**key.fields, **self.fields}
+        if self.cap or self.warn:
+            wished["budget"] = vault_options.budget(self.cap, self.warn, key.budget)
+        if self.asks:
+            wished["secret"] = _new_secret(row, from_stdin=self.stdin)
+        return ProviderKeyEdit(row, wished)
+
+
+async def _edit(desk: Desk, name: str, wish: _Edit, *, no_test: bool) -> dict[str, Any]:
+    is_tested = wish.is_of_the_call and not no_test
+    # A secret that does not open any more can still be replaced: it is opened only to be tested.
+    key, old_secret = await _open(desk, name, to_test=is_tested and not wish.asks)
+    row = desk.ground.catalog.get(key.provider)
+    change = wish.of(key, row)
+
+    async def save(tx: Transaction) -> ProviderKey:
+        ground = desk.ground
+        return await provider_keys.change(
+            tx, desk.by, key.organization_id, key.id, change, seal=ground.seal, egress=ground.egress, at=desk.at
+        )
+
+    result = None
+    if is_tested:
+        secret = change.wished.get("secret", old_secret)
+        rehearsed = await entry.rehearse(desk.ground.database, save)
+        result = await _test(desk, row, rehearsed, secret if isinstance(secret, Secret) else Secret(""))
+    async with desk.ground.database.transaction() as tx:
+        edited = await save(tx)
+        if edited.shared:
+            await aliases.make_first(tx, desk.by, catalog=desk.ground.catalog, at=desk.at)
+        return await _shown(tx, desk, edited) | tested(result)
+
+
+@app.command()
+def reset(name: Name, *, org: Org = None, data_dir: DataDir = None, json: Json = False) -> None:
+    """Forget what is held against a key: the next call may use it. For when you know better than its last failures."""
 
     async def deed(desk: Desk) -> dict[str, Any]:
-        key, old_secret = await _open(desk, name, to_test=not no_test and bool(base_url or field))
-        row = desk.ground.catalog.get(key.provider)
-        secret = _new_secret(row, from_stdin=secret_stdin) if secret_stdin or ask_secret else None
-        fields = {**key.fields, **_mapping(field)} if field else None
-        wish = ProviderKeyEdit(row, new_name, secret, base_url, fields, shared)
-        result = None
-        if not no_test and (base_url or field or secret):
-            edited = await _change(desk, key, wish, rehearse=True)
-            result = await _test(desk, row, edited, secret or old_secret or Secret(""))
-        return _described(await _change(desk, key, wish, rehearse=False)) | _tested(result)
+        async with desk.ground.database.transaction() as tx:
+            organization = await desk.organization(tx)
+            return await _shown(tx, desk, await provider_keys.reset(tx, desk.by, organization.id, name, desk.at))
 
-    _print(at_desk(Where(data_dir, org), deed), json=json, done="is changed")
+    found = at_desk(Where(data_dir, org), deed)
+    if json:
+        show.print_json(found)
+    else:
+        show.say(f"The provider key {found['name']!r} counts as {found['status']} again.")
 
 
 @app.command()
 def delete(
     name: Name,
     *,
-    force: Annotated[bool, typer.Option("--force", help="Also when it is in use.")] = False,  # noqa: ARG001 - see below
+    force: Annotated[bool, typer.Option("--force", help="Also when endpoints or aliases are served by it.")] = False,
     org: Org = None,
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
     """Forget a provider key and its credential. This cannot be undone; the ledger keeps its name."""
-    # Nothing can name a provider key yet, so none is in use; --force is part of the interface from the start.
 
     async def deed(desk: Desk) -> ProviderKey:
         async with desk.ground.database.transaction() as tx:
             organization = await desk.organization(tx)
-            key = await provider_keys.show(tx, desk.by, organization.id, name, seal=desk.ground.seal)
-            await provider_keys.remove(tx, desk.by, organization.id, key.id, desk.at)
-            return key
+            return await provider_keys.remove(tx, desk.by, organization.id, name, desk.at, force=force)
 
     key = at_desk(Where(data_dir, org), deed)
     if json:
@@ -184,44 +298,10 @@ def delete(
         show.say(f"The provider key {key.name!r} is deleted.")
 
 
-# ---- deeds, and their rehearsals --------------------------------------------------------------------------------
-# What cannot be saved is refused before a credential goes anywhere, and no transaction waits for a provider: the deed
-# is done and undone, then the connection is tested, then the deed is done.
-
-
-async def _add(desk: Desk, wish: NewProviderKey, *, rehearse: bool) -> ProviderKey:
-    kept: list[ProviderKey] = []
-    with suppress(_RehearsedError):
-        async with desk.ground.database.transaction() as tx:
-            organization = await desk.organization(tx)
-            ground = desk.ground
-            kept.append(
-                await provider_keys.add(
-                    tx, desk.by, organization.id, wish, seal=ground.seal, egress=ground.egress, at=desk.at
-                )
-            )
-            if rehearse:
-                raise _RehearsedError
-    return kept[0]
-
-
-async def _change(desk: Desk, key: ProviderKey, wish: ProviderKeyEdit, *, rehearse: bool) -> ProviderKey:
-    kept: list[ProviderKey] = []
-    with suppress(_RehearsedError):
-        async with desk.ground.database.transaction() as tx:
-            ground = desk.ground
-            kept.append(
-                await provider_keys.change(
-                    tx, desk.by, key.organization_id, key.id, wish, seal=ground.seal, egress=ground.egress, at=desk.at
-                )
-            )
-            if rehearse:
-                raise _RehearsedError
-    return kept[0]
+# ---- what they have in common -------------------------------------------------------------------------------------
 
 
 async def _open(desk: Desk, name: str, *, to_test: bool) -> tuple[ProviderKey, Secret | None]:
-    """The key, and its secret only when it will be tested: one that does not open any more can still be replaced."""
     async with desk.ground.database.read() as tx:
         organization = await desk.organization(tx)
         key = await provider_keys.show(tx, desk.by, organization.id, name, seal=desk.ground.seal)
@@ -230,61 +310,15 @@ async def _open(desk: Desk, name: str, *, to_test: bool) -> tuple[ProviderKey, S
 
 async def _test(desk: Desk, row: Provider, key: ProviderKey, secret: Secret) -> TestResult:
     """The outcome of a test that lets the key be saved, or a refusal."""
-    result = await _call(desk, row, key, secret)
-    is_unproven = result.outcome == "unknown" and not row.test.proves
-    if result.outcome != "valid" and not is_unproven:
-        raise Refusal(
-            "invalid_field",
-            f"Nothing was saved: the test says {result.outcome}. {result.message}\nTo save it anyway, add --no-test.",
-            outcome=result.outcome,
-        )
+    result = await entry.probe_once(desk.ground.egress, row, key, secret)
+    entry.require_passed(row, result, _ANYWAY)
     return result
 
 
-async def _call(desk: Desk, row: Provider, key: ProviderKey, secret: Secret) -> TestResult:
-    transport = Transport(desk.ground.egress)
-    await transport.open()
-    try:
-        return await provider_keys.test(transport, row, key.base_url, key.fields, secret)
-    finally:
-        await transport.close()
+async def _shown(tx: Transaction, desk: Desk, key: ProviderKey) -> dict[str, Any]:
+    (standing,) = await key_uses.stand(tx, [key], desk.at)
+    return described(standing, await key_uses.find_uses(tx, desk.by, key))
 
 
 def _new_secret(row: Provider, *, from_stdin: bool) -> Secret:
     return read_secret(f"API key of {row.name}", from_stdin=from_stdin, is_optional=row.key_optional)
-
-
-def _mapping(pairs: list[words.Pair] | None) -> dict[str, str]:
-    return {pair.name: pair.value for pair in pairs or ()}
-
-
-# ---- what is printed --------------------------------------------------------------------------------------------
-
-
-def _described(key: ProviderKey) -> dict[str, Any]:
-    return {
-        "id": key.id,
-        "name": key.name,
-        "provider": key.provider,
-        "preview": key.preview,
-        "status": key.status,
-        "shared": key.shared,
-        "base_url": key.base_url,
-        "fields": dict(key.fields),
-        "created_at": show.when(key.created_at),
-        "updated_at": show.when(key.updated_at),
-        "last_used_at": show.when(key.last_used_at),
-    }
-
-
-def _tested(result: TestResult | None) -> dict[str, Any]:
-    return {"test": None if result is None else {"outcome": result.outcome, "message": result.message}}
-
-
-def _print(described: Mapping[str, Any], *, json: bool, done: str) -> None:
-    if json:
-        show.print_json(described)
-        return
-    tested = described["test"]
-    said = "It was not tested." if tested is None else tested["message"]
-    show.say(f"The provider key {described['name']!r} ({described['preview'] or 'no secret'}) {done}. {said}")
