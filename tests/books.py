@@ -7,14 +7,14 @@ from typing import Any
 
 from sqlalchemy import select
 
-from ostiary.clock import DAY_MS, month_of
+from ostiary.clock import DAY_MS, date_of, month_of
 from ostiary.db import schema
 from ostiary.db.database import Database, Transaction
 
 _SPANS = {"usage_hours": ("hour", DAY_MS // 24), "usage_days": ("day", DAY_MS), "usage_blocks": ("block", 32 * DAY_MS)}
 _COUNTED = (
     *("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens"),
-    *("audio_tokens", "images", "latency_ms", "cost_nano"),
+    *("audio_tokens", "images", "audio_ms", "characters", "searches", "latency_ms", "cost_nano"),
 )
 
 
@@ -29,7 +29,8 @@ def counted(row: Any) -> Counter[str]:
     found["errors"] = row.status in ("error", "unknown")
     found["unknown"] = row.status == "unknown"
     found["cancelled"] = row.status == "cancelled"
-    found["unpriced"] = row.price_version is None and row.input_tokens + row.output_tokens > 0
+    units = row.images + row.audio_ms + row.characters + row.searches
+    found["unpriced"] = row.price_version is None and row.input_tokens + row.output_tokens + units > 0
     return found
 
 
@@ -64,7 +65,7 @@ async def check_rollups(database: Database) -> None:
 
 
 async def check_accounts(database: Database) -> None:
-    """What accounts say was spent is what the events of their key or organization and period cost."""
+    """What accounts say was spent is what the events of their key, provider key or organization and period cost."""
     wanted: Counter[tuple[str, str, str]] = Counter()
     async with database.read() as tx:
         for row in await events(tx):
@@ -72,11 +73,26 @@ async def check_accounts(database: Database) -> None:
             keys = [("agent_key", key) for key in (row.agent_key_id, row.parent_key_id) if key]
             for scope, id_ in (("organization", row.organization_id), *keys):
                 wanted.update({(scope, id_, month): row.cost_nano, (scope, id_, "total"): row.cost_nano})
+            for period in (date_of(row.held_at or row.started_at), month, "total"):
+                wanted.update({("provider_key", row.provider_key_id, period): row.cost_nano})
         a = schema.accounts.c
         accounts = await tx.execute(select(a.scope, a.id, a.period_id, a.spent_nano).where(a.spent_nano != 0))
         assert {tuple(account[:3]): account[3] for account in accounts} == {
             place: nano for place, nano in wanted.items() if nano
         }
+
+
+async def check_provider_key_accounts(database: Database) -> None:
+    """The same of provider keys alone, for a ledger whose other accounts were not written with it."""
+    wanted: Counter[tuple[str, str]] = Counter()
+    async with database.read() as tx:
+        for row in await events(tx):
+            at = row.held_at or row.started_at
+            for period in (date_of(at), month_of(at), "total"):
+                wanted.update({(row.provider_key_id, period): row.cost_nano})
+        a = schema.accounts.c
+        found = await tx.execute(select(a.id, a.period_id, a.spent_nano).where(a.scope == "provider_key"))
+        assert {tuple(row[:2]): row[2] for row in found} == {place: nano for place, nano in wanted.items() if nano}
 
 
 async def check_books(database: Database) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from tests.servers.waiting import until
 T = TypeVar("T")
 
 OPERATOR = roles.operator()
+_WRITTEN_S = 0.35
 USD = 1_000_000_000
 
 
@@ -105,13 +107,29 @@ def add_provider_keys(house: House, *wished: tuple[str, str, str]) -> list[str]:
 
     async def deed(base: Ground, tx: Transaction, organization: Organization) -> None:
         for (provider, name, url), secret in zip(wished, secrets, strict=True):
-            wish = NewProviderKey(name, base.catalog.get(provider), Secret(secret), url)
+            wish = NewProviderKey(name, base.catalog.get(provider), Secret(secret), url, strategy="fill")
             await provider_keys.add(
                 tx, OPERATOR, organization.id, wish, seal=base.seal, egress=base.egress, at=base.clock.now()
             )
 
     do(house, deed)
     return secrets
+
+
+def heal(house: House) -> None:
+    """Every provider key of the organization is well, whatever was found out of it."""
+
+    async def deed(base: Ground, tx: Transaction, organization: Organization) -> None:
+        for key in await provider_keys.list_(tx, OPERATOR, organization.id):
+            await provider_keys.reset(tx, OPERATOR, organization.id, key.id, base.clock.now())
+
+    do(house, deed)
+
+
+def health_of(house: House) -> list[dict[str, Any]]:
+    """What is written down against provider keys; a moment is given for it to be."""
+    time.sleep(_WRITTEN_S)
+    return rows(house, "SELECT * FROM provider_key_health")
 
 
 def change(gateway: Gateway, key: Key, how: Callable[..., Awaitable[Any]]) -> None:
@@ -133,7 +151,8 @@ def _await_key(gateway: Gateway, key: Key) -> None:
 
 def rows(house: House, query: str, *values: object) -> list[dict[str, Any]]:
     """What the database says."""
-    with closing(sqlite3.connect(f"file:{house.data_dir / 'ostiary.db'}?mode=ro", uri=True)) as db:
+    shared = house.environment().get("OSTIARY_DATABASE_URL", "").removeprefix("sqlite:///")
+    with closing(sqlite3.connect(f"file:{shared or house.data_dir / 'ostiary.db'}?mode=ro", uri=True)) as db:
         db.row_factory = sqlite3.Row
         return [dict(row) for row in db.execute(query, values)]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import httpx2
@@ -13,7 +14,18 @@ import pytest
 from ostiary.agents.agent_keys import NewAgentKey
 from ostiary.limits.budgets import Budget
 from tests.acceptance.brisk import brisk
-from tests.acceptance.inside import USD, Key, add_provider_keys, events, events_of, mint, set_prices, spent
+from tests.acceptance.inside import (
+    USD,
+    Key,
+    add_provider_keys,
+    events,
+    events_of,
+    heal,
+    health_of,
+    mint,
+    set_prices,
+    spent,
+)
 from tests.acceptance.wire import Wire, post, wire
 from tests.servers import answers, behaviours
 from tests.servers.canaries import Canaries
@@ -59,6 +71,18 @@ def scene(
 
     with brisk(tmp_path_factory.mktemp("never-free"), canaries, shell, [shared_upstream.origin], furnish) as gateway:
         yield Scene(gateway, shared_upstream)
+
+
+@pytest.fixture(autouse=True)
+def well(scene: Scene) -> Iterator[None]:
+    """What one case does to the health of the keys is no matter of the next one."""
+    yield
+    if health_of(scene.gateway):
+        heal(scene.gateway)
+        scene.key(f"healed {next(_numbers)}")  # it is known a moment after what was done before it
+
+
+_numbers = count()
 
 
 # ---- counts that are none ---------------------------------------------------------------------------------------

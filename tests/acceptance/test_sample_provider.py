@@ -104,3 +104,25 @@ async def test_it_refuses_what_it_cannot_answer(
     answer = await client.post(path, content=body)
     assert answer.status_code == status
     assert answer.json()["error"]["message"]
+
+
+async def test_it_answers_other_operations_and_says_what_it_is() -> None:
+    async with (
+        sample_provider(Secret(KEY), SystemClock()) as base_url,
+        openai.AsyncOpenAI(base_url=base_url, api_key=KEY, max_retries=0) as sdk,
+    ):
+        response = await sdk.responses.create(model=CHAT_MODEL, input="Who keeps the door?")
+        assert "there is no model behind it" in response.output_text
+        assert response.usage
+        assert response.usage.output_tokens > 1
+        events = [one async for one in await sdk.responses.create(model=CHAT_MODEL, input="x", stream=True)]
+        assert (events[0].type, events[-1].type) == ("response.created", "response.completed")
+        completion = await sdk.completions.create(model=CHAT_MODEL, prompt="x", max_tokens=3)
+        assert (completion.choices[0].finish_reason, completion.usage and completion.usage.completion_tokens) == (
+            "length",
+            3,
+        )
+        assert len((await sdk.images.generate(model=CHAT_MODEL, prompt="x", n=2)).data or []) == 2
+        assert not (await sdk.moderations.create(model=CHAT_MODEL, input="x")).results[0].flagged
+        sound = await sdk.audio.speech.create(model=CHAT_MODEL, input="x", voice="alloy")
+        assert sound.content.startswith(b"RIFF")

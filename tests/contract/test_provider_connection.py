@@ -7,12 +7,13 @@ from dataclasses import replace
 
 import pytest
 
-from ostiary.providers.catalog import Field, Probe, Provider
+from ostiary.providers.catalog import AuthMethod, Field, Probe, Provider
 from ostiary.providers.egress import Egress
 from ostiary.providers.transport import Transport
 from ostiary.secret import Secret
-from ostiary.vault import provider_keys
-from tests.servers.behaviours import list_models, raw, refuse, status, unauthorized
+from ostiary.vault import trial
+from tests.servers import answers
+from tests.servers.behaviours import list_models, quota, raw, refuse, status, unauthorized
 from tests.servers.canaries import Canaries
 from tests.servers.upstream import Behaviour, Upstream
 from tests.servers.wire import ORGANIZATION
@@ -42,14 +43,14 @@ async def answered(
     behaviour: Behaviour,
     row: Provider = ROW,
     secret: str = KEY,
-) -> provider_keys.TestResult:
+) -> trial.TestResult:
     upstream.choose = lambda _request: behaviour
-    return await provider_keys.test(transport, row, upstream.url, {}, Secret(secret))
+    return await trial.test(transport, row, upstream.url, {}, Secret(secret))
 
 
 async def test_the_call_carries_the_key_and_the_fields(transport: Transport, upstream: Upstream) -> None:
     fields = {"project": "p1", "note": "kept here"}
-    result = await provider_keys.test(transport, ROW, upstream.url + "/", fields, Secret("sk-test-0123456789"))
+    result = await trial.test(transport, ROW, upstream.url + "/", fields, Secret("sk-test-0123456789"))
     assert result.outcome == "valid"
     (request,) = upstream.received
     assert (request.method, request.target, request.key) == ("GET", "/v1/models", "sk-test-0123456789")
@@ -58,14 +59,14 @@ async def test_the_call_carries_the_key_and_the_fields(transport: Transport, ups
 
 
 async def test_the_header_and_its_form_are_the_providers(transport: Transport, upstream: Upstream) -> None:
-    row = replace(ROW, auth_header="x-api-key", auth_format="{key}")
-    await provider_keys.test(transport, row, upstream.url, {}, Secret("a{key}b"))
+    row = replace(ROW, auth=(AuthMethod(header="x-api-key", format="{key}"),))
+    await trial.test(transport, row, upstream.url, {}, Secret("a{key}b"))
     assert upstream.received[0].header("x-api-key") == "a{key}b"
     assert upstream.received[0].header("authorization") is None
 
 
 async def test_without_a_secret_no_credential_is_sent(transport: Transport, upstream: Upstream) -> None:
-    await provider_keys.test(transport, replace(ROW, key_optional=True), upstream.url, {}, Secret(""))
+    await trial.test(transport, replace(ROW, key_optional=True), upstream.url, {}, Secret(""))
     assert upstream.received[0].header("authorization") is None
 
 
@@ -76,7 +77,7 @@ async def test_without_a_secret_no_credential_is_sent(transport: Transport, upst
         (unauthorized, "invalid_key"),
         (refuse(400, "API key not valid."), "invalid_key"),
         (status(403), "no_model_access"),
-        (status(402), "unknown"),
+        (status(402), "valid"),
         (status(404), "unknown"),
         (status(429), "unknown"),
         (status(500), "unknown"),
@@ -94,6 +95,49 @@ async def test_what_the_answer_means(
     result = await answered(transport, upstream, behaviour)
     assert result.outcome == outcome, result.message
     assert result.message
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "outcome"),
+    [
+        (quota, "valid"),
+        (refuse(402, "Payment required"), "valid"),
+        (refuse(403, "Blocked", "billing_hard_limit_reached"), "valid"),
+        (refuse(429, "Slow down", "rate_limit_exceeded"), "unknown"),
+        (refuse(400, "There is no such parameter"), "unknown"),
+        (refuse(400, "Bad request", "API_KEY_INVALID"), "invalid_key"),
+        (refuse(403, "Invalid", "invalid_api_key"), "invalid_key"),
+        (refuse(403, "Not here", "unsupported_country_region_territory"), "unknown"),
+        (refuse(404, "The model `x` does not exist"), "unknown"),
+    ],
+)
+async def test_a_key_is_judged_by_what_is_said_of_it(
+    transport: Transport, upstream: Upstream, behaviour: Behaviour, outcome: str
+) -> None:
+    result = await answered(transport, upstream, behaviour)
+    assert result.outcome == outcome, result.message
+    assert ("accepts the key, but its account is out of money" in result.message) is (outcome == "valid")
+
+
+async def test_a_test_that_is_a_call_says_when_its_model_is_not_the_keys(
+    transport: Transport, upstream: Upstream
+) -> None:
+    row = replace(ROW, test=Probe("/chat/completions", "POST", body=b'{"model":"m","max_tokens":1}'))
+    assert (await answered(transport, upstream, answers.answer(), row)).outcome == "valid"
+    (request,) = upstream.received
+    assert (request.method, request.target, request.model) == ("POST", "/v1/chat/completions", "m")
+    assert request.header("content-type") == "application/json"
+    gone = refuse(404, "Function '1': Not found for account")
+    assert (await answered(transport, upstream, gone, row)).outcome == "no_model_access"
+    nothing = raw(b"HTTP/1.1 404 No\r\ncontent-length: 0\r\n\r\n")
+    assert (await answered(transport, upstream, nothing, row)).outcome == "unknown", "nobody speaks the API there"
+
+
+async def test_a_test_may_sign_in_in_a_way_of_its_own(transport: Transport, upstream: Upstream) -> None:
+    row = replace(ROW, test=Probe("{origin}/me", auth=AuthMethod(header="x-api-key", format="{key}")))
+    await trial.test(transport, row, upstream.url, {}, Secret(KEY))
+    (request,) = upstream.received
+    assert (request.target, request.header("x-api-key"), request.header("authorization")) == ("/me", KEY, None)
 
 
 async def test_an_answer_that_anybody_gets_proves_nothing(transport: Transport, upstream: Upstream) -> None:
@@ -124,6 +168,6 @@ async def test_any_body_of_an_error_is_survived(transport: Transport, upstream: 
 
 
 async def test_where_nobody_listens_it_is_the_network(transport: Transport, upstream: Upstream) -> None:
-    result = await provider_keys.test(transport, ROW, "http://127.0.0.1:1/v1", {}, Secret("sk-test-0123456789"))
+    result = await trial.test(transport, ROW, "http://127.0.0.1:1/v1", {}, Secret("sk-test-0123456789"))
     assert result.outcome == "network"
     assert upstream.received == []

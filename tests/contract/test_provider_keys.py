@@ -79,11 +79,14 @@ async def test_each_deed_by_everybody(database: Database, seal: Seal, catalog: C
         return await provider_keys.add(tx, by, organization_id, other, seal=seal, egress=EGRESS, at=NOW)
 
     async def edit(tx: Transaction, by: Actor, organization_id: str) -> object:
-        change = ProviderKeyEdit(row, name=f"of {by.name}")
+        change = ProviderKeyEdit(row, {"name": f"of {by.name}"})
         return await provider_keys.change(tx, by, organization_id, key.id, change, seal=seal, egress=EGRESS, at=NOW)
 
     async def show(tx: Transaction, by: Actor, organization_id: str) -> object:
         return await provider_keys.show(tx, by, organization_id, key.id, seal=seal)
+
+    async def reset(tx: Transaction, by: Actor, organization_id: str) -> object:
+        return await provider_keys.reset(tx, by, organization_id, key.id, NOW)
 
     async def test(tx: Transaction, by: Actor, organization_id: str) -> object:
         return await provider_keys.open_for_test(tx, by, organization_id, key.id, seal=seal)
@@ -99,9 +102,10 @@ async def test_each_deed_by_everybody(database: Database, seal: Seal, catalog: C
         "show": show,
         "edit": edit,
         "test": test,
+        "reset": reset,
         "delete": remove,
     }
-    leaves = {"add": 1, "edit": 1, "delete": 2}
+    leaves = {"add": 1, "edit": 1, "reset": 1, "delete": 2}
     for name in (*INSIDE, *OUTSIDE, "operator"):
         for verb, deed in deeds.items():
             code = (
@@ -173,7 +177,9 @@ async def test_the_audit_knows_everything_but_the_secret(
     secret = canaries.plant("sk-")
     row = catalog.get("openai")
     key = await added(database, seal, folk, NewProviderKey("main", row, Secret(secret)), by="erin")
-    await edited(database, seal, folk, "main", ProviderKeyEdit(row, name="other", secret=Secret(canaries.plant("sk-"))))
+    await edited(
+        database, seal, folk, "main", ProviderKeyEdit(row, {"name": "other", "secret": Secret(canaries.plant("sk-"))})
+    )
     async with database.read() as tx:
         change, creation, *_ = await list_audit(tx, folk.home.id)
     assert (creation.deed, creation.actor_name, creation.target_id) == ("provider_keys.add", "erin@example.org", key.id)
@@ -204,7 +210,7 @@ async def test_a_name_is_taken_once_in_an_organization(database: Database, seal:
     with refused("conflict", "name"):
         await added(database, seal, folk, wish)
     with refused("conflict", "name"):
-        await edited(database, seal, folk, "other", ProviderKeyEdit(row, name="main"))
+        await edited(database, seal, folk, "other", ProviderKeyEdit(row, {"name": "main"}))
     for name in ("", "a\0b"):
         with refused("invalid_field", "name"):
             await added(database, seal, folk, replace(wish, name=name))
@@ -294,18 +300,18 @@ async def test_another_origin_needs_the_secret_again(
     row = catalog.get("openai-compatible")
     first, second = canaries.plant(), canaries.plant()
     key = await added(database, seal, folk, NewProviderKey("main", row, Secret(first), "https://api.example.org/v1"))
-    elsewhere = ProviderKeyEdit(row, base_url="https://api.evil.example/v1")
-    for edit in (elsewhere, replace(elsewhere, base_url="https://api.example.org:8443/v1")):
+    elsewhere = {"base_url": "https://api.evil.example/v1"}
+    for wished in (elsewhere, {"base_url": "https://api.example.org:8443/v1"}):
         with refused("invalid_field", "secret") as caught:
-            await edited(database, seal, folk, "main", edit)
+            await edited(database, seal, folk, "main", ProviderKeyEdit(row, wished))
         assert "https://api.example.org" in caught.value.message
     assert await shown(database, seal, folk, "main") == key
 
-    same = await edited(database, seal, folk, "main", ProviderKeyEdit(row, base_url="https://api.example.org/v2"))
+    same = await edited(database, seal, folk, "main", ProviderKeyEdit(row, {"base_url": "https://api.example.org/v2"}))
     assert (same.base_url, same.sealed) == ("https://api.example.org/v2", key.sealed)
     assert await secret_of(database, seal, same) == first
 
-    moved = await edited(database, seal, folk, "main", replace(elsewhere, secret=Secret(second)))
+    moved = await edited(database, seal, folk, "main", ProviderKeyEdit(row, elsewhere | {"secret": Secret(second)}))
     assert (moved.id, moved.origin) == (key.id, "https://api.evil.example")
     assert await secret_of(database, seal, moved) == second
 
@@ -335,17 +341,17 @@ async def test_an_edit_changes_what_is_named_and_keeps_the_rest(
     wish = NewProviderKey("main", row, Secret("sk-test-0123456789"), fields={"organization": "o1"})
     key = await added(database, seal, folk, wish)
     before = await traces(database)
-    assert await edited(database, seal, folk, key.id, ProviderKeyEdit(row)) == key
-    assert await edited(database, seal, folk, key.id, ProviderKeyEdit(row, name="main", shared=False)) == key
+    assert await edited(database, seal, folk, key.id, ProviderKeyEdit(row, {})) == key
+    assert await edited(database, seal, folk, key.id, ProviderKeyEdit(row, {"name": "main", "shared": False})) == key
     assert await traces(database) - before == NONE
-    edit = ProviderKeyEdit(row, name="other", fields={"project": "p1"}, shared=True)
+    edit = ProviderKeyEdit(row, {"name": "other", "fields": {"project": "p1"}, "shared": True})
     changed = await edited(database, seal, folk, key.id, edit)
     assert await traces(database) - before == ONE
     assert changed == replace(key, name="other", fields={"project": "p1"}, shared=True, updated_at=NOW + 1)
     assert await shown(database, seal, folk, "other") == changed
     assert await secret_of(database, seal, changed) == "sk-test-0123456789"
     with refused("invalid_field", "provider"):
-        await edited(database, seal, folk, "other", ProviderKeyEdit(catalog.get("groq"), name="x"))
+        await edited(database, seal, folk, "other", ProviderKeyEdit(catalog.get("groq"), {"name": "x"}))
 
 
 async def test_a_new_secret_takes_the_place_of_the_old(
@@ -355,7 +361,7 @@ async def test_a_new_secret_takes_the_place_of_the_old(
     row = catalog.get("openai")
     first, second = canaries.plant("sk-"), canaries.plant("sk-")
     key = await added(database, seal, folk, NewProviderKey("main", row, Secret(first)))
-    changed = await edited(database, seal, folk, "main", ProviderKeyEdit(row, secret=Secret(second)))
+    changed = await edited(database, seal, folk, "main", ProviderKeyEdit(row, {"secret": Secret(second)}))
     assert (changed.id, changed.created_at, changed.preview) == (key.id, key.created_at, f"{second[:4]}…{second[-3:]}")
     assert changed.sealed != key.sealed
     assert await secret_of(database, seal, changed) == second
@@ -385,7 +391,7 @@ async def test_swapped_rows_do_not_open_and_the_others_do(
     assert await secret_of(database, seal, doras) == wish.secret.reveal()
     # Entered again, it works.
     row = catalog.get("openai")
-    mended = await edited(database, seal, folk, "one", ProviderKeyEdit(row, secret=Secret("sk-test-0123456789")))
+    mended = await edited(database, seal, folk, "one", ProviderKeyEdit(row, {"secret": Secret("sk-test-0123456789")}))
     assert (await shown(database, seal, folk, mended.id)).status == "healthy"
 
 
@@ -412,7 +418,7 @@ async def test_an_undecryptable_key_can_be_renamed_and_deleted(
     row = catalog.get("openai")
     key = await added(database, seal, folk, NewProviderKey("main", row, Secret("sk-test-0123456789")))
     await spoil(database, "UPDATE provider_keys SET sealed = 'gone'")
-    await edited(database, seal, folk, "main", ProviderKeyEdit(row, name="broken"))
+    await edited(database, seal, folk, "main", ProviderKeyEdit(row, {"name": "broken"}))
     async with database.transaction() as tx:
         assert [one.name for one in await provider_keys.list_(tx, folk["bob"], folk.home.id)] == ["broken"]
         await provider_keys.remove(tx, folk["alice"], folk.home.id, key.id, NOW)

@@ -196,12 +196,13 @@ async def test_tokens_without_a_price_are_pointed_out(database: Database) -> Non
     await keep(
         database,
         event("req_1", price_version=None, cost_nano=0),
-        event("req_2", price_version=None, cost_nano=0, status="error", input_tokens=0, output_tokens=0),
+        event("req_2", price_version=None, cost_nano=0, status="error", input_tokens=0, output_tokens=0, images=0),
         event("req_3"),
+        event("req_4", price_version=None, cost_nano=0, input_tokens=0, output_tokens=0, images=1),
     )
     async with database.read() as tx:
         (row,) = await reports.sum_usage(tx, ORG, UsageFilter(DAY))
-    assert row.unpriced == 1
+    assert row.unpriced == 2, "of tokens, and of an image"
 
 
 async def test_a_renamed_key_stays_one_key_and_usage_can_be_of_one_caller(database: Database) -> None:

@@ -144,7 +144,9 @@ async def test_a_spool_that_comes_back_after_its_traces_were_deleted_charges_not
     assert (await left(database))[0] == {"req_3"}
     await adopt(database, tmp_path, SetClock(NOW))
     assert (await left(database))[0] == {"req_3", "req_0"}, "the one that was not sent yet is"
-    assert await spent(database) - sums == 6 * events[-1].cost_nano, "organization, key and parent, month and total"
+    assert await spent(database) - sums == 9 * events[-1].cost_nano, (
+        "organization, key, parent and provider key, all that count"
+    )
 
 
 async def test_calls_go_on_meanwhile(database: Database, people: People) -> None:

@@ -17,7 +17,7 @@ from ostiary.db.database import Database
 from ostiary.db.migrate import alembic_config, migrate
 from ostiary.ledger import store, writer
 from ostiary.ledger.events import Event
-from tests.books import check_books, check_rollups
+from tests.books import check_books, check_provider_key_accounts, check_rollups
 from tests.contract.test_reports import DAY, ORG, OTHER, event
 from tests.servers.postgres import Postgres
 
@@ -158,7 +158,7 @@ def _first_revision(connection: Connection) -> None:
     command.upgrade(config, "0001")
 
 
-_NEW = {"parent_key_id", "endpoint", "model_served", "images", "held_at"}
+_NEW = {"parent_key_id", "endpoint", "model_served", "images", "held_at", "audio_ms", "characters", "searches"}
 
 
 async def test_the_migration_sums_up_what_is_there_as_the_writer_would_have(old_database: Database) -> None:
@@ -170,6 +170,7 @@ async def test_the_migration_sums_up_what_is_there_as_the_writer_would_have(old_
             await tx.execute(insert(schema.usage_events).values(**values, owner="spool_1"))
     await migrate(old_database)
     await check_rollups(old_database)
+    await check_provider_key_accounts(old_database)
     async with old_database.transaction() as tx:
         await writer.write_events(tx, "spool_2", some_events(chance, 50))
     await check_rollups(old_database)

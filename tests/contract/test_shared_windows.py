@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from sqlalchemy import insert, update
 
 from ostiary.db import schema
-from ostiary.db.database import Database
+from ostiary.db.database import Database, Transaction
 from ostiary.errors import Refusal
 from ostiary.ledger import writer
 from ostiary.ledger.events import Event
@@ -388,6 +391,21 @@ async def test_midnight_while_asking_gives_nothing_of_yesterday_to_today(
     assert served == 10
 
 
+async def test_a_call_that_is_let_in_after_it_has_asked_over_midnight_is_one_of_the_new_day(world: World) -> None:
+    two = [await (await world.open(rpd=4)).process("a"), await world.process("b")]
+    for process in two:
+        await process.tidy()
+    assert await two[0].calls(4) == 4
+    midnight = (world.clock.at // (_DAY_S * 1000) + 1) * _DAY_S * 1000
+    world.clock.at = midnight - 1
+    async with two[1].counters.book_of(two[1].allowance.holders[0]).asking:
+        asking = asyncio.create_task(two[1].call())
+        await asyncio.sleep(0)
+        world.clock.at = midnight
+    assert await asking == "ok"
+    assert two[1].served[0].at == midnight, "the ledger counts it where the windows do"
+
+
 async def test_slots_are_shared_and_come_back_once(world: World) -> None:
     one = await (await world.open(parallel=3)).process("a")
     two = await world.process("b")
@@ -521,3 +539,73 @@ async def test_books_of_idle_holders_are_closed_and_nothing_is_forgotten(world: 
     assert await world.leased("minute") == {}
     assert await world.leased("day") == {"spool_a": 4}
     assert await one.calls(20) == 6
+
+
+async def test_a_day_leased_before_a_long_sleep_is_given_back_and_not_taken_for_used(world: World) -> None:
+    two = [await (await world.open(rpd=20)).process("a"), await world.process("b")]
+    for process in two:
+        await process.tidy()
+    await two[0].reserve.look(two[0].allowance)
+    await two[0].tidy()
+    assert await world.leased("day") == {"spool_a": 5}, "nothing is used, and the rest is nobody's"
+    world.move(3_600)
+    for process in two:
+        await process.beat()  # both live: nobody takes for silent who has just woken
+    assert two[0].counters.books == {}
+    assert await world.leased("day") == {}
+    served = 0
+    for _ in range(12):
+        for process in two:
+            served += await process.calls(2)
+        await world.live(1, *two)
+    assert served == 20
+
+
+async def test_a_call_that_comes_while_its_idle_book_is_closed_finds_what_is_left_and_no_more(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = await (await world.open(rpm=6, rpd=20)).process("a")
+    assert await one.calls(4) == 4
+    await world.live(580, one)
+    book, transaction = one.counters.books[_KEY], Database.transaction
+    came: list[asyncio.Task[str]] = []
+
+    @asynccontextmanager
+    async def after_a_call_came(database: Database) -> AsyncIterator[Transaction]:
+        if book.asking.locked() and not came:
+            came.append(asyncio.create_task(one.call()))
+            await asyncio.sleep(0.2)
+        async with transaction(database) as tx:
+            yield tx
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Database, "transaction", after_a_call_came)
+        await world.live(40, one)
+    assert await came[0] == "ok", "of a day of 20 there were 16 left"
+    assert one.counters.books[_KEY] is not book
+    two = await world.process("b")
+    assert 1 + await two.calls(10) + await one.calls(10) <= 6
+    served = len(one.served) + len(two.served)
+    for _ in range(12):
+        await world.live(61, one, two)
+        for process in (two, one):
+            served += await process.calls(3)
+    assert served == 20
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+async def test_what_a_closed_book_took_of_a_day_counts_after_its_process_has_ended(
+    world: World, *, is_open: bool
+) -> None:
+    two = [await (await world.open(rpd=20)).process("a"), await world.process("b")]
+    for process in two:
+        await process.tidy()
+    assert await two[0].calls(4) == 4
+    await world.live(300, *two)
+    assert await two[1].calls(2) == 2
+    await world.live(360, *two)
+    assert two[0].counters.books == {}
+    if is_open:
+        two[0].counters.fit(two[0].allowance)  # as by a call that has not asked yet
+    await two[0].stop()
+    assert await two[1].calls(30) == 14

@@ -40,19 +40,22 @@ def usages(draw: st.DrawFn) -> Tokens:
         cache_write=draw(st.integers(0, given_ - read)),
         reasoning=draw(st.integers(0, produced)),
         audio=draw(st.integers(0, given_ + produced)),
+        images=draw(st.integers(0, 9)),
+        audio_ms=draw(st.integers(0, 10**7)),
     )
 
 
 @given(prices(), usages(), st.integers(0, 50_000), st.integers(0, 50_000))
 def test_no_call_costs_more_than_its_bound(price: Price, used: Tokens, more_in: int, more_out: int) -> None:
     cost = price.cost_nano(used)
-    assert 0 <= cost <= price.bound_nano(used.input, used.output)
+    assert 0 <= cost <= price.bound_nano(used.input, used.output, Tokens(images=used.images, audio_ms=used.audio_ms))
     assert price.bound_nano(used.input, used.output) <= price.bound_nano(used.input + more_in, used.output + more_out)
 
 
 @given(prices(), usages())
 def test_free_means_that_nothing_ever_costs(price: Price, used: Tokens) -> None:
-    assert price.is_free == (price.bound_nano(10**6, 10**6) == 0)
+    units = Tokens(images=10**6, audio_ms=60_000 * 10**6, characters=10**6, searches=10**6)
+    assert price.is_free == (price.bound_nano(10**6, 10**6, units) == 0)
     assert not price.is_free or price.cost_nano(used) == 0
 
 
@@ -74,7 +77,7 @@ def test_costs_are_whole_nano_dollars_rounded_up(some: dict[str, int], used: Tok
 
 @pytest.fixture(scope="module", name="whole_prices")
 def the_models_whose_whole_price_we_count() -> list[tuple[str, str]]:
-    counted = {*published._METERED, published._PER_REQUEST} - {"input_audio_mtok", "output_audio_mtok"}
+    counted = {*published._METERED, "requests_kcount"} - {"input_audio_mtok", "output_audio_mtok"}
     beside = {"web_searches_kcount", "storage_searches_kcount", "cache_write_1h_mtok"}
     found = []
     for provider in LISTS:

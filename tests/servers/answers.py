@@ -6,6 +6,7 @@ import asyncio
 import json
 from typing import Any, Final
 
+from tests.servers import operations
 from tests.servers.upstream import Behaviour, Exchange
 from tests.servers.wire import (
     DONE,
@@ -33,6 +34,8 @@ def answer(figures: Any = None) -> Behaviour:
 
     async def speak(exchange: Exchange) -> None:
         request = exchange.request
+        if await operations.served(exchange):
+            return
         if "/embeddings" in request.target:
             await exchange.send(whole(200, json.dumps(embeddings(request)).encode()))
         elif streams(request):

@@ -10,7 +10,7 @@ from typing import Final
 
 from tests.servers import answers, faults
 from tests.servers.upstream import Behaviour, Exchange, Received, Upstream
-from tests.servers.wire import ORGANIZATION, whole
+from tests.servers.wire import ORGANIZATION, completion, usage, whole
 
 # ---- errors, as providers word them -----------------------------------------------------------------------------
 
@@ -21,6 +21,15 @@ def refuse(status: int, message: str, code: str | None = None, *lines: bytes) ->
 
     async def speak(exchange: Exchange) -> None:
         await exchange.send(whole(status, json.dumps(body).encode(), *lines))
+
+    return speak
+
+
+def right(*lines: bytes) -> Behaviour:
+    """A right answer, with these lines in its head."""
+
+    async def speak(exchange: Exchange) -> None:
+        await exchange.send(whole(200, json.dumps(completion(exchange.request, usage())).encode(), *lines))
 
     return speak
 
@@ -84,7 +93,7 @@ def chooser(upstream: Upstream) -> Callable[[Received], Behaviour]:
     def pick(request: Received) -> Behaviour:
         if upstream.keys is not None and request.key not in upstream.keys:
             return unauthorized
-        if request.method == "GET":
+        if request.method == "GET" and "/responses/" not in request.target:
             return list_models
         name = request.model.rpartition("/")[2]
         if name.startswith("status-"):

@@ -28,7 +28,7 @@ params.n_parallel = 4
 params.hostnames = ["127.0.0.1"]
 params.port = wish["port"]
 params.cpuparams.n_threads = 1
-params.api_keys = [wish["key"]]
+params.api_keys = wish["keys"]
 params.warmup = False
 if wish["embedding"]:
     params.embedding = True
@@ -41,12 +41,17 @@ while True:
 
 @dataclass(frozen=True, slots=True)
 class Llama:
-    """A running server: where it is, the one key it takes, and the name of its model."""
+    """A running server: where it is, the keys it takes, and the name of its model."""
 
     url: str
     origin: str
-    key: str
+    keys: tuple[str, ...]
     model: str
+
+    @property
+    def key(self) -> str:
+        """One that it takes."""
+        return self.keys[0]
 
 
 @contextmanager
@@ -57,8 +62,8 @@ def running(folder: Path, canaries: Canaries, *, embedding: bool = False) -> Ite
     alias = "tiny-embed" if embedding else "tiny"
     model = folder / f"{alias}.gguf"
     tiny_model.write(model)
-    key, port, log = canaries.plant(), free_port(), folder / f"{alias}.log"
-    wish = {"model": str(model), "alias": alias, "port": port, "key": key, "embedding": embedding}
+    keys, port, log = (canaries.plant(), canaries.plant()), free_port(), folder / f"{alias}.log"
+    wish = {"model": str(model), "alias": alias, "port": port, "keys": keys, "embedding": embedding}
     with log.open("wb") as out:
         process = subprocess.Popen([sys.executable, "-c", _PROGRAM], stdin=subprocess.PIPE, stdout=out, stderr=out)
     watch(process)
@@ -68,6 +73,6 @@ def running(folder: Path, canaries: Canaries, *, embedding: bool = False) -> Ite
     try:
         until_alive(process, lambda: answers(port), log)
         origin = f"http://127.0.0.1:{port}"
-        yield Llama(f"{origin}/v1", origin, key, alias)
+        yield Llama(f"{origin}/v1", origin, keys, alias)
     finally:
         stop(process)

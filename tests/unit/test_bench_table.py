@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bench import goals
-from bench.table import Column, added_of, markdown, median_of, ratio_of
+from bench.load import Crowd
+from bench.table import Column, added_of, markdown, median_of, ratio_of, ratio_within
 
 # The machine was half as fast in the second round: absolute figures double, ratios stay.
 ROUNDS = [
@@ -33,6 +34,18 @@ def test_ratios_are_taken_within_a_round() -> None:
 
 def test_additions_are_taken_within_a_round() -> None:
     assert added_of(ROUNDS, "ours", "nginx", "cpu_us") == 80.0
+
+
+def test_two_measures_of_one_target_are_compared_within_a_round() -> None:
+    # Twice as slow a machine in the second round: 1.5, 2 and 1.75; the ratio of the medians would be 2.
+    rounds = [
+        {"ours": {"steady_us": 100.0, "fallback_us": 150.0}},
+        {"ours": {"steady_us": 200.0, "fallback_us": 400.0}},
+        {"ours": {"steady_us": 120.0, "fallback_us": 210.0}},
+        {"ours": {"steady_us": 100.0}, "nginx": {"fallback_us": 900.0}},
+    ]
+    assert ratio_within(rounds, "ours", "fallback_us", "steady_us") == 1.75
+    assert ratio_within(rounds, "nginx", "fallback_us", "steady_us") is None
 
 
 def test_a_base_of_zero_is_no_ratio() -> None:
@@ -70,3 +83,29 @@ def test_a_goal_nobody_measured_is_not_reached() -> None:
     assert verdicts
     assert not any(verdict.is_reached for verdict in verdicts)
     assert all("not measured" in verdict.line() for verdict in verdicts)
+
+
+def test_a_fallback_is_judged_against_a_call_without_one() -> None:
+    def judged(fallback_us: float) -> goals.Verdict:
+        verdicts = goals.judge([{"ours": {"steady_us": 300.0, "fallback_us": fallback_us}}], "ours")
+        return next(one for one in verdicts if "falls back" in one.goal.text)
+
+    assert judged(600.0).is_reached
+    assert not judged(601.0).is_reached
+
+
+def test_open_streams_are_judged_by_their_own_measures_and_gap() -> None:
+    crowd = Crowd(2_000, 10.0, 2)
+    rounds = [
+        {
+            "nginx": {"open_10ms_chunk_us": 15.0, "open_200ms_chunk_us": 20.0},
+            "ours": {"open_10ms_chunk_us": 31.0, "open_10ms_mb": 249.0, "open_200ms_chunk_us": 40.0},
+        }
+    ]
+    memory, cpu = goals.judge(rounds, "ours", goals.goals_of(crowd))
+    assert "2,000 streams open, an event every 10 ms" in memory.line()
+    assert memory.is_reached
+    assert not cpu.is_reached
+    memory, cpu = goals.judge(rounds, "ours", goals.goals_of(Crowd(2_000, 200.0, 2)))
+    assert memory.found is None
+    assert cpu.is_reached

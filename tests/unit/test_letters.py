@@ -28,6 +28,9 @@ FACTS: dict[str, dict[str, Any]] = {
     "budget.soft_limit": {**BUDGET, "limit": "soft", "threshold": 100},
     "budget.exceeded": {**BUDGET, "spent_nano": 10_000_000_000, "threshold": 100, "percent": 100},
     "agent_key.expiring": {"days": 7, "expires_at": AT + 600_000_000, "organization": "Home"},
+    "provider_key.unhealthy": {"reason": "the provider failed", "until_at": AT + 5_000, "organization": "Home"},
+    "provider_key.exhausted": {"reason": "its account is out of money", "until_at": None, "organization": "Home"},
+    "provider_key.disabled": {"reason": "it is not valid", "until_at": None, "organization": "Home"},
     "model.unpriced": {"request_id": "req_1", "agent_key": "ci", "organization": "Home"},
     "call.over_hold": {
         "request_id": "req_1",
@@ -91,9 +94,17 @@ def test_days_are_counted_as_people_do(days: int, words: str) -> None:
 
 
 def test_what_a_newer_gateway_tells_of_is_passed_on() -> None:
-    subject, text = letter(told("provider_key.unhealthy", organization="Home"))
-    assert subject == "Agent key 'ci bot': provider_key.unhealthy"
+    subject, text = letter(told("provider_key.unheard_of", organization="Home"))
+    assert subject == "Agent key 'ci bot': provider_key.unheard_of"
     assert "Home" in text
+
+
+def test_a_provider_key_says_why_and_what_to_do() -> None:
+    assert "From 2026-11-18T11:06:45Z on a call may find out" in letter(told("provider_key.unhealthy"))[1]
+    assert "From now on a call" in letter(told("provider_key.exhausted"))[1]
+    disabled = letter(told("provider_key.disabled"))[1]
+    assert "it is not valid." in disabled
+    assert "ostiary vault reset" in disabled
 
 
 def test_machines_get_dollars_and_iso_times() -> None:

@@ -28,7 +28,9 @@ def raw(tail: bytes) -> bytes:
 
 
 def written(body: bytes, provider: catalog.Provider = ANY, max_tokens: int | None = None) -> bytes:
-    return DIALECT.write_body(DIALECT.read_ask("chat", body), provider, "m", max_tokens)
+    found = DIALECT.write_body(DIALECT.read_ask("chat", body), provider, "m", max_tokens)
+    assert isinstance(found, bytes)
+    return found
 
 
 # ---- what is read -----------------------------------------------------------------------------------------------
@@ -193,7 +195,9 @@ def test_order_is_kept_and_of_two_the_last_counts() -> None:
 
 def test_the_model_is_replaced_by_its_name_at_the_provider() -> None:
     ask = DIALECT.read_ask("chat", chat(model="openai-compatible/é"))
-    assert json.loads(DIALECT.write_body(ask, ANY, "é", None))["model"] == "é"
+    body = DIALECT.write_body(ask, ANY, "é", None)
+    assert isinstance(body, bytes)
+    assert json.loads(body)["model"] == "é"
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ class Scene:
     def passage(self) -> Passage:
         exchange = Exchange(self.caller, "POST", "/v1/chat/completions", b"", {}, [])
         gate = SimpleNamespace(dialect=OpenAI(), clock=SimpleNamespace(now=lambda: 0))
-        call = SimpleNamespace(ask=SimpleNamespace(wants_usage=False, stream=True))
+        call = SimpleNamespace(ask=SimpleNamespace(operation="chat", wants_usage=False, stream=True))
         book = SimpleNamespace(exchange=exchange, gate=gate, call=call, said=None)
         return Passage(cast("Book", book), [], self.answer)
 

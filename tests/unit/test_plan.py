@@ -13,13 +13,15 @@ from ostiary.errors import Refusal
 from ostiary.gateway.call import Call
 from ostiary.gateway.caller import Caller, OpenKey
 from ostiary.gateway.directory import Directory
-from ostiary.gateway.plan import Target, bid_for, input_bound, plan
+from ostiary.gateway.plan import bid_for, input_bound, plan
+from ostiary.gateway.target import Route, Target
 from ostiary.limits.budgets import Budget
 from ostiary.limits.local import Allowance
 from ostiary.providers import catalog
 from ostiary.providers.catalog import Catalog, Model, Provider
 from ostiary.providers.openai import OpenAI
 from ostiary.providers.prices import Override, PriceBook
+from ostiary.vault.endpoint_store import Endpoint, EndpointTarget
 
 USD = 1_000_000_000
 ROW = catalog.load().get("openai-compatible")
@@ -50,6 +52,7 @@ class Known:
     """A directory with nothing behind it, that counts what it was asked for."""
 
     keys: list[OpenKey]
+    endpoints: list[Endpoint] = field(default_factory=list)
     looks: int = 0
     plans: dict[Any, Any] = field(default_factory=dict)
     catalog: Catalog = field(default_factory=lambda: Catalog([ALPHA, BETA, DEAF], MODELS))
@@ -69,9 +72,19 @@ class Known:
     def remember(self, caller: Caller, asked: tuple[str, str], plan: object) -> None:
         self.plans[id(caller), asked] = (caller, plan)
 
+    def find_endpoint(self, organization_id: str, name: str) -> Endpoint | None:
+        named = {one.organization_id: one for one in self.endpoints if one.name == name}
+        return named.get(organization_id) or named.get("")
+
+    def near_endpoints(self, organization_id: str, name: str) -> tuple[str, ...]:
+        mine = [one for one in self.endpoints if one.organization_id in ("", organization_id)]
+        return tuple(one.name for one in mine if one.name[:3] == name[:3])
+
     def keys_for(self, organization_id: str, provider_id: str) -> list[OpenKey]:
         self.looks += 1
-        return [one for one in self.keys if one.provider.id == provider_id and one.organization_id == organization_id]
+        keys = [one for one in self.keys if one.provider.id == provider_id]
+        own = [one for one in keys if one.organization_id == organization_id]
+        return own + [one for one in keys if one.shared and one.organization_id != organization_id]
 
 
 EVERYWHERE = Known([key("a1", ALPHA), key("b1", BETA), key("b2", BETA), key("d1", DEAF)])
@@ -87,9 +100,14 @@ def call(model: str, operation: str = "chat", **fields: Any) -> Call:
     return Call(operation, OpenAI().read_ask(operation, json.dumps(body).encode()), None)
 
 
+def routed(model: str, who: Caller | None = None, known: Known = EVERYWHERE, operation: str = "chat") -> Route:
+    return plan(who or caller(), call(model, operation), cast("Directory", known))
+
+
 def planned(model: str, who: Caller | None = None, known: Known = EVERYWHERE, operation: str = "chat") -> list[str]:
-    targets = plan(who or caller(), call(model, operation), cast("Directory", known))
-    return [f"{target.key.id}:{target.model}" for target in targets]
+    """Every target of the first order, keys that take turns in the order in which they were made."""
+    tiers = routed(model, who, known, operation).variants[0]
+    return [f"{target.key.id}:{target.model}" for tier in tiers for target in tier.targets]
 
 
 def refused(model: str, who: Caller | None = None, known: Known = EVERYWHERE, operation: str = "chat") -> Refusal:
@@ -118,7 +136,8 @@ def test_a_slash_may_belong_to_the_name() -> None:
 
 def test_no_more_than_three_attempts() -> None:
     many = Known([key(f"a{n}", ALPHA) for n in range(9)])
-    assert planned("m", known=many) == ["a0:m", "a1:m", "a2:m"]
+    assert len(planned("m", known=many)) == 9, "whichever of them are well"
+    assert routed("m", known=many).attempts == 3
 
 
 def test_nobody_elses_key() -> None:
@@ -216,12 +235,104 @@ def test_where_only_some_have_a_price_only_they_are_tried() -> None:
     assert planned("m", caller(5), some) == ["b1:m", "b2:m"]
 
 
+# ---- endpoints and aliases --------------------------------------------------------------------------------------
+
+
+def endpoint(name: str, *targets: str, of: str = "ours", strategy: Any = "first", **more: Any) -> Endpoint:
+    """Targets as `provider/model`, with `@key`, `*weight` and a leading `~` for a fallback."""
+    made = []
+    for text in targets:
+        rest, _, weight = text.removeprefix("~").partition("*")
+        place, _, key_id = rest.partition("@")
+        provider_id, _, model = place.partition("/")
+        made.append(EndpointTarget(provider_id, model, key_id or None, int(weight or 1), text.startswith("~")))
+    values = {"retries": 2, "timeout_ms": None, **more}
+    return Endpoint(f"ep-{of}-{name}", of, name, strategy, targets=tuple(made), created_at=0, updated_at=0, **values)
+
+
+def with_endpoints(*endpoints: Endpoint, keys: list[OpenKey] | None = None) -> Known:
+    return Known(keys or EVERYWHERE.keys, list(endpoints))
+
+
+def test_an_own_endpoint_hides_an_alias_which_hides_a_model() -> None:
+    alias, own = endpoint("m", "alpha/only-alpha", of=""), endpoint("m", "beta-9/gift")
+    assert planned("m", known=with_endpoints(alias, own)) == ["b1:gift", "b2:gift"]
+    assert planned("m", known=with_endpoints(alias)) == ["a1:only-alpha"]
+    assert planned("m", known=with_endpoints(endpoint("m", "beta-9/gift", of="theirs"))) == ["a1:m", "b1:m", "b2:m"]
+    assert planned("alpha/m", known=with_endpoints(endpoint("alpha/m", "beta-9/m", of=""))) == ["b1:m", "b2:m"]
+
+
+def test_targets_go_in_order_and_fallbacks_last() -> None:
+    known = with_endpoints(endpoint("chat", "~beta-9/gift@b1", "beta-9/m@b2", "alpha/m"))
+    assert planned("chat", known=known) == ["b2:m", "a1:m", "b1:gift"]
+    assert routed("chat", known=known).fixed is not None
+
+
+def test_a_split_begins_with_each_target_by_its_weight_and_goes_on_with_the_others() -> None:
+    known = with_endpoints(endpoint("chat", "alpha/m*3", "beta-9/m@b1", "~beta-9/gift@b2", strategy="split"))
+    route = routed("chat", known=known)
+    orders = [[target.key.id for tier in tiers for target in tier.targets] for tiers in route.variants]
+    assert orders == [["a1", "b1", "b2"], ["b1", "a1", "b2"]]
+    assert 0.6 < route.slots.count(0) / len(route.slots) < 0.9
+
+
+def test_an_endpoint_says_how_often_and_how_long() -> None:
+    route = routed("chat", known=with_endpoints(endpoint("chat", "alpha/m", retries=0, timeout_ms=1_500)))
+    assert (route.attempts, route.timeout_s) == (1, 1.5)
+    assert route.endpoint is not None
+    assert routed("m").timeout_s is None
+
+
+def test_every_target_of_an_endpoint_is_judged_and_priced() -> None:
+    known = with_endpoints(endpoint("chat", "alpha/m", "alpha/only-alpha", "beta-9/gift@b1"))
+    assert planned("chat", caller(5), known) == ["a1:m", "b1:gift"]
+    assert planned("chat", caller(free_only=True), known) == ["b1:gift"]
+    assert planned("chat", caller(providers=choice_of(["beta-9"])), known) == ["b1:gift"]
+    assert planned("chat", caller(models=choice_of(["chat"])), known) == ["a1:m", "a1:only-alpha", "b1:gift"]
+    assert planned("chat", caller(models=choice_of(["alpha/m"])), known) == ["a1:m"]
+    assert refused("chat", caller(models=choice_of(["chat2"])), known).code == "model_not_allowed"
+    assert refused("m", caller(models=choice_of(["chat"])), known).code == "model_not_allowed"
+
+
+def test_a_provider_key_that_is_named_is_the_only_one_and_must_be_ours_to_use() -> None:
+    theirs = key("x", ALPHA, "theirs")
+    known = with_endpoints(endpoint("chat", "alpha/m@x", "beta-9/m@b2"), keys=[*EVERYWHERE.keys, theirs])
+    assert planned("chat", known=known) == ["b2:m"]
+    shared = replace(theirs, shared=True)
+    assert planned("chat", known=replace(known, keys=[*EVERYWHERE.keys, shared])) == ["x:m", "b2:m"]
+
+
+def test_own_keys_come_before_the_pool_at_whatever_provider() -> None:
+    pool = [key("p", ALPHA, "theirs", shared=True), key("b1", BETA)]
+    assert planned("m", known=Known(pool)) == ["b1:m", "p:m"]
+    by_target = with_endpoints(endpoint("chat", "alpha/m", "beta-9/m"), keys=pool)
+    assert planned("chat", known=by_target) == ["p:m", "b1:m"], "but an endpoint's targets keep their order"
+
+
+def test_targets_that_cannot_serve_are_left_out() -> None:
+    known = with_endpoints(endpoint("chat", "deaf/e", "gone/m", "alpha/m"), endpoint("none", "deaf/e"))
+    assert planned("chat", known=known) == ["a1:m"]
+    assert refused("none", known=known).code == "model_not_found"
+    assert refused("chad", known=known).details["near"][0] == "chat"
+
+
+def test_a_price_for_text_alone_is_none_for_a_chat_in_sound() -> None:
+    spoken, known, who = call("alpha/m", modalities=["text", "audio"]), replace(EVERYWHERE, plans={}), caller(5)
+    directory = cast("Directory", known)
+    assert [target.price for target in plan(who, call("alpha/m"), directory).every] != [None]
+    with pytest.raises(Refusal) as caught:
+        plan(who, spoken, directory)
+    assert caught.value.code == "model_not_priced"
+    free = plan(who, call("beta-9/gift", modalities=["audio"]), directory)
+    assert [target.model for target in free.every] == ["gift", "gift"], "by either key"
+    assert [target.price for target in plan(caller(), spoken, directory).every] == [None]
+
+
 # ---- the most it can cost ---------------------------------------------------------------------------------------
 
 
 def bid(asked: Call, known: Known = EVERYWHERE) -> tuple[int, int, int, bool]:
-    targets = plan(caller(), asked, cast("Directory", known))
-    found = bid_for(asked, targets)
+    found = bid_for(asked, plan(caller(), asked, cast("Directory", known)).every)
     return found.fixed_nano, found.output_tokens, found.output_rate, found.may_shrink
 
 
@@ -252,7 +363,7 @@ def test_what_cannot_be_counted_is_refused() -> None:
     asked = call("alpha/m", max_tokens=2**31 - 1, n=128)
     targets = plan(caller(), asked, cast("Directory", absurd))
     with pytest.raises(Refusal) as caught:
-        bid_for(asked, targets)
+        bid_for(asked, targets.every)
     assert caught.value.code == "invalid_request"
 
 
@@ -267,9 +378,9 @@ def test_a_key_does_not_print_what_it_holds() -> None:
 
 def test_tokens_per_minute_are_taken_at_what_is_likely() -> None:
     asked = call("m", max_tokens=50)
-    assert bid_for(asked, plan(caller(), asked, cast("Directory", EVERYWHERE))).tokens == asked.ask.size // 4 + 50
+    assert bid_for(asked, plan(caller(), asked, cast("Directory", EVERYWHERE)).every).tokens == asked.ask.size // 4 + 50
     free = call("m")
-    assert bid_for(free, plan(caller(), free, cast("Directory", EVERYWHERE))).tokens == free.ask.size // 4 + 1_024
+    assert bid_for(free, plan(caller(), free, cast("Directory", EVERYWHERE)).every).tokens == free.ask.size // 4 + 1_024
 
 
 def test_an_organization_may_let_models_without_a_price_pass_a_hard_budget() -> None:

@@ -103,8 +103,6 @@ def test_audio_costs_what_the_dearer_side_asks() -> None:
     "name",
     [
         "openai/no-such-model",
-        "openai/whisper-1",  # by the minute
-        "openai/tts-1",  # by the character
         "mistral/mistral-ocr-latest",  # by the page
         "mistral/voxtral-small-24b-2507",  # tokens, and audio by the hour
         "openai/moderation",  # an empty price is not a free one
@@ -212,11 +210,68 @@ def test_genai_prices_is_not_loaded_before_it_is_needed() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.parametrize(
+    ("name", "used", "usd"),
+    [
+        ("openai/whisper-1", Tokens(audio_ms=60_000), "0.006"),
+        ("openai/whisper-1", Tokens(audio_ms=1), "0.0000001"),
+        ("openai/tts-1", Tokens(characters=1_000), "0.015"),
+        ("groq/whisper-large-v3", Tokens(audio_ms=3_600_000), "0.111"),
+        # $10 a million for images read and $40 for what is made: nobody counts text and image apart
+        ("openai/gpt-image-1", Tokens(input=100, output=1_000, images=1), "0.041"),
+    ],
+)
+def test_what_is_paid_by_something_else_than_tokens(
+    book: PriceBook, known: Catalog, name: str, used: Tokens, usd: str
+) -> None:
+    price = price_of(book, known, name)
+    assert show_usd(price.cost_nano(used)) == usd
+    assert price.bound_nano(used.input, used.output, used) >= price.cost_nano(used)
+    assert not price.is_free
+
+
+def test_a_price_by_the_minute_says_nothing_of_a_chat(book: PriceBook, known: Catalog) -> None:
+    heard, said = price_of(book, known, "openai/whisper-1"), price_of(book, known, "openai/gpt-4o")
+    assert heard.covers("audio.transcriptions")
+    assert not heard.covers("chat")
+    assert not heard.is_metered
+    assert said.covers("chat")
+    assert said.covers("audio.transcriptions")
+    assert Price.of({"input": 0}, "v").covers("moderations")
+
+
+@pytest.mark.parametrize(
+    ("rates", "needed", "is_covered"),
+    [
+        ({"input": 1, "output": 1}, (), True),
+        ({"input": 1, "output": 1}, ("audio_input",), False),
+        ({"input": 1, "output": 1, "audio_input": 9}, ("audio_input",), True),
+        ({"input": 1, "output": 1, "audio_input": 9}, ("audio_input", "audio_output"), False),
+        ({"input": 1, "output": 1, "audio_input": 9, "audio_output": 9}, ("audio_input", "audio_output"), True),
+        ({"input": 0, "output": 0}, ("audio_output",), True),
+    ],
+)
+def test_a_price_for_text_says_nothing_of_sound(
+    rates: dict[str, int], needed: tuple[str, ...], *, is_covered: bool
+) -> None:
+    assert Price.of(rates, "v").covers("chat", needed) == is_covered
+
+
+def test_units_and_tokens_are_rounded_up_once() -> None:
+    price = Price.of({"input": 1, "output": 1, "image": 1, "audio_minute": 1, "character": 1, "search": 1}, "v")
+    assert price.cost_nano(Tokens()) == 0
+    assert price.cost_nano(Tokens(audio_ms=1)) == 1
+    assert price.cost_nano(Tokens(1, 1, images=1, audio_ms=1, characters=1, searches=1)) == 1
+    assert price.cost_nano(Tokens(images=1_000_000)) == 1
+    assert price.cost_nano(Tokens(images=1_000_000, audio_ms=1)) == 2
+
+
 def test_every_unit_of_the_price_list_is_accounted_for() -> None:
     """A new release may bring units we have not thought of; then a price would silently be too low."""
     from genai_prices.data_units import unit_data
 
-    ours = {*published._METERED, *published._WITHIN_OUTPUT, *published._UNCOUNTED, published._PER_REQUEST}
+    ours = {*published._METERED, *published._WITHIN_OUTPUT, *published._WITHIN_INPUT, *published._UNCOUNTED}
+    ours |= published._PER_UNIT.keys()
     left_out = {
         *("cache_write_5m_mtok", "cache_write_1h_mtok"),  # counted as cache writes
         *("input_text_mtok", "output_text_mtok", "input_image_mtok", "input_video_mtok"),  # counted as input, output

@@ -30,6 +30,11 @@ gateways.retire                a        -     -     -
 backups.make                   a        -     -     -
 backups.restore                a        -     -     -
 settings.show                  a        -     -     -
+master_key.rotate              a        -     -     -
+vault.rekey                    a        -     -     -
+aliases.create                 a        -     -     -
+aliases.edit                   a        -     -     -
+aliases.delete                 a        -     -     -
 organizations.show             a        a     a     -
 organizations.edit             a        a     a     -
 organizations.budget           a        a     -     -
@@ -54,8 +59,15 @@ provider_keys.add              a        a     a     -
 provider_keys.list             a        a     a     a
 provider_keys.show             a        a     a     -
 provider_keys.edit             a        a     a     -
+provider_keys.reset            a        a     a     -
 provider_keys.delete           a        a     a     -
 provider_keys.test             a        a     a     -
+endpoints.create               a        a     a     -
+endpoints.list                 a        a     a     a
+endpoints.show                 a        a     a     a
+endpoints.edit                 a        a     a     -
+endpoints.delete               a        a     a     -
+aliases.list                   a        a     a     a
 prices.show                    a        a     a     a
 usage.show                     a        a     a     o
 traces.show                    a        a     a     o
@@ -116,8 +128,9 @@ def test_no_member_is_made_with_another_role(role: str) -> None:
         roles.member_actor(USER, role, HOME, "test")
 
 
-def test_the_system_makes_the_first_organization_and_does_nothing_else() -> None:
-    assert [deed for deed in roles.DEEDS if roles.system().may(deed, None)] == ["organizations.create"]
+def test_the_system_makes_the_first_organization_and_aliases_and_does_nothing_else() -> None:
+    reached = [deed for deed in roles.DEEDS if roles.system().may(deed, None)]
+    assert reached == ["organizations.create", "aliases.create"]
 
 
 def test_nobody_widens_the_table() -> None:
@@ -138,7 +151,10 @@ def by_key(scopes: Collection[str], role: str | None = "owner", user: User | Non
 def test_every_deed_but_those_of_the_machine_has_one_scope() -> None:
     covered = [deed for deeds in roles.ADMIN_SCOPES.values() for deed in deeds]
     assert len(covered) == len(set(covered))
-    assert set(roles.DEEDS) - set(covered) == {"users.operator", "backups.make", "backups.restore"}
+    assert set(roles.DEEDS) - set(covered) == {
+        *("users.operator", "backups.make", "backups.restore"),
+        *("master_key.rotate", "vault.rekey"),
+    }
 
 
 def test_who_reads_does_not_write() -> None:

@@ -14,7 +14,8 @@ from cryptography.fernet import Fernet, InvalidToken
 
 from ostiary.errors import CannotStart
 from ostiary.secret import Secret
-from ostiary.vault.seal import MasterKeys, Place, Seal, Undecryptable, make_key_file, read_key_file, record_key
+from ostiary.vault.key_file import make_key_file, read_key_file, replace_key_file
+from ostiary.vault.seal import MasterKeys, Place, Seal, Undecryptable, name_of, record_key
 
 DATA_KEY = bytes(range(32))
 PLACE = Place("orgn_1", "provider_keys", "pkey_1", "sealed", 1, "https://api.example.org")
@@ -66,6 +67,31 @@ def test_the_first_key_wraps_and_each_opens() -> None:
         MasterKeys.parse(Secret(key(2))).unwrap("o", 1, wrapped)
 
 
+def test_a_named_key_wraps_where_it_is_asked_to() -> None:
+    masters = MasterKeys.parse(Secret(f"{key(1)},{key(2)}"))
+    assert masters.names == (name_of(key(1)), name_of(key(2)))
+    wrapped = masters.wrap("o", 1, DATA_KEY, name_of(key(2)))
+    assert masters.only(name_of(key(2))).unwrap("o", 1, wrapped) == DATA_KEY
+    with pytest.raises(Undecryptable):
+        masters.only(name_of(key(1))).unwrap("o", 1, wrapped)
+
+
+def test_what_is_wrapped_passes_to_another_key_and_keeps_its_row() -> None:
+    old, new = name_of(key(1)), name_of(key(2))
+    masters = MasterKeys.parse(Secret(f"{key(2)},{key(1)}"))
+    wrapped = MasterKeys.parse(Secret(key(1))).wrap("orgn_1", 1, DATA_KEY)
+    passed = masters.rewrap(wrapped, new)
+    assert passed is not None
+    assert masters.only(new).unwrap("orgn_1", 1, passed) == DATA_KEY
+    with pytest.raises(Undecryptable):
+        masters.only(new).unwrap("orgn_2", 1, passed)
+    with pytest.raises(Undecryptable):
+        masters.only(old).unwrap("orgn_1", 1, passed)
+    assert masters.rewrap(passed, new) == passed, "what has passed already stays as it is"
+    assert masters.only(old).rewrap(passed, old) is None
+    assert masters.rewrap("gAAAAA", new) is None
+
+
 def test_a_data_key_belongs_to_its_row() -> None:
     masters = MasterKeys.parse(Secret(key()))
     wrapped = masters.wrap("orgn_1", 1, DATA_KEY)
@@ -82,7 +108,7 @@ def test_what_wraps_nothing_does_not_open() -> None:
 
 def test_nothing_prints_a_key() -> None:
     masters = MasterKeys.parse(Secret(key()))
-    assert key() not in f"{masters!r} {masters} {Seal(masters)!r} {vars(Seal(masters))}"
+    assert key() not in f"{masters!r} {masters} {masters.names} {Seal(masters)!r} {vars(Seal(masters))}"
 
 
 def test_a_place_is_all_of_its_parts() -> None:
@@ -193,3 +219,31 @@ def test_a_file_that_holds_something_else_is_refused(tmp_path: Path, content: by
     path.write_bytes(content)
     with pytest.raises(CannotStart, match="holds no master key"):
         read_key_file(path)
+
+
+def test_a_replaced_key_file_is_whole_and_its_owners_only(tmp_path: Path) -> None:
+    path = tmp_path / "master.secret"
+    made = make_key_file(path)
+    (tmp_path / ".master.secret.new").write_text("half a key of somebody who was killed")
+    replace_key_file(path, [Secret(key(2)), made])
+    assert read_key_file(path).reveal() == f"{key(2)}\n{made.reveal()}\n"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [one.name for one in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_link_to_a_key_file_stays_one_when_it_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "master.secret"
+    make_key_file(path)
+    (tmp_path / "link").symlink_to(path)
+    replace_key_file(tmp_path / "link", [Secret(key(2))])
+    assert (tmp_path / "link").is_symlink()
+    assert read_key_file(path).reveal() == f"{key(2)}\n"
+
+
+def test_a_key_file_that_cannot_be_replaced_stays_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "master.secret"
+    made = make_key_file(path)
+    (tmp_path / ".master.secret.new").mkdir()  # in the way, and not to be unlinked
+    with pytest.raises(CannotStart, match="cannot be replaced"):
+        replace_key_file(path, [Secret(key(2))])
+    assert read_key_file(path).reveal().strip() == made.reveal()

@@ -26,7 +26,7 @@ def error(**fields: object) -> dict[str, object]:
         (401, error(code="invalid_api_key"), "key", "provider_error", 502),
         (401, None, "key", "provider_error", 502),
         (402, None, "key", "provider_error", 502),
-        (403, None, "key", "provider_error", 502),
+        (403, None, "key_model", "provider_error", 502),
         (403, error(code="unsupported_country_region_territory"), "egress", "provider_error", 502),
         (404, error(code="model_not_found"), "caller", "model_not_found", 404),
         (

@@ -1,0 +1,209 @@
+"""What providers do wrong in other operations than chats: before the first content another key is asked, after it the
+caller is told; what was used is charged, and nobody's names come through.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import httpx2
+import openai
+import pytest
+
+from ostiary.agents.agent_keys import NewAgentKey
+from tests.acceptance import inside
+from tests.servers.gateway import Gateway
+from tests.servers.operations import SOUND, response, response_events, typed
+from tests.servers.upstream import Behaviour, Exchange, Received, Upstream
+from tests.servers.waiting import until
+from tests.servers.wire import LAST, ORGANIZATION, TEXT, framed, head, stream_head, whole
+
+MODEL = "openai-compatible/words"
+
+
+@pytest.fixture(name="key")
+def the_key(gateway: Gateway, upstream: Upstream) -> inside.Key:
+    inside.add_provider_keys(gateway, *(("openai-compatible", name, upstream.url) for name in ("one", "two")))
+    inside.set_prices(gateway, MODEL)
+    return inside.mint(gateway, NewAgentKey(name="alice"))[0]
+
+
+def streaming(*parts: Callable[[Received], bytes], ends: bool = True) -> Behaviour:
+    """A stream of these parts."""
+
+    async def speak(exchange: Exchange) -> None:
+        await exchange.send(stream_head(), *(framed(part(exchange.request)) for part in parts))
+        if ends:
+            await exchange.send(LAST)
+        else:
+            exchange.cut()
+
+    return speak
+
+
+def begun(request: Received) -> bytes:
+    return b"".join(response_events(request)[:4])
+
+
+def words(request: Received) -> bytes:
+    return b"".join(response_events(request)[4:7])
+
+
+def failed(request: Received) -> bytes:
+    error = {"code": "server_error", "message": f"The model of {ORGANIZATION} had an error."}
+    return typed("response.failed", sequence_number=9, response=response(request, "failed", error=error))
+
+
+def stream(gateway: Gateway, key: inside.Key) -> tuple[Any, str]:
+    body = {"model": MODEL, "input": "x", "stream": True, "max_output_tokens": 50}
+    with httpx2.stream("POST", f"{gateway.url}/responses", json=body, headers=key.bearer) as answer:
+        return answer, answer.read().decode()
+
+
+@pytest.mark.parametrize("wrong", [streaming(begun, failed), streaming(failed)])
+def test_before_content_another_key_is_asked_and_nobody_notices(
+    gateway: Gateway, upstream: Upstream, key: inside.Key, wrong: Behaviour
+) -> None:
+    upstream.push(wrong)
+    answer, text = stream(gateway, key)
+    assert answer.status_code == 200
+    assert answer.headers["x-ostiary-attempts"] == "2"
+    assert text == b"".join(response_events(upstream.calls[1])).decode()
+    statuses = [event["status"] for event in inside.events(gateway, answer.headers["x-request-id"], 2)]
+    assert statuses == ["error", "ok"]
+
+
+def test_a_stream_that_ends_without_a_word_is_not_asked_for_again(
+    gateway: Gateway, upstream: Upstream, key: inside.Key
+) -> None:
+    """The provider may have done the work, and would charge for it twice."""
+    upstream.push(streaming(begun))
+    answer, _ = stream(gateway, key)
+    assert (answer.status_code, len(upstream.calls)) == (502, 1)
+
+
+def test_a_failure_after_content_is_the_providers_own_event_without_its_names(
+    gateway: Gateway, upstream: Upstream, key: inside.Key
+) -> None:
+    upstream.push(streaming(begun, words, failed))
+    answer, text = stream(gateway, key)
+    last = json.loads(text.rstrip().rpartition("data: ")[2])
+    assert (last["type"], last["response"]["error"]["code"]) == ("response.failed", "server_error")
+    assert "had an error" in last["response"]["error"]["message"]
+    assert ORGANIZATION not in text
+    assert "[DONE]" not in text
+    (event,) = inside.events(gateway, answer.headers["x-request-id"])
+    assert (event["status"], event["usage_source"]) == ("error", "estimated")
+    assert 0 < event["cost_nano"] <= event["held_nano"]
+    assert len(upstream.calls) == 1
+
+
+def test_a_stream_that_breaks_off_ends_with_an_error_the_sdk_raises(
+    gateway: Gateway, upstream: Upstream, key: inside.Key
+) -> None:
+    upstream.push(streaming(begun, words, ends=False))
+    with openai.OpenAI(base_url=gateway.url, api_key=key.secret, max_retries=0) as client:
+        events = client.responses.create(model=MODEL, input="x", stream=True)
+        seen: list[str] = []
+        with pytest.raises(openai.APIError, match="broke off"):
+            seen.extend(event.type for event in events)
+    assert "response.completed" not in seen
+    assert len(upstream.calls) == 1
+
+
+def test_a_whole_answer_that_failed_goes_to_the_next_key(gateway: Gateway, upstream: Upstream, key: inside.Key) -> None:
+    async def speak(exchange: Exchange) -> None:
+        error = {"code": "server_error", "message": "no"}
+        body = response(exchange.request, "failed", error=error)
+        await exchange.send(whole(200, json.dumps(body).encode()))
+
+    upstream.push(speak)
+    answer = gateway.client(key.secret).post("/v1/responses", json={"model": MODEL, "input": "x"})
+    assert answer.headers["x-ostiary-attempts"] == "2"
+    assert answer.json()["output"][0]["content"][0]["text"] == TEXT
+
+
+# ---- files ------------------------------------------------------------------------------------------------------
+
+SPEECH = {"model": MODEL, "input": "Open the door", "voice": "alloy"}
+
+
+def sound(kind: bytes = b"audio/mpeg", *, ends: bool = True) -> Behaviour:
+    async def speak(exchange: Exchange) -> None:
+        await exchange.send(head(200, b"transfer-encoding: chunked", kind=kind), framed(SOUND))
+        if ends:
+            await exchange.send(LAST)
+        else:
+            await exchange.gate()
+            exchange.reset()
+
+    return speak
+
+
+def test_a_file_that_breaks_off_breaks_off(gateway: Gateway, upstream: Upstream, key: inside.Key) -> None:
+    upstream.push(sound(ends=False))
+    with httpx2.stream("POST", f"{gateway.url}/audio/speech", json=SPEECH, headers=key.bearer) as answer:
+        pieces = answer.iter_raw()
+        seen = next(pieces)
+        upstream.gate.set()
+        with pytest.raises(httpx2.RemoteProtocolError):
+            for piece in pieces:
+                seen += piece
+        assert SOUND.startswith(seen)
+    (event,) = inside.events(gateway, answer.headers["x-request-id"])
+    assert (event["status"], event["error_code"], event["characters"]) == ("error", "provider_error", 13)
+    assert event["cost_nano"] > 0
+
+
+def test_who_hangs_up_is_charged_and_the_provider_is_told(
+    gateway: Gateway, upstream: Upstream, key: inside.Key
+) -> None:
+    upstream.push(sound(ends=False))
+    with httpx2.stream("POST", f"{gateway.url}/audio/speech", json=SPEECH, headers=key.bearer) as answer:
+        next(answer.iter_raw())
+    (event,) = inside.events(gateway, answer.headers["x-request-id"])
+    assert (event["status"], event["characters"]) == ("cancelled", 13)
+    assert event["cost_nano"] > 0
+    until(upstream.calls[0].abandoned.is_set, "the provider to be told", 5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "shown"),
+    [
+        (b"audio/wav", "audio/wav"),
+        (b"AUDIO/PCM; rate=24000", "audio/pcm; rate=24000"),
+        (b"text/html", "application/octet-stream"),
+        (b"audio/mpeg; owner=" + ORGANIZATION.encode(), "audio/mpeg"),
+        (b"image/svg+xml", "application/octet-stream"),
+    ],
+)
+def test_only_types_that_are_known_are_passed_on(
+    gateway: Gateway, upstream: Upstream, key: inside.Key, kind: bytes, shown: str
+) -> None:
+    upstream.push(sound(kind))
+    answer = gateway.client(key.secret).post("/v1/audio/speech", json=SPEECH)
+    assert (answer.headers["content-type"], answer.content) == (shown, SOUND)
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_an_error_with_status_200_in_place_of_a_file_goes_to_the_next_key(
+    gateway: Gateway, upstream: Upstream, key: inside.Key
+) -> None:
+    async def speak(exchange: Exchange) -> None:
+        await exchange.send(whole(200, b'{"error":{"message":"no","code":503}}'))
+
+    upstream.push(speak)
+    answer = gateway.client(key.secret).post("/v1/audio/speech", json=SPEECH)
+    assert (answer.headers["x-ostiary-attempts"], answer.content) == ("2", SOUND)
+
+
+def test_a_stopped_key_ends_its_file_at_once(gateway: Gateway, upstream: Upstream, key: inside.Key) -> None:
+    upstream.push(sound(ends=False))
+    with httpx2.stream("POST", f"{gateway.url}/audio/speech", json=SPEECH, headers=key.bearer) as answer:
+        pieces = answer.iter_raw()
+        next(pieces)
+        gateway.cli("keys", "revoke", "alice")
+        with pytest.raises(httpx2.RemoteProtocolError):
+            list(pieces)
