@@ -1,10 +1,15 @@
-"""The bench's own cheap client, in a process of its own: plain calls when wrk is missing, and streams always."""
+"""The bench's own cheap client, in a process of its own: plain calls when wrk is missing, and streams always.
+
+Streams that are held open are counted only while all of them are: it prints a line when that begins, and its report at
+the end.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
@@ -13,11 +18,16 @@ from typing import cast
 import httptools
 import uvloop
 
+from bench import payload
+
 _HEAD = (
     "POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer {bearer}\r\n"
     "Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
 )
 _PATIENCE_S = 20.0
+_OPENING_S = 60.0
+_WEIGHED_S = 0.5
+"""So long everything stays open after it was counted, for who weighs it then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +35,7 @@ class Job:
     """What to send, how often."""
 
     kind: str
-    """`calls` or `streams`."""
+    """`calls`, `streams`, or `open` for streams that are held open."""
     port: int
     path: str
     bearer: str
@@ -60,7 +70,8 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._last = b""
+        self.has_begun = asyncio.Event()
+        """Something of the answer's body is here, or there will be none."""
         self.status = 0
         self.events = 0
         self.reads = 0
@@ -73,6 +84,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Fail the request under way."""
+        self.has_begun.set()
         if not self._ended.done():
             self._ended.set_exception(exc or ConnectionResetError("closed in the middle of an answer"))
 
@@ -86,6 +98,7 @@ class Connection(asyncio.Protocol):
         """Count events: an event ends with an empty line, which may lie across two pieces."""
         if not self.first_at:
             self.first_at = perf_counter()
+            self.has_begun.set()
         self.events += body.count(b"\n\n") + (self.tail[-1:] == b"\n" == body[:1] and self.tail[-2:] != b"\n\n")
         self.tail = body if len(body) >= len(_END) else (self.tail + body)[-len(_END) :]
 
@@ -95,8 +108,18 @@ class Connection(asyncio.Protocol):
         if not self._ended.done():
             self._ended.set_result(None)
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the answer is over, well or not."""
+        return self._ended.done()
+
     async def ask(self, request: bytes) -> None:
         """Send and wait for the end of the answer."""
+        self.begin(request)
+        await self._ended
+
+    def begin(self, request: bytes) -> None:
+        """Send."""
         if self._transport is None or self._transport.is_closing():
             raise ConnectionResetError("closed between two requests")
         self._parser = httptools.HttpResponseParser(self)
@@ -105,10 +128,10 @@ class Connection(asyncio.Protocol):
         self.events = self.reads = 0
         self.tail = b""
         self._transport.write(request)
-        await self._ended
 
     def close(self) -> None:
         """Hang up."""
+        self._ended.cancel()
         if self._transport is not None:
             self._transport.abort()
 
@@ -150,9 +173,7 @@ class Tally:
 
 async def run(job: Job) -> Report:
     """All connections of a job at once."""
-    length = len(job.body.encode())
-    head = _HEAD.format(path=job.path, port=job.port, bearer=job.bearer, length=length)
-    request = (head + job.body).encode()
+    request = _request(job)
     tally = Tally()
     began = perf_counter()
     async with asyncio.timeout(job.seconds + _PATIENCE_S), asyncio.TaskGroup() as group:
@@ -168,6 +189,47 @@ async def run(job: Job) -> Report:
         tally.reads,
         tally.complaint,
     )
+
+
+async def hold(job: Job) -> None:
+    """Open all streams, say so, count for a while what comes of them, say that, and hang up on all."""
+    request = _request(job)
+    held: list[tuple[Connection, float]] = []
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(_OPENING_S):
+            for _ in range(job.concurrency):
+                _, seen = await loop.create_connection(Connection, "127.0.0.1", job.port)
+                held.append((seen, perf_counter()))
+                seen.begin(request)
+                await asyncio.sleep(job.stagger_s / job.concurrency)
+            for one, _ in held:
+                await one.has_begun.wait()
+        await asyncio.sleep(payload.PAUSE_S + 1)
+        print("open", flush=True)
+        before, began = _counted(held), perf_counter()
+        await asyncio.sleep(job.seconds)
+        after, took = _counted(held), perf_counter() - began
+        ended = [one for one, _ in held if one.has_ended]
+        waited = [(one.first_at - asked) * 1000 for one, asked in held]
+        said = ended[0].tail[-300:].decode(errors="replace") if ended else ""
+        events, reads = after[0] - before[0], after[1] - before[1]
+        report = Report(len(held) - len(ended), len(ended), took, waited, events, reads, said)
+        print(json.dumps(asdict(report)), flush=True)
+        await asyncio.sleep(_WEIGHED_S)
+    finally:
+        for one, _ in held:
+            one.close()
+
+
+def _counted(held: Sequence[tuple[Connection, float]]) -> tuple[int, int]:
+    """Events and pieces so far."""
+    return sum(one.events for one, _ in held), sum(one.reads for one, _ in held)
+
+
+def _request(job: Job) -> bytes:
+    length = len(job.body.encode())
+    return (_HEAD.format(path=job.path, port=job.port, bearer=job.bearer, length=length) + job.body).encode()
 
 
 async def _caller(job: Job, request: bytes, tally: Tally, wait_s: float) -> None:
@@ -189,8 +251,10 @@ def main() -> None:
     """The file of one job in, its report to standard output."""
     job = Job(**json.loads(Path(sys.argv[1]).read_text()))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        report = runner.run(run(job))
-    json.dump(asdict(report), sys.stdout)
+        if job.kind == "open":
+            runner.run(hold(job))
+        else:
+            json.dump(asdict(runner.run(run(job))), sys.stdout)
 
 
 if __name__ == "__main__":

@@ -10,19 +10,22 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bench import crowd, payload, proc
-from bench.target import Target
+from bench import crowd, payload, proc, wide
+from bench.target import FALLING, STEADY, Target
 
 PROVIDER = "openai-compatible"
+_REFUSING = "vllm"
+"""A provider whose key leads where every call is refused."""
 _CLI_S = 60.0
 _LIMITS = (
     *("--rpm", "50000000", "--rpd", "1000000000", "--tpm", "1000000000", "--parallel", "100000"),
     *("--budget-usd", "10000", "--budget-period", "month"),
 )
 """On the key and on its organization: all there is, and nothing of it ever reached."""
+_ROUTE = wide.Width().routed()[0]
 _RATES = ("--input", "0.15", "--output", "0.60")
 
 
@@ -32,12 +35,20 @@ class Size:
 
     processes: int = 1
     keys: int = 1
+    providers: int = 1
+    """From two on: with many keys each, and with endpoints, one of which is measured."""
 
     @property
     def name(self) -> str:
         """As it stands in the table."""
         shared = f" ×{self.processes}" if self.processes > 1 else ""
-        return f"ostiary{shared}" + (f", {self.keys:,} keys" if self.keys > 1 else "")
+        wide = f", {self.width.provider_keys:,} provider keys" if self.width else ""
+        return f"ostiary{shared}" + (f", {self.keys:,} keys" if self.keys > 1 else "") + wide
+
+    @property
+    def width(self) -> wide.Width | None:
+        """What is in its vault beside one key, if anything is."""
+        return wide.Width(self.providers) if self.providers > 1 else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +81,13 @@ class House:
 
     def metered(self) -> int:
         """Calls in the ledger."""
-        return sum(row["requests"] for row in json.loads(self.run("usage", "--json")))
+        return sum(row["requests"] for row in json.loads(self.run("usage", "--org", "default", "--json")))
 
 
 def prepare(upstream: int, *, work: Path, size: Size | None = None) -> House:
     """A key in the vault, a price, and an agent key with every control there is, so that each call is judged by all."""
     size = size or Size()
-    work = work / f"house-{size.processes}-{size.keys}"
+    work = work / f"house-{size.processes}-{size.keys}-{size.providers}"
     work.mkdir()
     data_dirs = tuple(work / f"data-{n}" for n in range(size.processes))
     origin = f"http://127.0.0.1:{upstream}"
@@ -89,23 +100,34 @@ def prepare(upstream: int, *, work: Path, size: Size | None = None) -> House:
         # Only there: a process that is asked for its metrics loads what makes them, which one measured alone need not.
         env["OSTIARY_OPERATOR_TOKEN"] = os.urandom(32).hex()
 
-    def run(*arguments: str, said: str = "") -> str:
-        return _run(env, data_dirs[0], *arguments, said=said)
+    if size.width is not None:
+        wide.write_catalogue(work / "catalogue.toml", size.width)
+        env["OSTIARY_CATALOG_FILE"] = str(work / "catalogue.toml")
+    return _furnished(House(size, data_dirs, env, "", f"{PROVIDER}/{payload.MODEL}"), origin)
 
-    model = f"{PROVIDER}/{payload.MODEL}"
-    run(
-        *("vault", "add", PROVIDER, "--name", "bench", "--base-url", f"{origin}/v1"),
-        *("--secret-stdin", "--shared", "--no-test", "--json"),
-        said="sk-bench-upstream-key-000000000000",
-    )
-    run("prices", "set", model, *_RATES)
-    run("orgs", "edit", *_LIMITS)
-    made = run(
-        *("keys", "create", "--name", "bench", *_LIMITS, "--models", model, "--providers", PROVIDER),
+
+def _furnished(house: House, origin: str) -> House:
+    for provider, path in ((PROVIDER, ""), (_REFUSING, payload.FAILING)):
+        house.run(
+            *("vault", "add", provider, "--name", provider, "--base-url", f"{origin}{path}/v1"),
+            *("--secret-stdin", "--shared", "--no-test", "--json"),
+            said="sk-bench-upstream-key-000000000000",
+        )
+        house.run("prices", "set", f"{provider}/{payload.MODEL}", *_RATES)
+    refused = f"{_REFUSING}/{payload.MODEL}"
+    for name, targets in ((STEADY, (house.model, refused)), (FALLING, (refused, house.model))):
+        house.run("endpoints", "create", name, "--target", targets[0], "--target", targets[1])
+    house.run("orgs", "edit", *_LIMITS)
+    made = house.run(
+        *("keys", "create", "--name", "bench", *_LIMITS, "--models", f"{house.model},{STEADY},{FALLING},{_ROUTE}"),
+        *("--providers", ",".join((PROVIDER, _REFUSING, *(house.size.width.names if house.size.width else ())))),
         *("--ip", "127.0.0.0/8", "--json"),
     )
-    crowd.join(size.keys - 1, data_dir=data_dirs[0], env=env)
-    return House(size, data_dirs, env, json.loads(made)["secret"], model)
+    crowd.join(house.size.keys - 1, data_dir=house.data_dirs[0], env=house.env)
+    if house.size.width is not None:
+        wide.fill(house.size.width, f"{origin}/v1", data_dir=house.data_dirs[0], env=house.env)
+        house = replace(house, model=_ROUTE)
+    return replace(house, bearer=json.loads(made)["secret"])
 
 
 @contextmanager
@@ -131,7 +153,16 @@ def serving(
             running.append(one)
             ports.append(port)
         token = house.env.get("OSTIARY_OPERATOR_TOKEN")
-        yield Target(house.name, tuple(running), tuple(ports), start_s, house.bearer, house.model, token=token)
+        yield Target(
+            name=house.name,
+            running=tuple(running),
+            ports=tuple(ports),
+            start_s=start_s,
+            bearer=house.bearer,
+            model=house.model,
+            falls_back=house.size == Size(),
+            token=token,
+        )
 
 
 def _run(env: Mapping[str, str], data_dir: Path, *arguments: str, said: str = "") -> str:

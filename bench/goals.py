@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from bench.table import Round, added_of, median_of, number, ratio_of
+from bench.load import Crowd
+from bench.table import Round, added_of, median_of, number, ratio_of, ratio_within
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,12 @@ GOALS = (
     ),
     Goal("memory when idle", 110, " MB", lambda rounds, name: median_of(rounds, name, "idle_mb")),
     Goal("start to the first /health", 2, " s", lambda rounds, name: median_of(rounds, name, "start_s")),
+    Goal(
+        "CPU of a call that falls back against one that does not",
+        2,
+        "×",
+        lambda rounds, name: ratio_within(rounds, name, "fallback_us", "steady_us"),
+    ),
 )
 
 
@@ -54,6 +61,29 @@ SHARED = (
     ),
 )
 """With several processes on one database."""
+
+
+WIDE = (
+    Goal(
+        "CPU per JSON call against one provider key", 1.1, "×", lambda r, name: ratio_of(r, name, "ostiary", "cpu_us")
+    ),
+    Goal("start to the first /health", 5, " s", lambda rounds, name: median_of(rounds, name, "start_s")),
+)
+"""With 60 providers of 20 keys each; what that adds to a call is too little to be seen here: `python -m bench.step`."""
+
+
+def goals_of(crowd: Crowd) -> tuple[Goal, ...]:
+    """With many streams open."""
+    said = f"{crowd.count:,} streams open, an event every {crowd.gap_ms:g} ms"
+    return (
+        Goal(f"memory with {said}", 250, " MB", lambda rounds, name: median_of(rounds, name, f"{crowd.name}_mb")),
+        Goal(
+            f"CPU per event against nginx with {said}",
+            2,
+            "×",
+            lambda rounds, name: ratio_of(rounds, name, "nginx", f"{crowd.name}_chunk_us"),
+        ),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from bench.target import Target
 
 _SLACK_S = 30.0
 _TRIES = 3
+_OPENED_A_SECOND = 1_000
 
 _LUA = """
 wrk.method = "POST"
@@ -51,6 +53,21 @@ class Streams:
     reads: int
     first_event_ms: float
     """Median."""
+
+
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """Streams that are held open at the same time, each with an event every so often, as far as the machine can."""
+
+    count: int
+    gap_ms: float
+    seconds: int
+    """How long they are counted once all are open."""
+
+    @property
+    def name(self) -> str:
+        """What the names of its measures begin with."""
+        return f"open_{self.gap_ms:g}ms"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +121,24 @@ class Loader:
             sum(report.reads for report in reports),
             statistics.median(one for report in reports for one in report.latency_ms),
         )
+
+    @contextlib.contextmanager
+    def holding(self, target: Target, crowd: Crowd) -> Iterator[proc.Talk]:
+        """Our client, which says a line when all streams of one port are open, and one when it has counted."""
+        job = Job(
+            kind="open",
+            port=target.ports[0],
+            path=target.stream_path or payload.PATH,
+            bearer=target.bearer,
+            body=payload.request(model=target.model, stream=True, gap_ms=crowd.gap_ms).decode(),
+            concurrency=crowd.count,
+            seconds=crowd.seconds,
+            stagger_s=crowd.count / _OPENED_A_SECOND,
+        )
+        path = self.work / f"job-{target.ports[0]}.json"
+        path.write_text(json.dumps(asdict(job)))
+        with proc.talking([sys.executable, "-m", "bench.client", str(path)], cores=self.cores) as client:
+            yield client
 
     def check(self, target: Target) -> None:
         """One call and one stream, before anything is measured: wrk only counts, our client says what was answered."""

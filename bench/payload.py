@@ -8,6 +8,8 @@ MODEL = "bench-model"
 PATH = "/v1/chat/completions"
 STREAM_PATH = "/stream" + PATH
 """Where nginx serves streams, with its buffering off; everybody else uses PATH for both."""
+FAILING = "/failing"
+"""In front of PATH: where the upstream refuses every call."""
 INPUT_TOKENS, OUTPUT_TOKENS = 180, 120
 
 _SIZE = 900
@@ -20,14 +22,20 @@ _USAGE = {
 _COMMON = {"id": "chatcmpl-bench00000000000000000000", "created": 1_763_600_000, "model": MODEL}
 
 DONE = b"data: [DONE]\n\n"
+ENDLESS = "an event every "
+"""How `user` begins in a call for a stream that never ends."""
+PAUSE_S = 5.0
+"""Between the first event of such a stream and the second, so that thousands can be opened before they flow."""
 
 
-def request(*, model: str = MODEL, stream: bool = False) -> bytes:
-    """The body of a chat completion call of about 0.9 kB."""
+def request(*, model: str = MODEL, stream: bool = False, gap_ms: float | None = None) -> bytes:
+    """The body of a chat completion call of about 0.9 kB; `gap_ms` asks for a stream that never ends, at this pace."""
     messages = [{"role": "system", "content": "Answer briefly."}, {"role": "user", "content": ""}]
     body = {"model": model, "messages": messages, "max_tokens": 256, "temperature": 0.2}
     if stream:
         body["stream"] = True
+    if gap_ms is not None:
+        body["user"] = f"{ENDLESS}{gap_ms:g} ms"
     messages[1]["content"] = _words(_SIZE - len(json.dumps(body)))
     return json.dumps(body).encode()
 
@@ -43,6 +51,12 @@ def answer() -> bytes:
     }
     message["content"] = _words(_SIZE - len(json.dumps(body)))
     return json.dumps(body).encode()
+
+
+def refusal() -> bytes:
+    """What a call is refused with that no other key, and no later call, would be refused with."""
+    said = {"message": "Not served in your country.", "code": "unsupported_country_region_territory"}
+    return json.dumps({"error": said}).encode()
 
 
 def event(delta: str) -> bytes:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
+import select
 import signal
 import socket
 import subprocess
@@ -99,6 +101,31 @@ def outputs(commands: Sequence[Sequence[str]], *, cores: frozenset[int], timeout
         return [_output(process, deadline) for process in begun]
 
 
+class Talk:
+    """A process that says something, a line at a time, while it works."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def line(self, timeout_s: float) -> str | None:
+        """Its next line, None when it does not come in time; a process that ends without one ends the bench."""
+        out = self._process.stdout
+        if out is None or not select.select([out], [], [], timeout_s)[0]:
+            return None
+        said = out.readline()
+        if not said:
+            _, complaint = self._process.communicate(timeout=_GRACE_S)
+            raise BenchFailed(f"{_line(self._process)} ended too soon: {complaint.strip()[-2000:]}")
+        return said
+
+
+@contextlib.contextmanager
+def talking(command: Sequence[str], *, cores: frozenset[int]) -> Iterator[Talk]:
+    """A process to listen to, killed if it is still there when the block is left."""
+    with _piped(command, cores) as process:
+        yield Talk(process)
+
+
 def wait_until_open(running: Running, port: int, path: str = "/", timeout_s: float = 60.0) -> float:
     """Seconds from its start to its first answer, whatever that is; on `/health` it must be a 200."""
     deadline = running.began + timeout_s
@@ -142,6 +169,14 @@ def total(running: Sequence[Running]) -> Weight:
     """The weight of several together."""
     weights = [one.weigh() for one in running]
     return Weight(sum(w.cpu_s for w in weights), sum(w.rss_mb for w in weights))
+
+
+def allow_files(count: int) -> None:
+    """Let what is started from here have so many files open, or as many as the machine lets us."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def free_port() -> int:

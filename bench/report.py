@@ -9,33 +9,82 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from bench import gateway, goals
+from bench.load import Crowd
 from bench.stand import Stand
-from bench.table import Column, Round, markdown, median_of, number, ratio_of
+from bench.table import Column, Round, markdown, median_of, number, ratio_of, ratio_within
 
 _PACKAGES = ("ostiary", "uvicorn", "uvloop", "httptools", "aiohttp", "msgspec")
 _SEPARATE = 0.9
 """Below this many reads per chunk, chunks were merged on the way, and CPU per chunk flatters."""
 
 
-def text(ready: Stand, rounds: Sequence[Round]) -> str:
-    """The table and what to think of it."""
+def text(ready: Stand, rounds: Sequence[Round], crowds: Sequence[Crowd] = ()) -> str:
+    """The tables and what to think of them."""
     names = [target.name for target in ready.targets]
     lines = [markdown(names, _columns(rounds))]
     lines += ["", f"Median of {len(rounds)} interleaved rounds, ratios taken within a round; `direct` is the upstream."]
     lines += [line for name in names for line in _doubts(rounds, name)]
+    for crowd in crowds:
+        lines += ["", *_open(names, rounds, crowd)]
     for house in ready.houses:
         name = house.name
         lines += ["", f"{name}:", _metered(rounds, house)]
         if house.is_shared:
             lines += [f"- calls/s against one process: {number(ratio_of(rounds, name, 'ostiary', 'calls_s'), 2)}×"]
-        lines += [verdict.line() for verdict in goals.judge(rounds, name, _goals_of(house))]
+        if house.size == gateway.Size():
+            lines += [_fallback(rounds, name)]
+        lines += [verdict.line() for verdict in goals.judge(rounds, name, _goals_of(house, crowds))]
     return "\n".join(lines)
 
 
-def _goals_of(house: gateway.House) -> Sequence[goals.Goal]:
+def _goals_of(house: gateway.House, crowds: Sequence[Crowd]) -> Sequence[goals.Goal]:
     if house.is_shared:
         return goals.SHARED
-    return goals.CROWDED if house.size.keys > 1 else goals.GOALS
+    if house.size.width is not None:
+        return goals.WIDE
+    if house.size.keys > 1:
+        return goals.CROWDED
+    return (*goals.GOALS, *(goal for crowd in crowds for goal in goals.goals_of(crowd)))
+
+
+def _fallback(rounds: Sequence[Round], name: str) -> str:
+    steady, falling = (number(median_of(rounds, name, measure), 0) for measure in ("steady_us", "fallback_us"))
+    times = number(ratio_within(rounds, name, "fallback_us", "steady_us"), 2)
+    return f"- a call to an endpoint costs {steady} µs of CPU, one whose first target refuses it {falling}: {times}×"
+
+
+def _open(names: Sequence[str], rounds: Sequence[Round], crowd: Crowd) -> list[str]:
+    def plain(heading: str, measure: str, digits: int = 1) -> Column:
+        return Column(heading, lambda target: median_of(rounds, target, f"{crowd.name}_{measure}"), digits)
+
+    columns = [
+        plain("CPU µs/event", "chunk_us"),
+        Column("× nginx", lambda target: ratio_of(rounds, target, "nginx", f"{crowd.name}_chunk_us"), 2),
+        plain("events/s", "chunks_s", 0),
+        plain("gap ms", "gap_ms", 0),
+        plain("reads per event", "reads", 2),
+        plain("RSS MB", "mb", 0),
+    ]
+    measured = [name for name in names if median_of(rounds, name, f"{crowd.name}_mb") is not None]
+    return [
+        f"{crowd.count:,} streams open at once, an event every {crowd.gap_ms:g} ms each, as far as this machine can:",
+        "",
+        markdown(measured, columns),
+        "",
+        *_too_slow(measured, rounds, crowd),
+    ]
+
+
+def _too_slow(names: Sequence[str], rounds: Sequence[Round], crowd: Crowd) -> list[str]:
+    """What was not as fast as asked for, or was merged on the way: then CPU per event says less."""
+    lines = []
+    for name in names:
+        gap, reads = (median_of(rounds, name, f"{crowd.name}_{measure}") or 0 for measure in ("gap_ms", "reads"))
+        if gap > crowd.gap_ms / _SEPARATE:
+            lines.append(f"{name}: an event every {gap:.0f} ms was all there was: something was at its limit.")
+        if reads < _SEPARATE:
+            lines.append(f"{name}: only {reads:.2f} reads per event – events were merged on the way.")
+    return lines
 
 
 def machine(ready: Stand) -> dict[str, object]:

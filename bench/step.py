@@ -1,4 +1,7 @@
-"""`python -m bench.step [NAME…]`: CPU µs of single steps of a call, in this process; for claims of a few µs."""
+"""`python -m bench.step [NAME…]`: CPU µs of single steps of a call, in this process; for claims of a few µs.
+
+`routing` is more than a step: what all that finds the way of a call costs where there are many keys, against one.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from timeit import Timer
 
 import uvloop
 
-from bench import payload
+from bench import payload, routing
 from ostiary.agents import credential, policy
 from ostiary.clock import SystemClock
 from ostiary.db.database import Database
@@ -35,6 +38,7 @@ _IN_FLIGHT = 64
 _RICH = 10**17
 """More nano-dollars than a bench spends."""
 _WHEN = 1_763_600_000_000
+_ROUTING = "routing"
 
 Step = Callable[[], object]
 AsyncStep = Callable[[int], Coroutine[object, object, None]]
@@ -164,10 +168,14 @@ def main() -> None:
     asked = parser.parse_args().names
     with tempfile.TemporaryDirectory(prefix="ostiary-bench-") as folder:
         plain, waiting = steps(), waiting_steps(Path(folder))
-        chosen = [name for name in (*plain, *waiting) if not asked or any(part in name for part in asked)]
+        known = (*plain, *waiting, _ROUTING)
+        chosen = [name for name in known if not asked or any(part in name for part in asked)]
         if not chosen:
-            parser.error(f"no such step; there are {', '.join((*plain, *waiting))}")
+            parser.error(f"no such step; there are {', '.join(known)}")
         for name in chosen:
+            if name == _ROUTING:
+                routing.show(Path(folder))
+                continue
             cost = _cost_us(plain[name]) if name in plain else _waiting_cost_us(waiting[name])
             print(f"{name:24} {cost:8.2f} µs")
 

@@ -20,6 +20,12 @@ def ratio_of(rounds: Sequence[Round], target: str, base: str, measure: str) -> f
     return _paired(rounds, target, base, measure, lambda value, against: value / against if against else None)
 
 
+def ratio_within(rounds: Sequence[Round], target: str, measure: str, base: str) -> float | None:
+    """The median of the ratios of one measure of a target to another, each within one round."""
+    both = (one[target] for one in rounds if {measure, base} <= one.get(target, {}).keys())
+    return _median(one[measure] / one[base] for one in both if one[base])
+
+
 def added_of(rounds: Sequence[Round], target: str, base: str, measure: str) -> float | None:
     """The median of what `target` adds to `base`, each within one round."""
     return _paired(rounds, target, base, measure, lambda value, against: value - against)

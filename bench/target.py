@@ -7,6 +7,11 @@ from dataclasses import dataclass
 from bench import payload
 from bench.proc import Running
 
+STEADY = "steady"
+"""An endpoint whose first target answers."""
+FALLING = "falling"
+"""An endpoint of the same two targets, whose first one always refuses, so that the second one answers."""
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -22,5 +27,7 @@ class Target:
     model: str = payload.MODEL
     stream_path: str | None = payload.PATH
     """None when it does not stream."""
+    falls_back: bool = False
+    """Whether it has the endpoints `STEADY` and `FALLING`."""
     token: str | None = None
     """Opens the metrics of each process, where they are looked at."""

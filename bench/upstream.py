@@ -20,6 +20,8 @@ from bench.target import Target
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _STREAMED = re.compile(rb'"stream": ?true')
+_ENDLESS = re.compile(rb'"user": ?"' + payload.ENDLESS.encode() + rb"([0-9.]+) ms")
+_FAILING = b"POST " + payload.FAILING.encode()
 _STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\n"
     b"transfer-encoding: chunked\r\n\r\n"
@@ -36,16 +38,22 @@ class Script:
     tail_with_usage: bytes
     pace_s: float
     """Time between two pieces; 0 writes a whole stream in one burst."""
+    refusal: bytes
 
 
 def script(chunks: int, pace_s: float) -> Script:
     """A stream of `chunks` events, the end marker not counted."""
-    body = payload.answer()
-    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
     pieces = [_framed(payload.event(f" word{n}")) for n in range(chunks - 1)]
     pieces.append(_framed(payload.last_event()))
     done = _framed(payload.DONE) + b"0\r\n\r\n"
-    return Script(head + body, tuple(pieces), done, _framed(payload.usage_event()) + done, pace_s)
+    tail_with_usage = _framed(payload.usage_event()) + done
+    refusal = _answer(b"403 Forbidden", payload.refusal())
+    return Script(_answer(b"200 OK", payload.answer()), tuple(pieces), done, tail_with_usage, pace_s, refusal)
+
+
+def _answer(status: bytes, body: bytes) -> bytes:
+    head = b"HTTP/1.1 %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % (status, len(body))
+    return head + body
 
 
 class Upstream(asyncio.Protocol):
@@ -56,6 +64,7 @@ class Upstream(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._held = b""
+        self._is_full = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep where to write to."""
@@ -64,6 +73,14 @@ class Upstream(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """Stop a stream nobody reads."""
         self._transport = None
+
+    def pause_writing(self) -> None:
+        """The reader is behind: an endless stream waits for it."""
+        self._is_full = True
+
+    def resume_writing(self) -> None:
+        """It has caught up."""
+        self._is_full = False
 
     def data_received(self, data: bytes) -> None:
         """Answer when a request is whole."""
@@ -77,8 +94,18 @@ class Upstream(asyncio.Protocol):
         self._held = b""
         if self._transport is None:
             return
+        if data.startswith(_FAILING):
+            self._transport.write(self._said.refusal)
+            return
         if _STREAMED.search(data, head) is None:
             self._transport.write(self._said.answer)
+            return
+        endless = _ENDLESS.search(data, head)
+        if endless is not None:
+            self._transport.write(_STREAM_HEAD)
+            self._transport.write(self._said.pieces[0])
+            due = self._loop.time() + payload.PAUSE_S
+            self._loop.call_at(due, self._go_on, float(endless[1]) / 1000, due)
             return
         tail = self._said.tail_with_usage if b'"include_usage"' in data else self._said.tail
         self._stream(tail)
@@ -102,6 +129,14 @@ class Upstream(asyncio.Protocol):
         self._transport.write(piece)
         due += self._said.pace_s
         self._loop.call_at(due, self._next, pieces, tail, due)
+
+    def _go_on(self, gap_s: float, due: float) -> None:
+        if self._transport is None:
+            return
+        if not self._is_full:
+            self._transport.write(self._said.pieces[0])
+        due = max(due + gap_s, self._loop.time())  # who is late goes on from there, and does not catch up in a burst
+        self._loop.call_at(due, self._go_on, gap_s, due)
 
 
 def _framed(data: bytes) -> bytes:

@@ -151,18 +151,58 @@ def permissions_page() -> str:
 
 
 def providers_page() -> str:
-    """The catalogue."""
-    rows = [_provider_row(row) for row in catalog.load().providers.values() if not row.hidden]
-    return table(("id", "name", "categories", "operations", "base URL", "free", "where keys are made"), rows)
+    """The catalogue: what can be called, how it is signed in to, and what only is shown."""
+    rows = catalog.load().search()
+    called = [row for row in rows if row.callable]
+    asking = [row for row in called if row.fields or row.regions or [one.label for one in row.auth] != ["API key"]]
+    other = [row for row in rows if not row.callable]
+    return "\n\n".join(
+        [
+            f"{len(called)} providers can be called.",
+            table(_PROVIDER_HEAD, map(_provider_row, called)),
+            "## What a key needs beside it",
+            table(("id", "`--field`", "`--auth`, the first one usual", "other addresses"), map(_needs_row, asking)),
+            "## Not yet",
+            f"{len(other)} are listed only, and refused by `vault add`.",
+            table(("id", "name", "categories", "why"), [_refused_row(row) for row in other]),
+        ]
+    )
+
+
+_PROVIDER_HEAD: Final = (
+    "id", "name, where keys are made", "categories", "operations", "base URL", "free", "trains on data", "not verified",
+)  # fmt: skip
 
 
 def _provider_row(row: catalog.Provider) -> tuple[object, ...]:
-    categories = ", ".join(_CATEGORY_NAMES.get(name, name.capitalize()) for name in row.categories)
-    free = row.free_tier.kind.replace("_", " ") if row.free_tier and row.free_tier.kind != "none" else ""
-    free = ", ".join(part for part in (free, "free models" if row.free_models else "") if part)
+    name = f"[{row.name}]({row.signup_url})" if row.signup_url else row.name
     where = f"`{row.base_url}`" if row.base_url else "given with the key"
-    keys = f"[{row.name}]({row.signup_url})" if row.signup_url else ""
-    return f"`{row.id}`", row.name, categories, ", ".join(sorted(row.operations)), where, free, keys
+    trains = {True: "yes", False: "no", None: ""}[row.trains_on_data]
+    operations = ", ".join(one for one in get_args(catalog.Operation) if one in row.operations)
+    return f"`{row.id}`", name, _shelves(row), operations, where, _free(row), trains, ", ".join(row.unverified)
+
+
+def _shelves(row: catalog.Provider) -> str:
+    return ", ".join(_CATEGORY_NAMES.get(name, name.capitalize()) for name in row.categories)
+
+
+def _free(row: catalog.Provider) -> str:
+    tier = row.free_tier
+    if tier is None or tier.kind in {"none", "local"}:
+        return "everything" if tier and tier.kind == "local" else ""
+    limits = f": {tier.limits}" if tier.limits else ""
+    return f"{tier.kind.replace('_', ' ')}{limits} ({tier.as_of})"
+
+
+def _needs_row(row: catalog.Provider) -> tuple[object, ...]:
+    fields = [f"`{one.name}` {one.label}{'' if one.required else ' (may be left out)'}" for one in row.fields]
+    methods = [f"`{one.id}` {one.label}{'' if one.callable else f' – {one.reason}'}" for one in row.auth]
+    regions = [f"`{name}` `{url}`" for name, url in row.regions.items()]
+    return f"`{row.id}`", "; ".join(fields), "; ".join(methods), "; ".join(regions)
+
+
+def _refused_row(row: catalog.Provider) -> tuple[object, ...]:
+    return f"`{row.id}`", row.name, _shelves(row), row.reason
 
 
 def cli_page() -> str:
@@ -172,7 +212,7 @@ def cli_page() -> str:
 
 
 def _load(noun: str) -> Any:
-    return get_command(importlib.import_module(f"ostiary.cli.{noun}").app)
+    return get_command(importlib.import_module(f"ostiary.cli.{noun.replace('-', '_')}").app)
 
 
 def _command(name: str, command: Any, summary: str = "") -> Iterator[str]:
