@@ -250,7 +250,8 @@ def test_a_provider_key_is_edited_in_place(house: House, shared_upstream: Upstre
     again = house.json("vault", "edit", "edited-key", "--base-url", shared_upstream.url, "--secret-stdin", stdin=new)
     assert (again["base_url"], again["test"]["outcome"]) == (shared_upstream.url, "valid")
     assert [request.key for request in shared_upstream.received if request.key == new] == [new]
-    assert house.json("vault", "delete", "edited-key")["deleted"]
+    assert "ostiary/fast" in refused(house, "vault", "delete", "edited-key"), "sharing it has made the aliases"
+    assert house.json("vault", "delete", "edited-key", "--force")["deleted"]
     assert "no such provider key" in refused(house, "vault", "show", "edited-key")
 
 

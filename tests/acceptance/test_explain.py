@@ -19,6 +19,7 @@ _BODY: dict[str, Any] = {"model": _MODEL, "messages": [{"role": "user", "content
 def priced(gateway: Gateway, upstream: Upstream) -> Gateway:
     gateway.add_provider_key("openai-compatible", "first", upstream.url)
     gateway.add_provider_key("openai-compatible", "second", upstream.url)
+    gateway.cli("vault", "edit", "first", "--priority", "1")
     gateway.cli("prices", "set", _MODEL, "--input", "100", "--output", "100")
     return gateway
 

@@ -75,13 +75,17 @@ def test_before_content_another_key_is_asked_and_nobody_notices(
     assert statuses == ["error", "ok"]
 
 
-def test_a_stream_that_ends_without_a_word_is_not_asked_for_again(
+def test_a_stream_that_ends_without_a_word_goes_to_the_next_key_and_both_are_paid(
     gateway: Gateway, upstream: Upstream, key: inside.Key
 ) -> None:
-    """The provider may have done the work, and would charge for it twice."""
+    """The provider may have done the work, and would charge for it."""
     upstream.push(streaming(begun))
-    answer, _ = stream(gateway, key)
-    assert (answer.status_code, len(upstream.calls)) == (502, 1)
+    answer, text = stream(gateway, key)
+    assert (answer.status_code, len(upstream.calls)) == (200, 2)
+    assert b"response.completed" in text.encode()
+    first, second = inside.events(gateway, answer.headers["x-request-id"], 2)
+    assert (first["status"], second["status"]) == ("error", "ok")
+    assert first["cost_nano"] == first["held_nano"]
 
 
 def test_a_failure_after_content_is_the_providers_own_event_without_its_names(

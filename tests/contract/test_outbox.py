@@ -237,9 +237,9 @@ async def test_without_a_database_it_says_so_to_who_runs_it(clock: SetClock, sin
 async def test_a_kind_that_a_newer_gateway_wrote_is_delivered(database: Database, clock: SetClock, smtp: Smtp) -> None:
     await put(database, clock, "bob@example.org")
     async with database.transaction() as tx:
-        await tx.execute(update(schema.notifications).values(kind="provider_key.unhealthy"))
+        await tx.execute(update(schema.notifications).values(kind="provider_key.unheard_of"))
     await Outbox(database, clock, {"mail": mail(smtp.url)}).run(clock.now())
-    assert "provider_key.unhealthy" in str(smtp.mails[0].message["Subject"])
+    assert "provider_key.unheard_of" in str(smtp.mails[0].message["Subject"])
 
 
 # ---- by mail ----------------------------------------------------------------------------------------------------
