@@ -310,7 +310,12 @@ class Seal:
         return next((name for name in usable if all(name in names for names in held)), usable[0])
 
     async def _claim_instance(self, tx: Transaction, at: int) -> None:
-        version = await self.newest_version(tx, OWN, at)
+        try:
+            version = await self.newest_version(tx, OWN, at)
+        except Refusal as refusal:
+            if refusal.code != "sealed":
+                raise
+            raise CannotStart(_WRONG_KEY) from None  # another process was first, with another key
         pepper = base64.urlsafe_b64encode(os.urandom(_KEY_BYTES)).decode()
         for name, text in ((_CANARY, _CANARY_TEXT), (_PEPPER, pepper)):
             try:
