@@ -70,8 +70,9 @@ class Catalog:
         """The row, or a refusal that names near ones."""
         provider = self.providers.get(id)
         if provider is None:
-            near = Speller(self.providers).near(id) or tuple(self.providers)
-            raise Refusal("invalid_field", f"There is no provider {id!r}. Near: {', '.join(near)}.", param="provider")
+            near = Speller(self.providers).near(id)
+            hint = f"Near: {', '.join(near)}." if near else "'ostiary vault providers' lists what there is."
+            raise Refusal("invalid_field", f"There is no provider {id!r}. {hint}", param="provider")
         return provider
 
     def search(self, text: str = "", category: str | None = None, *, free_only: bool = False) -> list[Provider]:
