@@ -16,7 +16,7 @@ from sqlalchemy import text
 
 from ostiary.agents import agent_keys
 from ostiary.agents.agent_keys import NewAgentKey
-from ostiary.clock import month_of
+from ostiary.clock import date_of, month_of
 from ostiary.db.database import Database, Transaction
 from ostiary.limits.budgets import Budget, Kind
 from ostiary.orgs import organizations
@@ -176,9 +176,10 @@ class Cluster:
         leases = self.sql("SELECT * FROM leases")
         sums: Counter[tuple[str, str, str]] = Counter()
         for event in events:
-            whose = [("organization", event["organization_id"]), ("agent_key", event["agent_key_id"])]
+            whose = [(scope, event[f"{scope}_id"]) for scope in ("organization", "agent_key", "provider_key")]
+            held_at = event["held_at"] or event["started_at"]
             for scope, id_ in whose:
-                for period in ("total", month_of(event["held_at"] or event["started_at"])):
+                for period in ("total", month_of(held_at), *([date_of(held_at)] if scope == "provider_key" else [])):
                     sums[scope, id_, period] += event["cost_nano"]
         spent = {(row["scope"], row["id"], row["period_id"]): row["spent_nano"] for row in accounts}
         assert {key: nano for key, nano in spent.items() if nano} == {key: nano for key, nano in sums.items() if nano}

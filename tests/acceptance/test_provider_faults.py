@@ -513,6 +513,7 @@ def test_an_answer_that_nobody_asked_for_reaches_nobody(scene: Scene) -> None:
 def test_a_connection_that_died_in_the_pool_costs_nobody_a_call(scene: Scene) -> None:
     for _ in range(5):
         assert scene.ask("unlimited", f"{HOSTILE}/closes-idle").status_code == 200
+        until(lambda: scene.upstream.calls[-1].connection in scene.upstream.ended, "the connection to be closed")
 
 
 # ---- another key ------------------------------------------------------------------------------------------------

@@ -125,6 +125,8 @@ class Upstream:
         self._connections = count(1)
         self._stop: Callable[[], object] = object
         self._open: set[asyncio.StreamWriter] = set()
+        self.ended: set[int] = set()
+        """Connections that are closed, by their numbers."""
         self.port = 0
         self.received: list[Received] = []
         self.keys: set[str] | None = None
@@ -203,6 +205,7 @@ class Upstream:
             writer.close()
             with suppress(ConnectionError, asyncio.CancelledError):
                 await writer.wait_closed()
+            self.ended.add(number)
 
     async def _answer(self, exchange: Exchange) -> bool:
         request = exchange.request
