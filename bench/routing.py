@@ -16,14 +16,15 @@ from time import process_time, thread_time
 from bench import payload, wide
 from bench.wide import Width
 from ostiary.agents.policy import Policy
-from ostiary.gateway import tiers
+from ostiary.gateway import slots
+from ostiary.gateway.bid import bid_on
 from ostiary.gateway.call import Call
 from ostiary.gateway.caller import Caller, OpenKey
 from ostiary.gateway.choose import choose
 from ostiary.gateway.directory import Directory
 from ostiary.gateway.health import Health
 from ostiary.gateway.keyring import Keyring
-from ostiary.gateway.plan import bid_for, plan
+from ostiary.gateway.plan import plan
 from ostiary.gateway.target import Target
 from ostiary.ground import Ground, ground
 from ostiary.limits.budgets import Budget
@@ -126,10 +127,9 @@ def find_ways(world: World, calls: Sequence[Call], count: int) -> None:
     for n in range(count):
         call = calls[n % len(calls)]
         route = plan(caller, call, directory)
-        targets = choose(route, call, health, clock.now(), caller.organization_id, route.every)
-        bid_for(call, targets)
-        left = list(targets)
-        target = left.pop(0)
+        order = choose(route, call, health, clock.now(), caller.organization_id, route.every)
+        bid_on(call, order.reach)
+        target = order.first
         if health.is_anything_known:
             health.trying(target)
         health.ended(target, "ok", 0)
@@ -225,7 +225,7 @@ def first_us(world: World, name: str, *, is_new: bool) -> float:
     for n in range(_FRESH):
         fresh = replace(world, caller=replace(world.caller))
         if is_new:
-            for one in vars(tiers).values():
+            for one in vars(slots).values():
                 if hasattr(one, "cache_clear"):
                     one.cache_clear()
         call = _call(name, n)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import cast, get_args
 
 import pytest
@@ -83,3 +84,12 @@ def test_one_call_finds_out_and_others_keep_away() -> None:
 def test_an_incident_is_three_or_three_in_ten(keys: int, enough: int) -> None:
     assert not is_incident(enough - 1, keys)
     assert is_incident(enough, keys)
+
+
+def test_it_is_known_when_trouble_ends_by_itself() -> None:
+    resting = after("pace", resets_at=AT + 20_000)
+    assert resting.turn_at(AT) == AT + 20_000
+    assert resting.turn_at(AT + 20_000) == disabled(None, "not valid", AT).turn_at(AT) == inf
+    ahead = Trouble("cooling", 1, "by a clock that is ahead", AT, AT + 3 * HOUR)
+    assert ahead.turn_at(AT) == AT + 2 * HOUR
+    assert (ahead.is_skipped(AT + 2 * HOUR - 1), ahead.is_skipped(AT + 2 * HOUR)) == (False, True)

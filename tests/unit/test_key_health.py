@@ -316,3 +316,29 @@ def test_what_is_over_at_once_is_not_told() -> None:
     assert world.health.troubles.changed == set()
     world.fail("a", 429, retry_after="30")
     assert world.health.troubles.changed == {"a"}
+
+
+def test_an_epoch_lasts_until_anything_is_otherwise() -> None:
+    world = World(*(opened(id) for id in "abc"))
+    numbers = []
+
+    def another(*, after_s: float = 0) -> bool:
+        world.clock.move(after_s)
+        numbers.append(world.health.epoch.number(world.clock.now()))
+        return numbers[-1] not in numbers[:-1]
+
+    assert another()
+    world.fail("a", 429, retry_after="20")
+    assert another()
+    assert not another(after_s=19)
+    assert another(after_s=1), "its rest is over"
+    world.health.trying(world.target("a"))
+    assert another(), "others keep away"
+    world.health.trying(world.target("b"))
+    assert not another()
+    for id in "abc":
+        world.fail(id, 503)
+    assert another(), "its provider is in doubt"
+    assert another(after_s=5), "and is no longer"
+    world.clock.move(-3)
+    assert another(), "what was so then is not taken for granted before"

@@ -10,10 +10,11 @@ import pytest
 
 from ostiary.agents.policy import Choice, Policy, choice_of
 from ostiary.errors import Refusal
+from ostiary.gateway.bid import bid_for, input_bound
 from ostiary.gateway.call import Call
 from ostiary.gateway.caller import Caller, OpenKey
 from ostiary.gateway.directory import Directory
-from ostiary.gateway.plan import bid_for, input_bound, plan
+from ostiary.gateway.plan import plan
 from ostiary.gateway.target import Route, Target
 from ostiary.limits.budgets import Budget
 from ostiary.limits.local import Allowance

@@ -11,9 +11,10 @@ import pytest
 
 from ostiary.gateway.call import Call
 from ostiary.gateway.caller import OpenKey
-from ostiary.gateway.choose import slot_of
+from ostiary.gateway.conversation import slot_of
+from ostiary.gateway.slots import SLOTS, slots_of
 from ostiary.gateway.target import Target
-from ostiary.gateway.tiers import SLOTS, joined, slots_of, tiers_of
+from ostiary.gateway.tiers import joined, tiers_of
 from ostiary.providers import catalog
 from ostiary.providers.openai import OpenAI
 
@@ -39,7 +40,7 @@ def test_priority_first_then_what_is_filled_then_what_turns() -> None:
             target("f", priority=-1),
         ]
     )
-    assert [(names(tier.targets), bool(tier.slots)) for tier in tiers] == [
+    assert [(names(tier.targets), tier.turns) for tier in tiers] == [
         ("c", False),
         ("be", False),
         ("ad", True),

@@ -2,107 +2,173 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
-from zlib import crc32
+
+import msgspec
 
 from ostiary.errors import Refusal
+from ostiary.gateway.bid import reach_of
 from ostiary.gateway.call import Call
+from ostiary.gateway.conversation import slot_of
 from ostiary.gateway.health import Health
-from ostiary.gateway.target import Route, Target, Tier
-from ostiary.gateway.tiers import SLOTS
+from ostiary.gateway.target import Reach, Route, Target, Tier
 
 _MOST: Final = 12
 """Targets of one tier that a call looks at: more than it can try."""
 _PLENTY: Final = 16
 """More than a call tries: what comes after them has a chance once something is known to be in trouble."""
-_SPREAD: Final = 157
-"""Turns pass over all slots without going from neighbour to neighbour: a prime, and so none of the slots' number."""
-_USER: Final = b'"user"'
-_ROLE: Final = b'"role"'
-_BETWEEN: Final = b" \t\r\n,{]["
 
 
-def choose(
-    route: Route, call: Call, health: Health, at: int, organization_id: str, among: tuple[Target, ...]
-) -> tuple[Target, ...]:
-    """The targets in the order in which they are tried; never empty, else the refusal that says how each key is.
+class Order(msgspec.Struct, frozen=True, gc=False):
+    """The targets of one call in the order in which they are tried; most calls need but the first.
+
+    `reach` is what its hold pays for: whatever `others` finds when it is asked for them is covered by that.
+    """
+
+    first: Target
+    reach: Reach
+    others: Callable[[int], Sequence[Target]]
+    """Those after the first, as far as they may be used at that time."""
+
+    @classmethod
+    def listed(cls, targets: Sequence[Target], reach: Reach | None = None) -> Order:
+        """Of targets that are known already; the hold pays for them, or for more."""
+        each = tuple(targets)
+        return cls(each[0], reach or Reach(each, each), lambda _at: each[1:])
+
+    def whole(self, at: int) -> tuple[Target, ...]:
+        """The first and the others."""
+        return (self.first, *self.others(at))
+
+
+def choose(route: Route, call: Call, health: Health, at: int, organization_id: str, among: tuple[Target, ...]) -> Order:
+    """The targets in the order in which they are tried; never none, else the refusal that says how each key is.
 
     `among` are those of the route that can serve the call: all of them, or what goes on from an earlier one.
     """
-    if among is not route.every:
-        found = among
-    elif route.fixed is not None and not health.is_anything_known:
-        found = route.fixed
+    is_known = health.is_anything_known
+    if among is route.every:
+        slot = slot_of(call, health.turns) if route.fixed is None else 0
+        if call.max_cost_nano is None:
+            order = _known(route, slot, health, at) if is_known else _all_well(route, slot, health, at)
+            if order is not None:
+                return order
+        found = _looked_at(route, slot, health, at)
     else:
-        slot = slot_of(call, health.turns)
-        tiers = route.variants[route.slots[slot] if route.slots else 0]
-        if health.is_anything_known:
-            found = _usable(tiers, slot, route.attempts, health, at)
-        else:
-            found = _first(tiers, slot, route.attempts)
+        found = among
     if call.max_cost_nano is not None:
         found = _priced(found)
-    return health.usable(found, at, organization_id) if health.is_anything_known else found
+    return Order.listed(health.usable(found, at, organization_id) if is_known else found)
 
 
-def _first(tiers: tuple[Tier, ...], slot: int, attempts: int) -> tuple[Target, ...]:
+# ---- the first, and the others when one is needed ---------------------------------------------------------------
+
+
+def _all_well(route: Route, slot: int, health: Health, at: int) -> Order:
+    """Where nothing is known against any."""
+    return Order(route.first_at(slot), _reach(route, slot, health, at, None), partial(_after_first, route, slot))
+
+
+def _known(route: Route, slot: int, health: Health, at: int) -> Order | None:
+    """Where something is known against some; None where it takes a look at all to find the first."""
+    first = route.first_at(slot)
+    if not health.is_clear(first, at):
+        found = _clear(route, slot, health, at)
+        if found is None:
+            return None
+        first = found
+    reach = _reach(route, slot, health, at, health.epoch.number(at))
+    return Order(first, reach, partial(_others, route, slot, health, first, reach))
+
+
+def _clear(route: Route, slot: int, health: Health, at: int) -> Target | None:
+    """The first of its tier that nothing is known against, where those before it come after it or not at all."""
+    for target in route.tiers_at(slot)[0].in_turn(slot, _MOST):
+        if health.is_clear(target, at):
+            return target
+        if not health.is_behind(target, at):
+            break
+    return None
+
+
+def _reach(route: Route, slot: int, health: Health, at: int, epoch: int | None) -> Reach:
+    """What a hold must pay for: the same for all calls that begin in a variant, until health is another.
+
+    Whichever key of a tier a slot begins with, it is the same model at the same provider.
+    """
+    variant = route.slots[slot] if route.slots else 0
+    known = route.reaches.get(variant)
+    if known is not None and known[0] == epoch:
+        return known[1]
+    found = _looked_at(route, slot, health, at)
+    reach = reach_of(health.ranked(found, at) if epoch is not None else found)
+    route.reaches[variant] = epoch, reach
+    return reach
+
+
+def _after_first(route: Route, slot: int, _at: int) -> Sequence[Target]:
+    """The others as they were when nothing was known against any."""
+    return _of_each(route, slot)[1:]
+
+
+def _others(route: Route, slot: int, health: Health, first: Target, reach: Reach, at: int) -> Sequence[Target]:
+    """The others as they are now; one that has become usable since is left out where the hold does not pay for it."""
+    found = health.ranked(_usable(route, slot, health, at), at)
+    return [one for one in found if one is not first and reach.covers(one)]
+
+
+# ---- all that a call looks at -----------------------------------------------------------------------------------
+
+
+def _looked_at(route: Route, slot: int, health: Health, at: int) -> Sequence[Target]:
+    return _usable(route, slot, health, at) if health.is_anything_known else _of_each(route, slot)
+
+
+def _of_each(route: Route, slot: int) -> tuple[Target, ...]:
     """Where all are well: of each tier as many as can be tried, until there are plenty."""
+    if route.fixed is not None:
+        return route.fixed
     found: tuple[Target, ...] = ()
-    for tier in tiers:
-        found += tier.in_turn(slot, attempts)
+    for tier in route.tiers_at(slot):
+        found += tier.in_turn(slot, route.attempts)
         if len(found) >= _PLENTY:
             break
     return found
 
 
-def _usable(tiers: tuple[Tier, ...], slot: int, attempts: int, health: Health, at: int) -> tuple[Target, ...]:
+def _usable(route: Route, slot: int, health: Health, at: int) -> tuple[Target, ...]:
     """Where some are in trouble: of each tier those that are not to be passed over, until plenty of them are well.
 
     Nothing usable is everything there is: then it can be said how each of them is.
     """
     found: list[Target] = []
     well = 0
-    for tier in tiers:
-        taken = of_it = 0
-        for target in tier.in_turn(slot):
-            if health.is_passed_over(target, at):
-                continue
-            found.append(target)
-            taken += 1
-            of_it += health.is_well(target)
-            if taken >= _MOST or of_it >= attempts:
-                break
+    for tier in route.tiers_at(slot):
+        taken, of_it = _usable_of(tier, slot, route.attempts, health, at)
+        found += taken
         well += of_it
         if well >= _PLENTY:
             break
-    return tuple(found) or tuple(target for tier in tiers for target in tier.targets)
+    return tuple(found) or tuple(target for tier in route.tiers_at(slot) for target in tier.targets)
 
 
-def slot_of(call: Call, turns: Iterator[int]) -> int:
-    """The slot of a conversation, so that it goes where its prompt is cached; the next one for what is none.
-
-    A conversation is known by the cache key that the caller gives it, else by how it begins: everything up to the end
-    of the first thing its user said. The same in every process.
-    """
-    fields = call.ask.fields
-    named = fields.get("prompt_cache_key")
-    if named is not None:
-        return crc32(named) % SLOTS
-    messages = fields.get("messages")
-    if messages is None:
-        return next(turns) * _SPREAD % SLOTS
-    return crc32(_beginning(bytes(messages))) % SLOTS
+def _usable_of(tier: Tier, slot: int, attempts: int, health: Health, at: int) -> tuple[list[Target], int]:
+    """Those of one tier, and how many of them are well."""
+    found: list[Target] = []
+    well = 0
+    for target in tier.in_turn(slot):
+        if health.troubles.is_skipped(target, at):
+            continue
+        found.append(target)
+        well += health.is_clear(target, at)
+        if len(found) >= _MOST or well >= attempts:
+            break
+    return found, well
 
 
-def _beginning(messages: bytes) -> bytes:
-    """Up to the end of the first message of the user, whatever comes after it."""
-    said = messages.find(_USER)
-    ends = messages.find(_ROLE, said + len(_USER)) if said >= 0 else -1
-    return (messages if ends < 0 else messages[:ends]).rstrip(_BETWEEN)
-
-
-def _priced(found: tuple[Target, ...]) -> tuple[Target, ...]:
+def _priced(found: Sequence[Target]) -> tuple[Target, ...]:
     priced = tuple(target for target in found if target.price is not None)
     if not priced:
         raise Refusal(

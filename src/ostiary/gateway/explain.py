@@ -53,13 +53,14 @@ async def explain_call(gate: Gate, caller: Caller, exchange: Exchange) -> dict[s
     for hold in (admitted.hold, admitted.key_hold):
         if hold is not None:
             gate.reserve.undo(hold)
-    return _told(caller, admitted, operation)
+    return _told(caller, admitted, operation, gate.clock.now())
 
 
-def _told(caller: Caller, admitted: Admitted, operation: str) -> dict[str, Any]:
+def _told(caller: Caller, admitted: Admitted, operation: str, at: int) -> dict[str, Any]:
     size = admitted.hold.size
     accounts = [{"scope": key.scope, "id": key.id, "period": key.period_id} for key in admitted.hold.accounts]
-    first = admitted.targets[0]
+    targets = admitted.order.whole(at)
+    first = admitted.order.first
     return {
         "object": "explanation",
         "allowed": True,
@@ -68,14 +69,14 @@ def _told(caller: Caller, admitted: Admitted, operation: str) -> dict[str, Any]:
         "stream": admitted.call.ask.stream,
         "endpoint": admitted.route.endpoint.name if admitted.route.endpoint else None,
         "attempts": admitted.route.attempts,
-        "targets": [_target(caller, target) for target in admitted.targets],
+        "targets": [_target(caller, target) for target in targets],
         "most_usd": usd_number(size.nano),
         "most_output_tokens": size.output_tokens,
         "max_tokens_capped": size.shrunk,
         "held_on": accounts,
         "expires_at": iso(caller.policy.expires_at) if caller.policy.expires_at else None,
-        "in_words": f"Yes: {first.model} at {first.provider.id} would be asked first, of {len(admitted.targets)} "
-        f"{'way' if len(admitted.targets) == 1 else 'ways'}, and it could cost up to ${show_usd(size.nano)}.",
+        "in_words": f"Yes: {first.model} at {first.provider.id} would be asked first, of {len(targets)} "
+        f"{'way' if len(targets) == 1 else 'ways'}, and it could cost up to ${show_usd(size.nano)}.",
     }
 
 

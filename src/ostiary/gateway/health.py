@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import count
 from types import MappingProxyType
 from typing import Any, Final
 
 from ostiary.clock import Clock
 from ostiary.gateway.caller import OpenKey
+from ostiary.gateway.epoch import Epoch
 from ostiary.gateway.incidents import Incidents
 from ostiary.gateway.target import Target
 from ostiary.gateway.troubles import WHOLE, Troubles
@@ -42,6 +43,7 @@ class Health:
         self.turns = count()
         """Counts the calls that go round."""
         self.troubles = Troubles(clock)
+        self.epoch = Epoch(self.troubles, self._incidents)
         self.suspects: set[str] = set()
         """Keys that a provider did not accept: whether that is so is asked before one is disabled."""
 
@@ -62,8 +64,15 @@ class Health:
 
     # ---- before an attempt -------------------------------------------------------------------------------------
 
-    def usable(self, targets: tuple[Target, ...], at: int, organization_id: str) -> tuple[Target, ...]:
-        """Those that are well, then those in doubt; refuses with `no_usable_key` when all must be passed over.
+    def usable(self, targets: Sequence[Target], at: int, organization_id: str) -> Sequence[Target]:
+        """As `ranked`; refuses with `no_usable_key` when all must be passed over."""
+        found = self.ranked(targets, at)
+        if not found:
+            raise no_usable_key([(one, self.troubles.worst(one, at)) for one in targets], at, organization_id)
+        return found
+
+    def ranked(self, targets: Sequence[Target], at: int) -> Sequence[Target]:
+        """Those that are well, then those in doubt; none when all must be passed over.
 
         A key that only failed is not refused for it where there is no other: the call finds out whether it is well.
         """
@@ -84,30 +93,26 @@ class Health:
                 doubtful.append((int(doubt), place))
             else:
                 well.append(target)
-        if well or doubtful:
-            return (*well, *(targets[place] for _, place in sorted(doubtful)))
-        if failed:
-            return tuple(targets[place] for _, place in sorted(failed))
-        raise no_usable_key([(one, self.troubles.worst(one, at)) for one in targets], at, organization_id)
+        ranked = (*well, *(targets[place] for _, place in sorted(doubtful)))
+        return ranked or tuple(targets[place] for _, place in sorted(failed))
 
-    def is_passed_over(self, target: Target, at: int) -> bool:
-        """Whether no call should go there now."""
-        if target.key.id not in self.troubles.known:
-            return False
+    def is_clear(self, target: Target, at: int) -> bool:
+        """Whether nothing at all is known against it, and its own provider is not in doubt."""
+        return target.key.id not in self.troubles.known and not (
+            self._incidents and self._incidents.doubt(target.key, at)
+        )
+
+    def is_behind(self, target: Target, at: int) -> bool:
+        """Whether it comes after those that are well, or is not to be used at all."""
         worst = self.troubles.worst(target, at)
-        return worst is not None and worst.is_skipped(at)
-
-    def is_well(self, target: Target) -> bool:
-        """Whether nothing at all is known against it, nor against its provider."""
-        return target.key.id not in self.troubles.known and not self._incidents
+        if worst is not None and (worst.is_skipped(at) or worst.is_doubtful(at)):
+            return True
+        return bool(self._incidents and self._incidents.doubt(target.key, at))
 
     def trying(self, target: Target) -> None:
         """A call goes to this one: where it shows whether a key is well again, others keep away until it has."""
-        for model in (WHOLE, target.model):
-            known = self.troubles.of(target.key.id).get(model)
-            at = self._clock.now()
-            if known is not None and known.state != "degraded" and not known.is_skipped(at):
-                self.troubles.known[target.key.id][model] = health.on_trial(known, at)
+        if target.key.id in self.troubles.known:
+            self.troubles.try_out(target)
 
     # ---- after an attempt --------------------------------------------------------------------------------------
 

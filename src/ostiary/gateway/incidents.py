@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from math import inf
 from typing import Final
 
 from ostiary.clock import SECOND_MS
@@ -26,6 +27,8 @@ class Incidents:
         self._until: dict[Group, int] = {}
         self._answered: dict[str, int] = {}
         self._answered_any: dict[Group, int] = {}
+        self.changes = 0
+        """Counts how often a provider came into doubt, or out of it before its time."""
 
     def __bool__(self) -> bool:
         """Whether any provider is in doubt."""
@@ -34,6 +37,7 @@ class Incidents:
     def know(self, keys: Iterable[OpenKey]) -> None:
         """All keys there are."""
         self._groups = {key.id: (key.provider.id, key.base_url) for key in keys}
+        self.changes += 1
         groups = set(self._groups.values())
         self._until = {group: until for group, until in self._until.items() if group in groups}
         self._answered = {key_id: at for key_id, at in self._answered.items() if key_id in self._groups}
@@ -51,13 +55,17 @@ class Incidents:
         )
         return 2 if failed_at and health.is_recent(failed_at, at) else 1
 
+    def turn_at(self, at: int) -> float:
+        """When the next provider is in doubt no longer."""
+        return min((until for until in self._until.values() if until > at), default=inf)
+
     def answered(self, key: OpenKey, at: int) -> None:
         """The provider has answered with this key: what fails with others is theirs."""
         group = self._groups.get(key.id)
         if group is not None:
             self._answered[key.id] = self._answered_any[group] = at
-            if self._until:
-                self._until.pop(group, None)
+            if self._until and self._until.pop(group, None) is not None:
+                self.changes += 1
 
     def note(self, key: OpenKey, cause: Cause, at: int) -> list[str]:
         """One more failure; when it is an incident, every key that failed alike within a minute, else none.
@@ -76,6 +84,7 @@ class Incidents:
         if is_alone or not health.is_incident(len(alike), self._count_tried(group, failing, at)):
             return []
         self._until[group] = at + _DOUBT_MS
+        self.changes += 1
         return alike
 
     def _count_tried(self, group: Group, failing: dict[str, int], at: int) -> int:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from ostiary.errors import TABLE, Refusal
+from ostiary.gateway.bid import bid_for
 from ostiary.gateway.call import Call
-from ostiary.gateway.plan import bid_for
 from ostiary.gateway.target import Target
 from ostiary.limits.budgets import Bid
 from ostiary.limits.reserve import Hold, Reserve

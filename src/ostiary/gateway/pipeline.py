@@ -8,9 +8,10 @@ from typing import Final
 from ostiary.errors import TABLE, Refusal
 from ostiary.gateway import plan as planning
 from ostiary.gateway.admit import SCOPE, admit_call, admit_caller
+from ostiary.gateway.bid import bid_on
 from ostiary.gateway.call import read_call
 from ostiary.gateway.caller import Caller
-from ostiary.gateway.choose import choose
+from ostiary.gateway.choose import Order, choose
 from ostiary.gateway.exchange import Exchange
 from ostiary.gateway.gate import Gate
 from ostiary.gateway.identify import identify
@@ -76,20 +77,21 @@ async def admit(gate: Gate, caller: Caller, exchange: Exchange, operation: str, 
     among = route.every
     if call.previous_response_id is not None:
         among = await keep_to(gate, caller.organization_id, call.previous_response_id, among)
-    targets = choose(route, call, gate.directory.health, gate.clock.now(), caller.organization_id, among)
-    bid = planning.bid_for(call, targets)
+    order = choose(route, call, gate.directory.health, gate.clock.now(), caller.organization_id, among)
+    bid = bid_on(call, order.reach)
     judged_at = gate.clock.monotonic()
     hold = await gate.reserve.take(caller.allowance, bid, call.max_cost_nano, is_asked=is_asked)
     key_hold = None
-    if targets[0].key.allowance is not None:
+    if order.first.key.allowance is not None:
         try:
             targets, key_hold = await hold_first(
-                gate.reserve, call, targets, hold, caller.organization_id, is_asked=is_asked
+                gate.reserve, call, order.whole(gate.clock.now()), hold, caller.organization_id, is_asked=is_asked
             )
         except BaseException:
             gate.reserve.undo(hold)
             raise
-    return Admitted(caller, call, targets, hold, key_hold, route, judged_at, gate.clock.monotonic())
+        order = Order.listed(targets, order.reach)
+    return Admitted(caller, call, order, hold, key_hold, route, judged_at, gate.clock.monotonic())
 
 
 async def _say_stopped(exchange: Exchange) -> None:

@@ -1,8 +1,8 @@
-"""Where a call may go: every target that its caller is allowed, in order, and the most that any of them could cost."""
+"""Where a call may go: every target that its caller is allowed, priced, in order."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from ostiary.agents import policy
 from ostiary.errors import Refusal
@@ -10,24 +10,13 @@ from ostiary.gateway.call import Call
 from ostiary.gateway.caller import Caller, OpenKey
 from ostiary.gateway.directory import Directory
 from ostiary.gateway.resolve import Leg, Resolved, resolve
+from ostiary.gateway.slots import slots_of
 from ostiary.gateway.target import Route, Target, Tier
-from ostiary.gateway.tiers import joined, slots_of, tiers_of
-from ostiary.limits.budgets import Bid
-from ostiary.money import MAX_NANO
-from ostiary.providers.catalog import Provider
+from ostiary.gateway.tiers import joined, tiers_of
 
 _MOST_ATTEMPTS = 3
 _MOST_FIXED = 64
 """Targets that a call looks at where all are well: more than it can try."""
-_UNKNOWN_OUTPUT = 32_768
-"""Output tokens to hold where neither the caller nor the catalogue says how long an answer may be."""
-_LIKELY_OUTPUT = 1_024
-"""Output tokens to count against tokens per minute until it is known how many they are, where none were asked for."""
-_BYTES_PER_TOKEN = 4
-_LONGEST_CONTEXT = 1_048_576
-"""Tokens of input that no model known today reads more than, for those whose context is not published."""
-_MEDIA_TOKENS = 20_000
-"""A ceiling for one image, file or sound, whose tokens are not in the bytes of the body."""
 
 
 def plan(caller: Caller, call: Call, directory: Directory) -> Route:
@@ -57,7 +46,7 @@ def _work_out(caller: Caller, call: Call, directory: Directory) -> Route:
             f"There is no key for {provider} in the vault. Add one with 'ostiary vault add {provider}'.",
             provider=provider,
         )
-    targets = {leg: [_target(key, leg.model, call, directory) for key in keys[leg]] for leg in legs}
+    targets = {leg: _targets(keys[leg], leg.model, call, directory) for leg in legs}
     if not caller.allow_unpriced:
         is_capped = bool(caller.allowance.budgets)
         targets = {
@@ -109,12 +98,17 @@ def _is_capped(key: OpenKey) -> bool:
     return key.allowance is not None and bool(key.allowance.budgets)
 
 
-def _target(key: OpenKey, bare: str, call: Call, directory: Directory) -> Target:
-    model = directory.catalog.models.get(f"{key.provider.id}/{bare}")
-    price = directory.prices.find(key.provider, bare)
+def _targets(keys: list[OpenKey], bare: str, call: Call, directory: Directory) -> list[Target]:
+    """One model at one provider, by each of these keys: what is known of the model is the same for all."""
+    if not keys:
+        return []
+    provider = keys[0].provider
+    model = directory.catalog.models.get(f"{provider.id}/{bare}")
+    price = directory.prices.find(provider, bare)
     if price is not None and not price.covers(call.operation, call.ask.audio_rates):
         price = None  # it is paid by what this call does not use, or not for sound: its tokens would look free or cheap
-    return Target(key, bare, price, model.context if model else None, model.max_output if model else None)
+    context, most = (model.context, model.max_output) if model else (None, None)
+    return [Target(key, bare, price, context, most) for key in keys]
 
 
 # ---- in which order ---------------------------------------------------------------------------------------------
@@ -124,7 +118,7 @@ def _route(organization_id: str, resolved: Resolved, targets: dict[Leg, list[Tar
     endpoint = resolved.endpoint
     if endpoint is None:
         variants: list[list[Tier]] = [_own_first(organization_id, list(targets.values()))]
-        shares: tuple[int, ...] = ()
+        shares: Sequence[int] = ()
     else:
         tiers = {leg: _own_first(organization_id, [found]) for leg, found in targets.items()}
         first = [leg for leg in targets if not leg.is_fallback] or list(targets)
@@ -138,7 +132,7 @@ def _route(organization_id: str, resolved: Resolved, targets: dict[Leg, list[Tar
         shares = slots_of(weights) if len(starts) > 1 else ()
     orders = tuple(joined(tiers) for tiers in variants)
     every = [target for tier in orders[0] for target in tier.targets]
-    is_fixed = not shares and not any(tier.slots for tier in orders[0])
+    is_fixed = not shares and not any(tier.turns for tier in orders[0])
     return Route(
         variants=orders,
         slots=shares,
@@ -155,42 +149,3 @@ def _own_first(organization_id: str, groups: Iterable[list[Target]]) -> list[Tie
     own = [[target for target in group if target.key.organization_id == organization_id] for group in groups]
     pool = [[target for target in group if target.key.organization_id != organization_id] for group in groups]
     return [tier for group in (*own, *pool) for tier in tiers_of(group)]
-
-
-# ---- what it may cost -------------------------------------------------------------------------------------------
-
-
-def bid_for(call: Call, targets: tuple[Target, ...]) -> Bid:
-    """The most the call can cost at the dearest target: bytes bound the input, `max_tokens` or the model the output."""
-    fixed = rate = longest = 0
-    asked = call.ask.output_tokens
-    last: Target | None = None
-    for target in targets:
-        if last is not None and target.model == last.model and target.key.provider is last.key.provider:
-            continue  # by another key it costs the same
-        last = target
-        output = (target.max_output or _UNKNOWN_OUTPUT) * call.ask.choices if asked is None else asked
-        longest = max(longest, output)
-        if target.price is not None:
-            given = input_bound(call, target.provider, target.context)
-            fixed = max(fixed, target.price.bound_nano(given, 0, call.ask.units))
-            rate = max(rate, target.price.output_nano_per_million)
-    likely = call.ask.size // _BYTES_PER_TOKEN + (min(longest, _LIKELY_OUTPUT) if asked is None else asked)
-    bid = Bid(fixed, longest, rate, may_shrink=asked is None, tokens=likely)
-    if bid.nano_for(longest) > MAX_NANO:
-        raise Refusal("invalid_request", "The call could cost more than can be counted. Lower `max_tokens`.")
-    return bid
-
-
-def input_bound(call: Call, provider: Provider, context: int | None = None) -> int:
-    """Input tokens never exceed this: one a byte for byte-level tokenizers, with what templates and media add.
-
-    What is not in the body is held for at the model's whole `context`.
-    """
-    ask = call.ask
-    outside = (context or _LONGEST_CONTEXT) if ask.reaches_out else 0
-    return outside + (
-        ask.size * provider.tokens_per_byte // 100
-        + ask.messages * provider.message_overhead
-        + ask.media * _MEDIA_TOKENS
-    )

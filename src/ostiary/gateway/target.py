@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import msgspec
 
 from ostiary.gateway.caller import OpenKey
+from ostiary.gateway.slots import slots_of
 from ostiary.providers.catalog import Provider
 from ostiary.providers.prices import Price
 from ostiary.vault.endpoint_store import Endpoint
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(msgspec.Struct, frozen=True, gc=False):
     """One attempt that could be made: a model at a provider with one provider key. No price is `unpriced`."""
 
     key: OpenKey
@@ -31,20 +34,46 @@ class Target:
         return self.key.provider is other.key.provider and self.key.base_url == other.key.base_url
 
 
-@dataclass(frozen=True, slots=True)
 class Tier:
-    """Targets that may be tried after one another. With `slots`, each call begins at the one its slot names."""
+    """Targets that may be tried after one another. Where it `turns`, each call begins at the one its slot names."""
 
-    targets: tuple[Target, ...]
-    slots: tuple[int, ...] = ()
+    __slots__ = ("_slots", "targets", "turns")
+
+    def __init__(self, targets: tuple[Target, ...], *, turns: bool = False) -> None:
+        self.targets = targets
+        self.turns = turns
+        self._slots: Sequence[int] | None = None
+
+    def start(self, slot: int) -> int:
+        """The place of the one that a slot begins with. Whose the slots are is found out when it is first asked."""
+        if not self.turns:
+            return 0
+        if self._slots is None:
+            self._slots = slots_of(tuple((one.key.id, one.key.weight) for one in self.targets))
+        return self._slots[slot]
 
     def in_turn(self, slot: int, most: int | None = None) -> tuple[Target, ...]:
         """The targets, the slot's own first and the others after it in a circle; `most` of them where that is given."""
-        first = self.slots[slot] if self.slots else 0
+        first = self.start(slot)
         if most is not None:
             found = self.targets[first : first + most]
             return found if len(found) == most or not first else found + self.targets[: min(most - len(found), first)]
         return self.targets[first:] + self.targets[:first] if first else self.targets
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What one hold pays for: each model at each provider that a call may be tried with, by one of its keys.
+
+    `decisive` are those of them that decide what a call of nothing but text can cost at most.
+    """
+
+    each: tuple[Target, ...]
+    decisive: tuple[Target, ...]
+
+    def covers(self, target: Target) -> bool:
+        """Whether the hold pays for this one, by whichever key."""
+        return any(one.model == target.model and one.provider is target.provider for one in self.each)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +85,23 @@ class Route:
     """
 
     variants: tuple[tuple[Tier, ...], ...]
-    slots: tuple[int, ...]
+    slots: Sequence[int]
     fixed: tuple[Target, ...] | None
     every: tuple[Target, ...]
     """All of them, in the order of the first variant."""
     attempts: int
     endpoint: Endpoint | None = None
+    reaches: dict[int, tuple[int | None, Reach]] = field(default_factory=dict, compare=False, repr=False)
+    """By variant: what a hold must pay for, and of which epoch of health that is; None where all are well."""
+
+    def tiers_at(self, slot: int) -> tuple[Tier, ...]:
+        """The tiers of a slot's variant, in order."""
+        return self.variants[self.slots[slot] if self.slots else 0]
+
+    def first_at(self, slot: int) -> Target:
+        """The one that a slot begins with."""
+        tier = self.variants[self.slots[slot] if self.slots else 0][0]
+        return tier.targets[tier.start(slot) if tier.turns else 0]
 
     @property
     def timeout_s(self) -> float | None:

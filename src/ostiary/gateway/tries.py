@@ -8,6 +8,7 @@ from ostiary.errors import Refusal
 from ostiary.gateway.attempt import Failure, attempt, refusal_of
 from ostiary.gateway.call import Call
 from ostiary.gateway.caller import Caller
+from ostiary.gateway.choose import Order
 from ostiary.gateway.exchange import Headers
 from ostiary.gateway.key_limits import hold_key
 from ostiary.gateway.pace import pace_headers
@@ -19,11 +20,11 @@ from ostiary.limits.reserve import Hold
 
 @dataclass(slots=True, eq=False)
 class Admitted:
-    """A call that may be made: its targets in order, and one hold that pays for any of them."""
+    """A call that may be made: in which order, and one hold that pays for any of its targets."""
 
     caller: Caller
     call: Call
-    targets: tuple[Target, ...]
+    order: Order
     hold: Hold
     key_hold: Hold | None
     """What the first attempt takes of its provider key's own limits."""
@@ -35,7 +36,7 @@ class Admitted:
 async def try_in_order(book: Book, admitted: Admitted) -> None:
     """Attempts, until one is relayed, one must not be repeated, or none is left."""
     failures: list[tuple[Target, Failure]] = []
-    health, left = book.gate.directory.health, list(admitted.targets)
+    health, left = book.gate.directory.health, [admitted.order.first]
     while left and len(failures) < admitted.route.attempts:
         target = left.pop(0)
         if failures and not await _has_room(book, target, is_last=not left):
@@ -47,6 +48,8 @@ async def try_in_order(book: Book, admitted: Admitted) -> None:
         if failure is None:
             health.ended(target, book.ended, began_at)
             return
+        if not failures:
+            left = list(admitted.order.others(book.gate.clock.now()))
         failures.append((target, failure))
         verdict, tokens = failure.verdict, failure.tokens
         is_hurried = admitted.route.timeout_s is not None and verdict.code == "provider_timeout"

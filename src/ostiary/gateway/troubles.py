@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from math import inf
 from typing import Final, cast
 
 from ostiary.clock import SECOND_MS, Clock
 from ostiary.gateway.target import Target
-from ostiary.vault.health import LASTING, State, Trouble
+from ostiary.vault.health import LASTING, State, Trouble, on_trial
 from ostiary.vault.health_store import HealthRow
 
 WHOLE: Final = ""
@@ -24,6 +25,8 @@ class Troubles:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self.known: dict[str, dict[str, Trouble]] = {}
+        self.changes = 0
+        """Counts how often what is known has become something else."""
         self.changed: set[str] = set()
         """Keys of which there is news for others."""
         self.telling: set[str] = set()
@@ -38,7 +41,7 @@ class Troubles:
     def keep(self, key_ids: Collection[str]) -> None:
         """Forget keys that are gone."""
         for gone in self.known.keys() - set(key_ids):
-            del self.known[gone]
+            self._put(gone, {})
 
     def hear(self, key_id: str, rows: Iterable[HealthRow]) -> None:
         """What others have found of a key, unless there is news of it here that they have not been told yet."""
@@ -123,10 +126,33 @@ class Troubles:
             self.changed.add(key_id)
 
     def _put(self, key_id: str, troubles: dict[str, Trouble]) -> None:
+        self.changes += 1
         if troubles:
             self.known[key_id] = troubles
         else:
             self.known.pop(key_id, None)
+
+    def turn_at(self, at: int) -> float:
+        """When anything that is known counts no longer, or begins to, though nothing happens."""
+        return min((one.turn_at(at) for known in self.known.values() for one in known.values()), default=inf)
+
+    def try_out(self, target: Target) -> None:
+        """A call is on its way to find out how a key is whose rest is over: others wait for what it finds."""
+        known, at = self.known[target.key.id], self._clock.now()
+        tried = {
+            model: on_trial(one, at)
+            for model in (WHOLE, target.model)
+            if (one := known.get(model)) is not None and one.state != "degraded" and not one.is_skipped(at)
+        }
+        if tried:
+            self._put(target.key.id, {**known, **tried})
+
+    def is_skipped(self, target: Target, at: int) -> bool:
+        """Whether no call should go there now."""
+        if target.key.id not in self.known:
+            return False
+        worst = self.worst(target, at)
+        return worst is not None and worst.is_skipped(at)
 
     def worst(self, target: Target, at: int) -> Trouble | None:
         """What counts of the key and of this model at it."""

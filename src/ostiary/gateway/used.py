@@ -6,7 +6,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from ostiary.gateway.plan import input_bound
+from ostiary.gateway.bid import input_bound
 from ostiary.gateway.settle import Book
 from ostiary.ledger.events import UsageSource
 from ostiary.providers.dialect import Reading

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import Final, Literal
 
 from ostiary.providers.verdict import Cause
@@ -44,6 +45,12 @@ class Trouble:
     def is_doubtful(self, at: int) -> bool:
         """Whether others that are well come first, though it may still be used."""
         return self.state == "degraded" and self._counts(at)
+
+    def turn_at(self, at: int) -> float:
+        """When it ceases to count, or begins to: what is later than any cool-down can be does not count yet."""
+        if self.until is None or self.until <= at:
+            return inf
+        return self.until if self._counts(at) else self.until - _LONGEST_MS
 
     def _counts(self, at: int) -> bool:
         """Not over; what ends later than any cool-down can was written by a clock that was ahead."""

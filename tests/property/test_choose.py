@@ -1,0 +1,188 @@
+"""Whatever is left for later: a call is tried in the order that a look at everything finds, and its hold pays."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ostiary.errors import Refusal
+from ostiary.gateway.bid import bid_for, bid_on, reach_of
+from ostiary.gateway.call import Call
+from ostiary.gateway.caller import OpenKey
+from ostiary.gateway.choose import Order, choose
+from ostiary.gateway.conversation import slot_of
+from ostiary.gateway.health import Health
+from ostiary.gateway.slots import slots_of
+from ostiary.gateway.target import Route, Target, Tier
+from ostiary.gateway.tiers import joined, tiers_of
+from ostiary.providers import catalog
+from ostiary.providers.openai import OpenAI
+from ostiary.providers.prices import Price, Rates
+from ostiary.providers.tokens import Tokens
+from ostiary.providers.transport import Headers
+from ostiary.providers.verdict import judge
+from tests.fakes import SetClock
+
+ROW = catalog.load().get("openai-compatible")
+USD = 10**9
+ENOUGH, MOST = 16, 12
+
+
+@st.composite
+def prices(draw: st.DrawFn) -> Price | None:
+    if draw(st.integers(0, 5)) == 0:
+        return None
+    starts = [-1, *draw(st.lists(st.sampled_from([0, 40, 400, 4_000]), max_size=2, unique=True))]
+    names = ["input", "output", "cache_write", "reasoning", "request", "image"]
+    rates = st.dictionaries(st.sampled_from(names), st.integers(0, 100 * USD))
+    return Price([Rates.of(draw(rates), start) for start in starts], "v")
+
+
+@st.composite
+def legs(draw: st.DrawFn, place: int) -> list[Target]:
+    """One model at one provider, by some keys."""
+    row = replace(
+        ROW,
+        id=f"p{place}",
+        tokens_per_byte=draw(st.sampled_from([100, 150])),
+        message_overhead=draw(st.sampled_from([8, 20])),
+    )
+    price, most = draw(prices()), draw(st.sampled_from([None, 500, 90_000]))
+    return [
+        Target(
+            OpenKey(
+                f"{row.id}-{n}",
+                f"{row.id}-{n}",
+                "ours",
+                row,
+                f"https://{row.id}",
+                (),
+                (),
+                shared=False,
+                is_filled=draw(st.booleans()),
+                priority=draw(st.integers(0, 1)),
+            ),
+            "m",
+            price,
+            max_output=most,
+        )
+        for n in range(draw(st.integers(1, 9)))
+    ]
+
+
+@st.composite
+def routes(draw: st.DrawFn) -> Route:
+    tiers = [tiers_of(draw(legs(place))) for place in range(draw(st.integers(1, 7)))]
+    starts = range(draw(st.integers(1, len(tiers))))
+    variants = tuple(
+        joined([*tiers[start], *(tier for n, some in enumerate(tiers) if n != start for tier in some)])
+        for start in starts
+    )
+    shares = slots_of(tuple((str(start), 1) for start in starts)) if len(starts) > 1 else ()
+    every = tuple(target for tier in variants[0] for target in tier.targets)
+    is_fixed = not shares and not any(tier.turns for tier in variants[0])
+    return Route(variants, shares, every[:64] if is_fixed else None, every, draw(st.integers(1, 4)))
+
+
+def asked(talk: int, output: int | None = None) -> Call:
+    body: dict[str, Any] = {
+        "model": "m",
+        "messages": [{"role": "user", "content": "x" * talk * 30}],
+        "prompt_cache_key": f"{talk}",
+    }
+    if output is not None:
+        body["max_tokens"] = output
+    return Call("chat", OpenAI().read_ask("chat", json.dumps(body).encode()), None)
+
+
+faults = st.lists(st.tuples(st.integers(0, 62), st.sampled_from([503, 429, 402, 403, 401])), max_size=14)
+
+
+def fail(health: Health, route: Route, some: list[tuple[int, int]]) -> None:
+    for place, status in some:
+        headers = Headers({b"retry-after": b"%d" % (place + 1)} if status == 429 else {})
+        health.failed(route.every[place % len(route.every)], judge(status, None, {}), headers, {})
+
+
+def all_of(route: Route, call: Call, health: Health, at: int) -> tuple[Target, ...]:
+    """The plain rule: of each tier as many as can be tried, those that are well first."""
+    slot = slot_of(call, health.turns)
+    tiers: tuple[Tier, ...] = route.variants[route.slots[slot] if route.slots else 0]
+    if not health.is_anything_known:
+        if route.fixed is not None:
+            return route.fixed
+        found: list[Target] = []
+        for tier in tiers:
+            found += tier.in_turn(slot)[: route.attempts]
+            if len(found) >= ENOUGH:
+                break
+        return tuple(found)
+    found, clear = [], 0
+    for tier in tiers:
+        taken = of_it = 0
+        for target in tier.in_turn(slot):
+            if not health.troubles.is_skipped(target, at) and taken < MOST and of_it < route.attempts:
+                found.append(target)
+                taken += 1
+                of_it += health.is_clear(target, at)
+        clear += of_it
+        if clear >= ENOUGH:
+            break
+    return tuple(health.usable(tuple(found) or tuple(one for tier in tiers for one in tier.targets), at, "ours"))
+
+
+def chosen(route: Route, call: Call, health: Health, at: int) -> Order | None:
+    try:
+        return choose(route, call, health, at, "ours", route.every)
+    except Refusal as refusal:
+        if refusal.code != "no_usable_key":
+            raise
+        return None
+
+
+@settings(max_examples=60)
+@given(routes(), st.lists(st.tuples(faults, st.sampled_from([0, 0.4, 3, 40])), min_size=1, max_size=4))
+def test_the_order_and_the_bid_are_those_of_a_look_at_everything(
+    route: Route, history: list[tuple[list[tuple[int, int]], float]]
+) -> None:
+    clock = SetClock()
+    health = Health(clock)
+    health.know({target.key.id: target.key for target in route.every})
+    begun: list[tuple[Call, Order]] = []
+    for faulty, seconds in [([], 0.0), *history]:
+        clock.move(seconds)
+        fail(health, route, faulty)
+        at = clock.now()
+        for before, held in begun:
+            for late in held.others(at):
+                assert bid_for(before, (late,)).nano_for(50) <= bid_on(before, held.reach).nano_for(50)
+                assert bid_for(before, (late,)).output_tokens <= bid_on(before, held.reach).output_tokens
+        for talk in range(8):
+            call = asked(talk, None if talk % 2 else 50)
+            order = chosen(route, call, health, at)
+            if order is None:
+                assert all(health.troubles.is_skipped(target, at) for target in route.every)
+                continue
+            expected = all_of(route, call, health, at)
+            assert order.whole(at) == expected
+            assert bid_on(call, order.reach) == bid_for(call, expected)
+            begun.append((call, order))
+            if health.is_anything_known:
+                health.trying(order.first)
+            health.ended(order.first, "ok", at)
+
+
+@given(st.lists(prices(), min_size=1, max_size=9), st.integers(0, 9), st.sampled_from([None, 70]), st.data())
+def test_the_few_that_decide_bid_as_all_do(
+    some: list[Price | None], talk: int, output: int | None, data: st.DataObject
+) -> None:
+    targets = [msgspec.structs.replace(data.draw(legs(place))[0], price=price) for place, price in enumerate(some)]
+    plain = asked(talk, output)
+    pictured = Call("chat", msgspec.structs.replace(plain.ask, units=Tokens(images=talk)), None)
+    for call in (plain, pictured):
+        assert bid_on(call, reach_of(targets)) == bid_for(call, targets)
