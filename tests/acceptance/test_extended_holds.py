@@ -84,8 +84,10 @@ class Scene:
         limits = self.gateway.client(key.secret).get("/v1/key").json()["limits"]
         assert spent(self.gateway, key) == cost
         assert round(limits["budget"]["remaining_usd"] * USD) == cap_nano - cost
-        leased = rows(self.gateway, "SELECT coalesce(sum(leased_nano), 0) AS n FROM accounts")[0]["n"]
-        assert leased == rows(self.gateway, "SELECT coalesce(sum(amount_nano - used_nano), 0) AS n FROM leases")[0]["n"]
+        accounts = "SELECT coalesce(sum(leased_nano), 0) FROM accounts"
+        leases = "SELECT coalesce(sum(amount_nano - used_nano), 0) FROM leases"
+        (sums,) = rows(self.gateway, f"SELECT ({accounts}) AS leased, ({leases}) AS held")  # of one moment
+        assert sums["leased"] == sums["held"]
 
 
 @pytest.fixture(scope="module")

@@ -137,7 +137,11 @@ def test_a_month_ends_under_load_and_the_calendar_jumps_to_and_fro(
         in_old, in_new = books.spent_by(whose.id, old), books.spent_by(whose.id, new)
         assert min(in_old, in_new) > 0
         assert in_old + in_new == books.spent_by(whose.id) == len(load.of(whose.secret)) * COST
-    assert {period for _, _, period in books.spent} <= {old, new, "total"} | {month_of(time.time_ns() // 1_000_000)}
+    known = {old, new, "total"} | {month_of(time.time_ns() // 1_000_000)}
+    assert {period for scope, _, period in books.spent if scope != "provider_key"} <= known
+    of_provider_keys = {period for scope, _, period in books.spent if scope == "provider_key"}
+    assert {period[: len(old)] for period in of_provider_keys} <= known
+    assert any(period.count("-") == 2 for period in of_provider_keys), "days are counted for them"
 
 
 def _has(load: Load, answers: int) -> bool:
