@@ -7,7 +7,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, text
 
 from ostiary.db import changes, schema
 from ostiary.db.database import Database
@@ -117,3 +117,19 @@ async def test_a_locked_sqlite_is_a_refusal_that_passes(tmp_path: Path, monkeypa
     async with database.transaction() as tx:
         await changes.append(tx, "agent_key", None, "k", 1)
     await database.close()
+
+
+async def test_what_reads_for_too_long_is_ended_and_the_connection_goes_on(database: Database) -> None:
+    """Pages have a bound of their own; nothing of it stays with the connection, nor with those of calls."""
+    pages = database.beside(1, 0.3)
+    forever = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n"
+    try:
+        for _ in range(2):
+            with pytest.raises(Refusal) as refused:
+                async with pages.read() as tx:
+                    await tx.execute(text(forever if pages.is_sqlite else "SELECT pg_sleep(20)"))
+            assert refused.value.code == "service_unavailable"
+            async with pages.read() as tx:
+                assert (await tx.execute(text("SELECT 1"))).scalar() == 1
+    finally:
+        await pages.close()

@@ -24,6 +24,7 @@ _COMMANDS: Final = {
     "credentials": "Client credentials: what an organization's own servers present.",
     "orgs": "Organizations.",
     "members": "Who belongs to an organization, and as what.",
+    "users": "People, and how they sign in.",
     "explain": "Say what a call would do: allowed or not, by whom, for how much at most.",
     "prices": "What a model costs, where the built-in prices do not say or should not count.",
     "usage": "Requests, tokens and cost by day, key and model.",

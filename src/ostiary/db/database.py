@@ -26,6 +26,9 @@ T = TypeVar("T")
 
 _BUSY_MS = 5_000
 _POOL = 10
+_COMMAND_S = 30
+_STEPS = 100_000
+"""Of SQLite's machine, between two looks at the clock: about a millisecond."""
 _DRIVERS = {
     "sqlite": "sqlite+aiosqlite",
     "postgresql": "postgresql+asyncpg",
@@ -38,8 +41,13 @@ _GONE = "The database is not available. Nothing was changed; try again shortly."
 class Database:
     """One pool of connections to the one authority. Losing it is a 503 to callers, and passes by itself."""
 
-    def __init__(self, url: str) -> None:
-        """`url` is `sqlite:///path` or `postgresql://…`; nothing is opened before first use."""
+    def __init__(self, url: str, size: int = _POOL, statement_s: float | None = None) -> None:
+        """`url` is `sqlite:///path` or `postgresql://…`; nothing is opened before first use.
+
+        With `statement_s`, what reads for longer is ended, as if the database were away.
+        """
+        self._url = url
+        self._statement_s = statement_s
         try:
             parsed = make_url(url)
             driver = _DRIVERS[parsed.get_backend_name()]
@@ -50,13 +58,13 @@ class Database:
         if self.is_sqlite and not parsed.database:
             raise CannotStart("OSTIARY_DATABASE_URL names no file. Give it as sqlite:///PATH.")
         self.path = Path(parsed.database) if self.is_sqlite and parsed.database else None
-        options: dict[str, Any] = {"pool_size": _POOL, "max_overflow": 0, "pool_timeout": _BUSY_MS / 1000}
+        options: dict[str, Any] = {"pool_size": size, "max_overflow": 0, "pool_timeout": _BUSY_MS / 1000}
         options["hide_parameters"] = True  # an error is logged, and what was being stored is not for logs
         if self.is_sqlite:
             options["connect_args"] = {"timeout": _BUSY_MS / 1000}
         else:
             options["pool_pre_ping"] = True
-            options["connect_args"] = {"timeout": _BUSY_MS / 1000, "command_timeout": 30}
+            options["connect_args"] = {"timeout": _BUSY_MS / 1000, "command_timeout": statement_s or _COMMAND_S}
         # asyncpg takes libpq's `host=` (a socket directory) from the query string, so the URL passes through whole.
         self.engine: AsyncEngine = create_async_engine(parsed.set(drivername=driver), **options)
         self._unfinished: set[asyncio.Task[Any]] = set()
@@ -69,7 +77,7 @@ class Database:
     async def read(self) -> AsyncIterator[Transaction]:
         """A consistent view for reading; what is written in it is rolled back."""
         with _said_as_refusal():
-            async with self.engine.connect() as connection:
+            async with self.engine.connect() as connection, self._bounded(connection):
                 yield connection
 
     @asynccontextmanager
@@ -82,6 +90,27 @@ class Database:
             options = {"ostiary_writes": True, _CHAIN_KEY: self.chain_key}
             async with self.engine.execution_options(**options).begin() as connection:
                 yield connection
+
+    @asynccontextmanager
+    async def _bounded(self, connection: AsyncConnection) -> AsyncIterator[None]:
+        """End what takes too long. PostgreSQL's driver does so by itself; SQLite is asked as it goes."""
+        if self._statement_s is None or not self.is_sqlite:
+            yield
+            return
+        raw: Any = (await connection.get_raw_connection()).driver_connection
+        now = asyncio.get_running_loop().time
+        until = now() + self._statement_s
+        await raw.set_progress_handler(lambda: now() > until, _STEPS)
+        try:
+            yield
+        finally:
+            await raw.set_progress_handler(None, 0)
+
+    def beside(self, size: int, statement_s: float) -> Database:
+        """The same database by connections of its own, for who must never keep calls waiting for theirs."""
+        other = Database(self._url, size, statement_s)
+        other.chain_key = self.chain_key
+        return other
 
     async def fold_log(self) -> bool:
         """Fold SQLite's log into its file and empty it, so that nothing old stays there; False while others read."""

@@ -141,7 +141,10 @@ users = Table(
     Column("name", String(200), nullable=False),
     Column("is_operator", Boolean, nullable=False),
     _at("created_at"),
+    Column("password_hash", Text),
+    _at("password_changed_at", null=True),
 )
+"""Who has no password signs in by an identity, or not at all."""
 
 members = Table(
     "members",
@@ -152,6 +155,101 @@ members = Table(
     _at("created_at"),
     PrimaryKeyConstraint("organization_id", "user_id"),
 )
+
+# ---- who signs in -----------------------------------------------------------------------------------------------
+
+sessions = Table(
+    "sessions",
+    metadata,
+    _id(),
+    Column("digest", LargeBinary(32), nullable=False, unique=True),
+    _ref("user_id"),
+    _ref("organization_id", null=True),
+    _at("created_at"),
+    _at("seen_at"),
+    _at("proved_at"),
+    Column("address", String(64)),
+    Column("agent", String(300)),
+    Index(None, "user_id"),
+    Index(None, "seen_at"),
+)
+"""Browsers that are signed in. An ended session is no row."""
+
+sign_in_failures = Table(
+    "sign_in_failures",
+    metadata,
+    Column("subject", String(64), primary_key=True),
+    Column("failures", Integer, nullable=False),
+    _at("last_at"),
+    _at("until"),
+    Index(None, "last_at"),
+)
+"""How often signing in has failed of late, by digest of an e-mail address or of a network address; `until` none may."""
+
+links = Table(
+    "links",
+    metadata,
+    Column("digest", LargeBinary(32), primary_key=True),
+    Column("kind", String(16), nullable=False),
+    _ref("user_id", null=True),
+    _at("created_at"),
+    _at("expires_at"),
+    _at("used_at", null=True),
+    Index(None, "user_id", "created_at"),
+    Index(None, "expires_at"),
+)
+"""Tokens that work once: set_up, or reset of a user's password."""
+
+invitations = Table(
+    "invitations",
+    metadata,
+    _id(),
+    _ref("organization_id"),
+    Column("email", String(320), nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("digest", LargeBinary(32), nullable=False, unique=True),
+    _ref("invited_by"),
+    Column("invited_by_name", Text, nullable=False),
+    _at("created_at"),
+    _at("expires_at"),
+    _at("accepted_at", null=True),
+    _at("revoked_at", null=True),
+    Index(None, "organization_id", "created_at"),
+)
+
+second_factors = Table(
+    "second_factors",
+    metadata,
+    _ref("user_id"),
+    Column("sealed", Text, nullable=False),
+    Column("sealed_version", Integer, nullable=False),
+    _at("created_at"),
+    _at("confirmed_at", null=True),
+    Column("last_step", BigInteger),
+    PrimaryKeyConstraint("user_id"),
+)
+"""TOTP: asked for once it is confirmed. No code of `last_step` or before is taken again."""
+
+recovery_codes = Table(
+    "recovery_codes",
+    metadata,
+    _ref("user_id"),
+    Column("digest", LargeBinary(32), nullable=False),
+    _at("used_at", null=True),
+    PrimaryKeyConstraint("user_id", "digest"),
+)
+
+identities = Table(
+    "identities",
+    metadata,
+    Column("issuer", String(300), nullable=False),
+    Column("subject", String(255), nullable=False),
+    _ref("user_id"),
+    _at("created_at"),
+    PrimaryKeyConstraint("issuer", "subject"),
+    Index(None, "user_id"),
+)
+"""Who a user is at an OpenID provider."""
 
 # ---- keys that come in ------------------------------------------------------------------------------------------
 
@@ -470,6 +568,12 @@ usage_events = Table(
         *("organization_id", "started_at", "status", "provider", "model", "latency_ms", "cost_nano"),
     ),
     Index(None, "agent_key_id", "started_at"),
+    Index(
+        "ix_usage_events_endpoint",
+        *("organization_id", "endpoint", "started_at"),
+        sqlite_where=text("endpoint IS NOT NULL"),
+        postgresql_where=text("endpoint IS NOT NULL"),
+    ),
 )
 """One row an attempt, written once; sums over it and the accounts agree. The period of `held_at` pays, None: of
 `started_at`. One index holds all that traces are filtered by, so that only rows that are shown are looked up."""
@@ -522,6 +626,31 @@ usage_days = _rollup("usage_days", "day", Index(None, "agent_key_id", "day"))
 usage_blocks = _rollup("usage_blocks", "block")
 """Sums of `usage_events` by hour, by UTC day and by 32 days since the epoch, written with the events and never deleted.
 An id is empty where there is none. `requests` counts first attempts; no recost lowers the greatest cost, a bound."""
+
+usage_sums = Table(
+    "usage_sums",
+    metadata,
+    _ref("organization_id"),
+    Column("kind", String(16), nullable=False),
+    Column("span", Integer, nullable=False),
+    Column("number", BigInteger, nullable=False),
+    Column("id", String(300), nullable=False),
+    Column("name", String(200)),
+    _count("requests"),
+    _count("attempts"),
+    _count("errors"),
+    _count("cancelled"),
+    _count("unpriced"),
+    _count("input_tokens"),
+    _count("output_tokens"),
+    _count("cache_read_tokens"),
+    _count("latency_ms"),
+    _nano("cost_nano"),
+    PrimaryKeyConstraint("organization_id", "kind", "span", "number", "id"),
+    sqlite_with_rowid=False,
+)
+"""The same by one thing at a time (all, model, agent_key, credential, provider_key), by days and by 8 days: where keys
+that come in meet keys that go out the sums above have nearly as many rows as there are events."""
 
 contents = Table(
     "contents",

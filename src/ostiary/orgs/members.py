@@ -10,7 +10,7 @@ from ostiary.db import changes
 from ostiary.db.database import Transaction
 from ostiary.errors import Refusal
 from ostiary.ledger import audit
-from ostiary.orgs import store, users
+from ostiary.orgs import invitations, sessions, store, users
 from ostiary.orgs.roles import checked_role, key_actor
 from ostiary.orgs.store import Member
 
@@ -39,8 +39,21 @@ async def list_(tx: Transaction, by: Actor, organization_id: str) -> list[Member
     return await store.list_members(tx, organization_id)
 
 
-async def change_role(tx: Transaction, by: Actor, organization_id: str, id_or_email: str, role: str, at: int) -> Member:
-    """Give a member another role; an organization that has owners keeps one."""
+async def change_role(
+    tx: Transaction,
+    by: Actor,
+    organization_id: str,
+    id_or_email: str,
+    role: str,
+    at: int,
+    *,
+    but: str | None = None,
+) -> Member:
+    """Give a member another role; an organization that has owners keeps one.
+
+    Browsers in which they are at work here are signed out, and their open invitations taken back. `but` is a session
+    that goes on: the one in which somebody changes their own role, and which the door renews.
+    """
     by.require("members.role", organization_id)
     checked = checked_role(role)
     members = await store.list_members(tx, organization_id, lock=True)  # two owners must not demote each other at once
@@ -50,6 +63,8 @@ async def change_role(tx: Transaction, by: Actor, organization_id: str, id_or_em
     _require_not_last(members, member)
     await store.change_member(tx, organization_id, member.user_id, checked)
     changed = replace(member, role=checked)
+    await sessions.end_of(tx, member.user_id, organization_id=organization_id, but=but)
+    await invitations.revoke_of(tx, organization_id, member.user_id, at)
     await _tell(tx, by, "members.role", changed, at, before={"role": member.role}, after={"role": checked})
     return changed
 
@@ -59,7 +74,8 @@ async def remove(
 ) -> Member:
     """Let a member go, and with them what is theirs. Only who may give roles can remove an owner; the last one stays.
 
-    `let_go` is told the user and ends what belongs to them here; keys are another room's, so the door hands it in.
+    Browsers in which they are at work here are signed out, and their open invitations taken back. `let_go`
+    is told the user and ends what else belongs to them here; keys are another room's, so the door hands it in.
     """
     by.require("members.remove", organization_id)
     members = await store.list_members(tx, organization_id, lock=True)
@@ -69,6 +85,8 @@ async def remove(
     _require_not_last(members, member)
     await let_go(tx, by, organization_id, member.user_id, at)
     await store.remove_member(tx, organization_id, member.user_id)
+    await sessions.end_of(tx, member.user_id, organization_id=organization_id)
+    await invitations.revoke_of(tx, organization_id, member.user_id, at)
     await _tell(tx, by, "members.remove", member, at, before={"role": member.role}, after=None)
     return member
 

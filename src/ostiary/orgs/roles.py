@@ -40,10 +40,13 @@ _TOLD: Final = (
     "notifications.test",
     *(f"webhooks.{verb}" for verb in ("create", "list", "edit", "delete", "test")),
 )
+_SESSIONS: Final = ("sessions.list", "sessions.end")
 _OPERATORS: Final = (
     "organizations.create",
     "organizations.list",
+    "users.list",
     "users.operator",
+    "users.password",
     "prices.set",
     "prices.recost",
     "gateways.list",
@@ -66,6 +69,7 @@ DEEDS: Final = (
     "members.list",
     "members.role",
     "members.remove",
+    *_SESSIONS,
     *_AGENT_KEYS,
     *_CREDENTIALS,
     *_PROVIDER_KEYS,
@@ -85,7 +89,7 @@ def _all(*deeds: str) -> Mapping[str, Reach]:
 
 _MEMBER: Final[Mapping[str, Reach]] = MappingProxyType(
     {
-        **dict.fromkeys((*_AGENT_KEYS, *_SEEN, "notifications.list"), "own"),
+        **dict.fromkeys((*_SESSIONS, *_AGENT_KEYS, *_SEEN, "notifications.list"), "own"),
         "provider_keys.list": "all",
         "endpoints.list": "all",
         "endpoints.show": "all",
@@ -142,8 +146,11 @@ ADMIN_SCOPES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {f"admin:{noun}:read": deeds for noun, deeds in _READ.items()}
     | {f"admin:{noun}:write": deeds for noun, deeds in _WRITE.items()}
 )
-"""What each `admin:<noun>:read|write` scope of an agent key covers. None covers the making of operators."""
+"""What each `admin:<noun>:read|write` scope of an agent key covers. None covers who signs in: the making of
+operators, passwords, and the sessions of browsers."""
 
+_NOBODYS: Final[Mapping[str, Reach]] = MappingProxyType(dict.fromkeys(_SESSIONS, "own"))
+"""What is left to whoever belongs to no organization: their own browsers."""
 _NOWHERE: Final = "-"
 """The organization of whoever belongs to none: no organization has this id, so nothing is found."""
 
@@ -163,9 +170,27 @@ def member_actor(
 ) -> Actor:
     """A user at work in an organization, with the role they have there; None if they have none."""
     if member_role is None:
-        return Actor("user", user.id, user.email, _NOWHERE, "none", origin=origin, address=address)
+        return Actor("user", user.id, user.email, _NOWHERE, "none", _NOBODYS, origin, address)
     role = checked_role(member_role)
     return Actor("user", user.id, user.email, organization_id, role, ROLES[role], origin, address)
+
+
+def page_actor(user: User, member_role: str | None, organization_id: str | None, address: str | None = None) -> Actor:
+    """A user at the dashboard, looking at an organization: a member of it, or an operator, who reaches every one."""
+    if user.is_operator:
+        return Actor("user", user.id, user.email, None, "operator", ROLES["operator"], "dashboard", address)
+    return member_actor(user, member_role, organization_id or _NOWHERE, "dashboard", address)
+
+
+def first_owner(user: User, address: str | None = None) -> Actor:
+    """Who sets up a new instance by its link: they may do what that takes."""
+    may = _all("organizations.create", "organizations.edit")
+    return Actor("user", user.id, user.email, None, "operator", may, "dashboard", address)
+
+
+def stranger(name: str, id: str, address: str | None, origin: str = "dashboard") -> Actor:
+    """Somebody who has not proved to be anybody, by the name they gave; reaches nothing."""
+    return Actor("user", id, name, _NOWHERE, "none", origin=origin, address=address)
 
 
 def key_actor(

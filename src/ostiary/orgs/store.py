@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
@@ -119,16 +119,26 @@ class User:
     created_at: int
 
 
+def _users() -> Select[Any]:
+    return select(*(schema.users.c[field.name] for field in fields(User)))
+
+
 async def find_user(tx: Transaction, email: str) -> User | None:
     """By e-mail address, as `names.checked_email` writes it."""
-    row = (await tx.execute(select(schema.users).where(schema.users.c.email == email))).first()
+    row = (await tx.execute(_users().where(schema.users.c.email == email))).first()
     return User(*row) if row else None
 
 
 async def find_user_by_id(tx: Transaction, id: str) -> User | None:
     """By the id that keys and memberships name."""
-    row = (await tx.execute(select(schema.users).where(schema.users.c.id == id))).first()
+    row = (await tx.execute(_users().where(schema.users.c.id == id))).first()
     return User(*row) if row else None
+
+
+async def list_users(tx: Transaction) -> list[User]:
+    """All of the instance, oldest first."""
+    u = schema.users.c
+    return [User(*row) for row in await tx.execute(_users().order_by(u.created_at, u.id))]
 
 
 async def change_user(tx: Transaction, id: str, *, is_operator: bool) -> None:
@@ -204,6 +214,18 @@ async def find_role(tx: Transaction, organization_id: str, user_id: str) -> str 
     query = select(m.role).where(m.organization_id == organization_id, m.user_id == user_id)
     found: str | None = (await tx.execute(query)).scalar()
     return found
+
+
+async def list_memberships(tx: Transaction, user_id: str) -> list[tuple[str, str]]:
+    """The organizations a user belongs to, with the role in each, oldest first."""
+    m = schema.members.c
+    query = select(m.organization_id, m.role).where(m.user_id == user_id).order_by(m.created_at, m.organization_id)
+    return [(organization_id, role) for organization_id, role in await tx.execute(query)]
+
+
+async def list_homes(tx: Transaction, user_id: str) -> Sequence[tuple[str | None, str | None]]:
+    """The same, and nothing in the place of it for who belongs nowhere: where what they do is written down."""
+    return await list_memberships(tx, user_id) or [(None, None)]
 
 
 async def remove_member(tx: Transaction, organization_id: str, user_id: str) -> None:

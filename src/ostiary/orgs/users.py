@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from ostiary.actor import Actor
 from ostiary.db import changes
@@ -11,10 +11,27 @@ from ostiary.errors import Refusal
 from ostiary.ids import new_id
 from ostiary.ledger import audit
 from ostiary.names import checked_email, checked_name
-from ostiary.orgs import store
+from ostiary.orgs import access_store, sessions, store
 from ostiary.orgs.store import User
 
 __all__ = ["User"]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A user, and the ways in that they have."""
+
+    user: User
+    password_changed_at: int | None
+    """None where there is no password."""
+    has_second_factor: bool
+
+
+async def list_(tx: Transaction, by: Actor) -> list[Seen]:
+    """All of the instance, oldest first."""
+    by.require("users.list", None)
+    ways = await access_store.list_ways(tx)
+    return [Seen(one, *ways.get(one.id, (None, False))) for one in await store.list_users(tx)]
 
 
 async def ensure(tx: Transaction, email: str, name: str, at: int) -> User:
@@ -29,7 +46,10 @@ async def ensure(tx: Transaction, email: str, name: str, at: int) -> User:
 
 
 async def change_operator(tx: Transaction, by: Actor, email: str, at: int, *, is_operator: bool) -> User:
-    """Let a user run the instance, or not any more: their keys with `admin:` scopes then reach every organization."""
+    """Let a user run the instance, or not any more: their keys with `admin:` scopes then reach every organization.
+
+    Whatever browser they are signed in with is signed out: what it may do has changed.
+    """
     by.require("users.operator", None)
     user = await store.find_user(tx, checked_email(email))
     if user is None:
@@ -38,6 +58,7 @@ async def change_operator(tx: Transaction, by: Actor, email: str, at: int, *, is
         return user
     await store.change_user(tx, user.id, is_operator=is_operator)
     changed = replace(user, is_operator=is_operator)
+    await sessions.end_of(tx, user.id)
     await audit.write(
         tx,
         by,

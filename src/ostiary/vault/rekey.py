@@ -17,7 +17,7 @@ from ostiary.ledger import audit, gateways
 from ostiary.vault import seal_store as store
 from ostiary.vault.rotation import Vault
 from ostiary.vault.seal import Place, Undecryptable, open_record, seal_record
-from ostiary.vault.seal_store import OWN, SHELVES, SealedRow, Shelf
+from ostiary.vault.seal_store import OWN, SHELVES, USERS, SealedRow, Shelf
 
 _MARK: Final = "rekey"
 """In the instance's values while a rekeying is unfinished: what it has set out to do."""
@@ -65,7 +65,7 @@ async def rekey(vault: Vault, by: Actor, organization_id: str | None, progress: 
     by.require("vault.rekey", organization_id)
     with vault.keeper.alone():
         work = await _begin(vault, by, organization_id)
-        result = Rekeyed(len(work.versions.keys() - {OWN}), work.is_resumed)
+        result = Rekeyed(len(work.versions.keys() - {OWN, USERS}), work.is_resumed)
         if OWN in work.versions:
             async with vault.database.transaction() as tx:
                 await vault.seal.renew_instance(tx, work.versions[OWN], vault.clock.now())

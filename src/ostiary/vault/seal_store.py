@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple
 
-from sqlalchemy import Table, delete, func, insert, select, tuple_, update
+from sqlalchemy import Table, delete, func, insert, literal, select, tuple_, update
 
 from ostiary.db import schema
 from ostiary.db.bulk import run_each
@@ -14,6 +14,9 @@ from ostiary.db.database import Transaction, insert_new
 
 OWN: Final = "-"
 """The organization id under which the instance's own data key stands; no organization is called so."""
+
+USERS: Final = "users"
+"""The organization id under which the data key stands for what belongs to users and to no organization."""
 
 
 class DataKey(NamedTuple):
@@ -168,12 +171,19 @@ class Shelf:
     has_origin: bool
     limit: int
     """How many rows are worked on at once."""
+    owner: str | None = None
+    """Whose data key seals all rows; None where each row names its organization."""
+
+    @property
+    def whose(self) -> Any:  # noqa: ANN401 - a column, or what stands for one
+        """The organization of each row."""
+        return self.table.c.organization_id if self.owner is None else literal(self.owner)
 
     def select(self) -> Any:  # noqa: ANN401 - a Select of columns that are known at run time only
         """The columns of a `SealedRow`, in the order of the primary key."""
         c = self.table.c
         origin = [c.origin] if self.has_origin else []
-        return select(c.organization_id, c.sealed_version, c.sealed, *self._ids(), *origin).order_by(*self._ids())
+        return select(self.whose, c.sealed_version, c.sealed, *self._ids(), *origin).order_by(*self._ids())
 
     def read(self, row: Sequence[Any]) -> SealedRow:
         """What `select` has found."""
@@ -208,6 +218,7 @@ SHELVES: Final = (
     Shelf(schema.provider_keys, "sealed", ("id",), has_origin=True, limit=200),
     Shelf(schema.webhooks, "sealed", ("id",), has_origin=True, limit=200),
     Shelf(schema.contents, "content", ("request_id", "attempt"), has_origin=False, limit=40),
+    Shelf(schema.second_factors, "sealed", ("user_id",), has_origin=False, limit=200, owner=USERS),
 )
 """All of them: a test compares with the schema."""
 
@@ -218,7 +229,7 @@ async def list_sealed(
     """A page of one organization's rows, or of everybody's."""
     query = shelf.after(shelf.select(), after).limit(shelf.limit)
     if organization_id is not None:
-        query = query.where(shelf.table.c.organization_id == organization_id)
+        query = query.where(shelf.whose == organization_id)
     return [shelf.read(row) for row in await tx.execute(query)]
 
 
@@ -228,7 +239,7 @@ async def count_sealed(tx: Transaction, organization_id: str | None) -> int:
     for shelf in SHELVES:
         query = select(func.count()).select_from(shelf.table)
         if organization_id is not None:
-            query = query.where(shelf.table.c.organization_id == organization_id)
+            query = query.where(shelf.whose == organization_id)
         total += int((await tx.execute(query)).scalar_one())
     return total
 
@@ -247,7 +258,7 @@ async def is_used(tx: Transaction, organization_id: str, version: int) -> bool:
     """Whether any row is still sealed under this version."""
     for shelf in SHELVES:
         c = shelf.table.c
-        query = select(c.organization_id).where(c.organization_id == organization_id, c.sealed_version == version)
+        query = select(c.sealed_version).where(shelf.whose == organization_id, c.sealed_version == version)
         if (await tx.execute(query.limit(1))).first() is not None:
             return True
     return False
