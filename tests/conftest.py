@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.servers import behaviours, canaries, gateway, llama, postgres, receiver, shell, valkey
+from tests.servers import behaviours, canaries, gateway, llama, oidc, postgres, receiver, shell, valkey
 from tests.servers.canaries import REGISTER, Canaries, Leak
 from tests.servers.gateway import Gateway, GatewayMaker
 from tests.servers.llama import Llama
+from tests.servers.oidc import OidcMaker
 from tests.servers.postgres import Postgres
 from tests.servers.receiver import Receiver
 from tests.servers.shell import Shell
 from tests.servers.smtp import Smtp
 from tests.servers.upstream import Upstream
+
+if TYPE_CHECKING:  # Playwright takes a third of a second to import, which most runs have no use for
+    from tests.servers.browser import Browser, Window, Windows
 
 _LEAKS = pytest.StashKey[list[Leak]]()
 
@@ -94,6 +99,37 @@ def the_receiver() -> Iterator[Receiver]:
     """Somebody's server that webhooks post to: it takes what is signed, fresh and new."""
     with receiver.running() as server:
         yield server
+
+
+@pytest.fixture(name="oidc")
+def the_oidc(tmp_path: Path, canaries: Canaries) -> Iterator[OidcMaker]:
+    """Starts real OpenID providers: `oidc(redirect_uri, accounts={…})`."""
+    with oidc.making(tmp_path, canaries) as maker:
+        yield maker
+
+
+@pytest.fixture(scope="session", name="browser")
+def the_browser() -> Iterator[Browser]:
+    """A real browser, one for each worker of the suite; tests use `window`."""
+    from tests.servers import browser
+
+    with browser.running() as one:
+        yield one
+
+
+@pytest.fixture
+def windows(browser: Browser, tmp_path: Path) -> Iterator[Windows]:
+    """What opens a window for each person, when one is not enough."""
+    from tests.servers.browser import opening
+
+    with opening(browser, tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture
+def window(windows: Windows) -> Window:
+    """What the test looks through; whatever goes wrong in it unasked fails the test."""
+    return windows()
 
 
 @pytest.fixture(scope="session", name="shell")
