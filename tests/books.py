@@ -62,6 +62,30 @@ async def check_rollups(database: Database) -> None:
                 assert sums["max_latency_ms"] == greatest[place][0]
                 assert sums["max_cost_nano"] >= greatest[place][1], "it bounds where dear ones are looked for"
             assert found == {place: dict(sums) for place, sums in wanted.items()}
+    await check_sums(database)
+
+
+async def check_sums(database: Database) -> None:
+    """Sums by one thing at a time are those over the events, by days and by 8 days."""
+    counts = ("requests", "attempts", "errors", "cancelled", "unpriced", "input_tokens", "output_tokens")
+    names = (*counts, "cache_read_tokens", "latency_ms", "cost_nano")
+    async with database.read() as tx:
+        wanted: defaultdict[tuple[Any, ...], Counter[str]] = defaultdict(Counter)
+        for row in await events(tx):
+            things = [("all", ""), ("model", f"{row.provider}/{row.model}"), ("provider_key", row.provider_key_id)]
+            things += [("agent_key", row.agent_key_id)] if row.agent_key_id else []
+            things += [("credential", row.credential_id)] if row.credential_id else []
+            for kind, id_ in things:
+                for span in (1, 8):
+                    number = row.started_at // (span * DAY_MS)
+                    wanted[row.organization_id, kind, span, number, id_].update(counted(row))
+        found = {
+            tuple(sums[name] for name in ("organization_id", "kind", "span", "number", "id")): {
+                name: sums[name] for name in names
+            }
+            for sums in (await tx.execute(select(schema.usage_sums))).mappings()
+        }
+        assert found == {place: {name: sums[name] for name in names} for place, sums in wanted.items()}
 
 
 async def check_accounts(database: Database) -> None:

@@ -9,25 +9,31 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from importlib.metadata import version
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from ostiary.admin import store as answers
 from ostiary.admin.door import Door as AdminDoor
 from ostiary.admin.office import Known, Line, Office
 from ostiary.agents import ephemeral_keys
 from ostiary.clock import Clock
+from ostiary.dashboard import hall
+from ostiary.dashboard.door import Door as DashboardDoor
+from ostiary.dashboard.oidc_provider import Oidc
 from ostiary.db.changes import Change
+from ostiary.db.database import Database
 from ostiary.db.migrate import make_folder
-from ostiary.errors import CannotStart
+from ostiary.errors import CannotStart, Refusal
 from ostiary.gateway.address import address_of
 from ostiary.gateway.directory import Directory
 from ostiary.gateway.edge import sweep_connections
 from ostiary.gateway.exchange import Exchange
+from ostiary.gateway.explain import explain_call
 from ostiary.gateway.gate import Gate
 from ostiary.gateway.health_watch import HealthWatch
 from ostiary.gateway.identify import identify
 from ostiary.gateway.marks import Marks
 from ostiary.gateway.routes import Door
+from ostiary.gateway.unheard import unheard
 from ostiary.gateway.watch import Watch
 from ostiary.ground import Ground, ground, only_one
 from ostiary.jobs import Job, Jobs
@@ -44,7 +50,7 @@ from ostiary.limits.ration import Rations
 from ostiary.limits.reserve import Reserve
 from ostiary.logs import configure, get
 from ostiary.mail import Mailer, Server
-from ostiary.orgs import roles
+from ostiary.orgs import roles, sessions, set_up
 from ostiary.providers.openai import OpenAI
 from ostiary.providers.transport import Transport
 from ostiary.server import await_last_calls, bind, server_of, stop, url_of
@@ -56,16 +62,20 @@ Keeper = Callable[[], Coroutine[None, None, None]]
 """Something that runs beside the doors until the end."""
 
 _NEW_OBJECTS: Final = 20_000
+_PAGES_AT_ONCE: Final = 4
+_PAGES_S: Final = 15
+"""How many pages look into the database at once, and for how long each: calls wait for none of them."""
 
 
 async def serve(
     settings: Settings,
     clock: Clock | None = None,
-    on_ready: Callable[[str], Awaitable[None]] | None = None,
+    on_ready: Callable[[str, str | None], Awaitable[None]] | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then drain. `on_ready` is awaited with the gateway's URL once it answers.
+    """Serve until SIGTERM or SIGINT, then drain. `on_ready` is awaited once it answers.
 
-    When `on_ready` raises, the gateway stops and the exception passes on; so a demonstration can end by itself.
+    It is told the gateway's URL and, as long as nobody can sign in to the dashboard, the link by which somebody may
+    become the first. When it raises, the gateway stops and the exception passes on: a demonstration ends by itself.
     """
     configure(settings)
     async with AsyncExitStack() as stack:
@@ -76,7 +86,9 @@ async def serve(
         gate, keepers = await _build(base, stack)
         async with base.database.transaction() as tx:
             await aliases.make_first(tx, roles.system(), catalog=base.catalog, at=base.clock.now())
-        server = server_of(_doors(base, gate), settings)
+        pool = base.database.beside(_PAGES_AT_ONCE, _PAGES_S)
+        stack.push_async_callback(pool.close)
+        server = server_of(_doors(base, gate, pool), settings)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop, server)
@@ -91,7 +103,7 @@ async def serve(
                 url = url_of(listener)
                 get("ostiary").info("serving", url=url, version=version("ostiary"), data_dir=str(settings.data_dir))
                 if on_ready is not None:
-                    await on_ready(url)
+                    await on_ready(url, await _set_up_link(base, url))
                 await serving
             finally:
                 server.should_exit = True
@@ -100,6 +112,13 @@ async def serve(
                 for task in running:
                     task.cancel()
     get("ostiary").info("stopped")
+
+
+async def _set_up_link(base: Ground, url: str) -> str | None:
+    """Works once, for a day; whoever starts last on a database nobody has signed up at has the one that works."""
+    async with base.database.transaction() as tx:
+        token = await set_up.link_token(tx, base.clock.now())
+    return f"{base.settings.public_url or url}/dashboard/set-up?token={token.reveal()}" if token is not None else None
 
 
 async def _build(base: Ground, stack: AsyncExitStack) -> tuple[Gate, list[Keeper]]:
@@ -195,6 +214,7 @@ async def _jobs(base: Ground, stack: AsyncExitStack, refused: Refused) -> list[J
         Job("old traces", 3_600, partial(retention.remove_old, database)),
         Job("old notifications", 86_400, partial(alerts.prune, database)),
         Job("old answers", 3_600, partial(answers.prune, database)),
+        Job("ended sessions", 3_600, partial(sessions.prune, database)),
     ]
 
 
@@ -209,15 +229,15 @@ def senders(base: Ground, transport: Transport) -> dict[str, Send]:
     return ways
 
 
-def _doors(base: Ground, gate: Gate) -> Callable[[Exchange], Awaitable[None]]:
-    """Both doors at one address; the path alone says which is meant, and neither knows of the other."""
+def _doors(base: Ground, gate: Gate, pool: Database) -> Callable[[Exchange], Awaitable[None]]:
+    """Three doors at one address; the path alone says which is meant, and none knows of the others."""
 
     async def identified(line: Line) -> Known:
         caller = await identify(cast("Exchange", line), gate.directory)
         gate.marks.note(caller.key.id if caller.key else None, None, base.clock.now())
         return caller
 
-    def address(line: Line) -> str | None:
+    def address(line: Line | hall.Line) -> str | None:
         peer = cast("Exchange", line).peer
         trusted = gate.trusted_proxies
         return address_of(peer, line.all_of(b"x-forwarded-for"), trusted) if trusted else peer
@@ -235,13 +255,48 @@ def _doors(base: Ground, gate: Gate) -> Callable[[Exchange], Awaitable[None]]:
         flush=gate.writer.flush,
     )
     calls, admin = Door(gate), AdminDoor(office)
+    pages = DashboardDoor(_hall(base, gate, pool, address))
 
     def door(exchange: Exchange) -> Awaitable[None]:
         """Hands on without a frame of its own: on the path of a call each one is felt."""
         path = exchange.path
-        return (admin if path == "/api" or path.startswith("/api/") else calls)(exchange)
+        if path.startswith("/v1/"):
+            return calls(exchange)
+        if path == "/api" or path.startswith("/api/"):
+            return admin(exchange)
+        if path in ("/", "/dashboard") or path.startswith("/dashboard/"):
+            return pages(exchange)
+        return calls(exchange)
 
     return door
+
+
+def _hall(base: Ground, gate: Gate, pool: Database, address: Callable[[hall.Line], str | None]) -> hall.Hall:
+    """What the pages need, with connections of their own, and what they ask of the gateway: what a call would do."""
+
+    async def explain(key_id: str, body: bytes, operation: str | None, address: str) -> dict[str, Any]:
+        caller = gate.directory.find_holder(key_id)
+        if caller is None:
+            raise Refusal(
+                "conflict", "Nothing opens this key now: it is stopped, or has no secret. Activate or rotate it."
+            )
+        return await explain_call(gate, caller, unheard(body, address, operation))
+
+    url, sender = base.settings.smtp_url, base.settings.mail_from
+    return hall.Hall(
+        clock=base.clock,
+        database=pool,
+        seal=base.seal,
+        egress=base.egress,
+        catalog=base.catalog,
+        transport=gate.transport,
+        settings=base.settings,
+        address_of=address,
+        flush=gate.writer.flush,
+        explain=explain,
+        mailer=Mailer(Server.parse(url), sender) if url is not None and sender is not None else None,
+        oidc=Oidc.of(base.settings, gate.transport, base.egress, base.clock),
+    )
 
 
 def _settle_memory() -> None:

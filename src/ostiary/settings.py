@@ -121,6 +121,15 @@ def _public_url(value: object) -> str:
     return _address(value, bare=False)
 
 
+def _issuer(value: object) -> str:
+    _address(value, bare=False)
+    return _text(value)  # with the slash it may end in: issuers are compared letter by letter
+
+
+def _domains(value: object) -> tuple[str, ...]:
+    return tuple(_text(part).lower().removeprefix("@") for part in _list(value))
+
+
 def _networks(value: object) -> tuple[Network, ...]:
     return tuple(
         part if isinstance(part, IPv4Network | IPv6Network) else ip_network(_text(part)) for part in _list(value)
@@ -192,6 +201,21 @@ class Settings:
     mail_from: str | None = field(
         default=None,
         metadata=_as(_text, "Who mails are from, such as `Ostiary <ostiary@example.org>`; needed with a mail server."),
+    )
+    oidc_issuer: str | None = field(
+        default=None,
+        metadata=_as(_issuer, "The OpenID provider at which people may sign in to the dashboard, as it names itself."),
+    )
+    oidc_client_id: str | None = field(
+        default=None,
+        metadata=_as(_text, "As what it knows us, with the redirect `PUBLIC_URL/dashboard/oidc/callback`."),
+    )
+    oidc_client_secret: Secret | None = field(
+        default=None, repr=False, metadata=_as(_secret, "The secret of this client at the OpenID provider.")
+    )
+    oidc_name: str = field(default="single sign-on", metadata=_as(_text, "What the button says that leads there."))
+    oidc_domains: tuple[str, ...] = field(
+        default=(), metadata=_as(_domains, "Domains whose verified addresses are made users who see nothing as yet.")
     )
     operator_token: Secret | None = field(
         default=None,

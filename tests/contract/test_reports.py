@@ -256,6 +256,8 @@ def _fits(one: Event, wanted: Filter) -> bool:
             wanted.until_at is None or one.started_at < wanted.until_at,
             wanted.model in (None, one.model),
             wanted.provider in (None, one.provider),
+            wanted.provider_key_id in (None, one.provider_key_id),
+            wanted.endpoint in (None, one.endpoint),
             one.latency_ms >= (wanted.min_latency_ms or 0),
             one.cost_nano >= (wanted.min_cost_nano or 0),
         )
@@ -278,6 +280,8 @@ def _many() -> list[Event]:
                 started_at=at - at % (1 if number % 4 else 1_000),
                 latency_ms=number % 50 * 100 if number != 123 else 60_000,
                 cost_nano=number if number != 321 else 10**12,
+                provider_key_id=f"pk_{1 + (number % 53 == 0)}",
+                endpoint=(None, "fast", "slow")[number % 7 % 3],
             )
         )
     return found
@@ -295,6 +299,11 @@ WANTED = (
     Filter(model="rare"),
     Filter(model="nothing"),
     Filter(provider="groq", until_at=DAY + 3 * DAY_MS + 7),
+    Filter(provider_key_id="pk_2"),
+    Filter(provider_key_id="pk_2", status="ok", since_at=DAY + DAY_MS),
+    Filter(endpoint="fast"),
+    Filter(endpoint="slow", agent_key_ids=("key_bob",), until_at=DAY + 2 * DAY_MS + 9),
+    Filter(endpoint="nothing"),
     Filter(min_latency_ms=4_800),
     Filter(min_latency_ms=60_000),
     Filter(min_latency_ms=60_001),
@@ -338,6 +347,7 @@ async def test_a_summary_is_of_all_that_the_filter_finds(database: Database, wan
         average_ms=sum(latencies) // len(latencies) if latencies else None,
         p95_ms=latencies[-(-len(latencies) * 95 // 100) - 1] if latencies else None,
         measured=len(latencies),
+        p50_ms=latencies[-(-len(latencies) // 2) - 1] if latencies else None,
     )
     assert 0 <= found.error_percent <= 100
 
@@ -389,6 +399,7 @@ async def test_usage_by_any_dimension_is_the_sum_over_the_events_of_whole_hours(
             and (wanted.agent_key_ids is None or one.agent_key_id in wanted.agent_key_ids)
             and wanted.provider in (None, one.provider)
             and wanted.model in (None, one.model)
+            and wanted.provider_key_id in (None, one.provider_key_id)
         ):
             fields = {
                 "day": iso(one.started_at)[:10], "agent_key": one.agent_key_id, "credential": one.credential_id,

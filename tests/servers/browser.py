@@ -44,9 +44,10 @@ addEventListener("securitypolicyviolation", (event) => __violated(
   `${event.effectiveDirective} forbids ${event.blockedURI || "inline"} ${event.sample}`));
 """
 _SETTLED = """
-Promise.all([document.fonts.ready, ...document.getAnimations()
+new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))
+  .then(() => Promise.all([document.fonts.ready, ...document.getAnimations()
   .filter((one) => one.effect?.getComputedTiming().endTime !== Infinity)
-  .map((one) => one.finished.catch(() => {}))]).then(() => {})
+  .map((one) => one.finished.catch(() => {}))])).then(() => {})
 """
 _COLOURS = """
 ["html", "body"].map((name) => getComputedStyle(document.querySelector(name)))

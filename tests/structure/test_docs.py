@@ -130,7 +130,7 @@ def test_commands_in_pages_exist(page: Path) -> None:
     """`ostiary NOUN VERB` in a page is a command that the reference knows."""
     known = (REFERENCE / "cli.md").read_text()
     for block in re.findall(r"`([^`]+)`", page.read_text()):
-        for noun, verb in re.findall(r"\bostiary ([a-z]+(?:-[a-z]+)*)(?: ([a-z]+))?", block):
+        for noun, verb in re.findall(r"\bostiary ([a-z]+(?:-[a-z]+)*)(?: ([a-z]+(?:-[a-z]+)*))?", block):
             assert f"`ostiary {noun}`" in known, block
             if verb and f"## `ostiary {noun} " in known:
                 assert f"`ostiary {noun} {verb}`" in known, block

@@ -165,8 +165,11 @@ async def _run(folder: Path, wish: _Wish) -> None:
         base = await stack.enter_async_context(ground(settings, clock))
         stage = await _prepare(base, source)
 
-        async def ready(url: str) -> None:
+        async def ready(url: str, link: str | None) -> None:
             await _perform(stage, url, wish, begun)
+            if not wish.once:
+                where = f"{link}\n             (works once: you will be the owner)" if link else f"{url}/dashboard"
+                (show.warn if wish.json else show.say)(f"Dashboard    {where}")
             if wish.once:
                 raise _DoneError
 

@@ -9,6 +9,7 @@ import typer
 import uvloop
 
 from ostiary import app as gateway
+from ostiary.cli import show
 from ostiary.cli.options import Config, DataDir
 from ostiary.settings import Settings
 
@@ -28,4 +29,12 @@ def serve(
     """Run the gateway until SIGTERM or Ctrl-C; open calls may end first, for up to 30 s."""
     settings = Settings.load(config, host=host, port=port, data_dir=data_dir)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(gateway.serve(settings))
+        runner.run(gateway.serve(settings, on_ready=_tell))
+
+
+async def _tell(url: str, link: str | None) -> None:
+    """Where the dashboard is. Not by the log: a link that makes somebody the owner is for the eyes of who starts it."""
+    if link is not None:
+        show.warn(f"Nobody has signed up yet. This link works once, for 24 hours:\n  {link}")
+    else:
+        show.warn(f"Dashboard: {url}/dashboard")

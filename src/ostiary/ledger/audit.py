@@ -162,6 +162,12 @@ async def list_(
     return await store.list_audit(tx, organization_id, limit, wanted or Filter(), after)
 
 
+async def find(tx: Transaction, by: Actor, organization_id: str, seq: int) -> AuditRow | None:
+    """One row of an organization, by its place in the log."""
+    by.require("audit.show", organization_id)
+    return await store.find_audit(tx, organization_id, seq)
+
+
 # ---- the beginning ----------------------------------------------------------------------------------------------
 
 

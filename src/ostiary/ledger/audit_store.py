@@ -214,6 +214,13 @@ async def list_audit(
     return [AuditRow(**row) for row in (await tx.execute(query)).mappings()]
 
 
+async def find_audit(tx: Transaction, organization_id: str, seq: int) -> AuditRow | None:
+    """One row of an organization's."""
+    query = select(schema.audit).where(_A.seq == seq, _A.organization_id == organization_id)
+    row = (await tx.execute(query)).mappings().first()
+    return AuditRow(**row) if row else None
+
+
 async def _conditions(tx: Transaction, organization_id: str | None, wanted: Filter) -> list[ColumnElement[bool]]:
     """What leaves the fewest rows goes by its index; the rest is hidden from a planner that cannot know."""
     by_target = await _column_of(tx, organization_id, wanted.target) if wanted.target is not None else _A.target_id

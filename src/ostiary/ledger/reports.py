@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -101,7 +101,7 @@ class UsageRow:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a list of traces comes to. Of more attempts than `measured`, the p95 is that of the newest."""
+    """What a list of traces comes to. Of more attempts than `measured`, p50 and p95 are those of the newest."""
 
     attempts: int
     requests: int
@@ -110,6 +110,7 @@ class Summary:
     average_ms: int | None
     p95_ms: int | None
     measured: int
+    p50_ms: int | None = None
 
     @property
     def error_percent(self) -> float:
@@ -153,19 +154,34 @@ async def sum_traces(
     tx: Transaction,
     organization_id: str,
     wanted: Filter = Filter(),  # noqa: B008 - frozen
+    *,
+    most: int = _MOST_MEASURED,
 ) -> Summary:
-    """What the list of these traces comes to."""
+    """What the list of these traces comes to; how long the newest `most` of them took."""
     totals = await trace_store.sum_attempts(tx, organization_id, wanted)
-    latencies = sorted(await trace_store.list_latencies(tx, organization_id, wanted, _MOST_MEASURED))
+    latencies = sorted(await trace_store.list_latencies(tx, organization_id, wanted, most))
     return Summary(
         attempts=totals.attempts,
         requests=totals.requests,
         errors=totals.errors,
         cost_nano=totals.cost_nano,
         average_ms=totals.latency_ms // totals.attempts if totals.attempts else None,
-        p95_ms=latencies[-(-len(latencies) * 95 // _ALL) - 1] if latencies else None,
+        p95_ms=_percentile(latencies, 95),
         measured=len(latencies),
+        p50_ms=_percentile(latencies, 50),
     )
+
+
+async def measure(
+    tx: Transaction, organization_id: str, wanted: Filter, most: int
+) -> tuple[int | None, int | None, int]:
+    """The p50 and p95 of the newest attempts in milliseconds, and of how many."""
+    latencies = sorted(await trace_store.list_latencies(tx, organization_id, wanted, most))
+    return _percentile(latencies, 50), _percentile(latencies, 95), len(latencies)
+
+
+def _percentile(in_order: Sequence[int], percent: int) -> int | None:
+    return in_order[-(-len(in_order) * percent // _ALL) - 1] if in_order else None
 
 
 # ---- usage ------------------------------------------------------------------------------------------------------

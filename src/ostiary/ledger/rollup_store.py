@@ -1,10 +1,10 @@
-"""Sums of events by hour, day and block of days, moved in the transaction that writes the events."""
+"""Sums of events by span of time, and by one thing at a time, moved in the transaction that writes the events."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from operator import add, attrgetter
+from operator import add, attrgetter, itemgetter
 from typing import Final
 
 from ostiary.clock import DAY_MS
@@ -66,6 +66,22 @@ def _upsert(table: str, span: str) -> Insert:
     return Insert(table, [*place, *_NAMES, *SUMS, *_BOUNDS], tail)
 
 
+Face = tuple[str, str, int, int, str]
+"""The key of a row of `usage_sums`: organization, kind, days of the span, its number, the id of what is summed."""
+SPANS: Final = (1, 8)
+"""In days: a month is about ten of them."""
+SUMMED: Final = (
+    *("requests", "attempts", "errors", "cancelled", "unpriced", "input_tokens", "output_tokens", "cache_read_tokens"),
+    *("latency_ms", "cost_nano"),
+)
+_kept: Final[Callable[[Sums], Sums]] = itemgetter(*(SUMS.index(name) for name in SUMMED))
+_FACE: Final = ("organization_id", "kind", "span", "number", "id")
+_FACES: Final = Insert(
+    "usage_sums",
+    [*_FACE, "name", *SUMMED],
+    f"ON CONFLICT ({', '.join(_FACE)}) DO UPDATE SET name = excluded.name, "
+    + ", ".join(f"{name} = usage_sums.{name} + excluded.{name}" for name in SUMMED),
+)
 _HOURS: Final = _upsert("usage_hours", "hour")
 _DAYS: Final = _upsert("usage_days", "day")
 _BLOCKS: Final = _upsert("usage_blocks", "block")
@@ -117,6 +133,23 @@ async def _write(tx: Transaction, hours: dict[Place, tuple[Names, Sums]]) -> Non
     await _HOURS.run(tx, _rows(hours))
     await _DAYS.run(tx, _rows(days))
     await _BLOCKS.run(tx, _rows(_coarser(days, BLOCK_DAYS)))
+    await _FACES.run(tx, _faces(days))
+
+
+def _faces(days: dict[Place, tuple[Names, Sums]]) -> Sequence[tuple[object, ...]]:
+    """The same sums by one thing at a time."""
+    found: dict[Face, tuple[str | None, Sums]] = {}
+    for (organization_id, day, key, credential, provider, model, provider_key), (names, sums) in days.items():
+        kept = _kept(sums)
+        things = [("all", "", None), ("model", f"{provider}/{model}", None), ("provider_key", provider_key, names[1])]
+        things += [("agent_key", key, names[0])] if key else []
+        things += [("credential", credential, None)] if credential else []
+        for kind, id_, name in things:
+            for span in SPANS:
+                face = (organization_id, kind, span, day // span, id_)
+                known = found.get(face)
+                found[face] = (name, kept if known is None else tuple(map(add, known[1], kept)))
+    return [(*face, name, *sums) for face, (name, sums) in sorted(found.items(), key=itemgetter(0))]
 
 
 def _coarser(spans: dict[Place, tuple[Names, Sums]], of: int) -> dict[Place, tuple[Names, Sums]]:

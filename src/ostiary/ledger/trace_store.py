@@ -42,16 +42,23 @@ class Filter:
     provider: str | None = None
     min_latency_ms: int | None = None
     min_cost_nano: int | None = None
+    provider_key_id: str | None = None
+    endpoint: str | None = None
 
     @property
     def is_summed(self) -> bool:
         """Whether the sums by day know how many those are, but for days that are cut."""
-        return self.status is None and self.min_latency_ms is None and self.min_cost_nano is None
+        of_sums = (self.status, self.min_latency_ms, self.min_cost_nano, self.endpoint)
+        return all(one is None for one in of_sums)
 
     @property
     def is_rare(self) -> bool:
-        """Whether few attempts may be such, so that it pays to ask first where they can be."""
-        return not self.is_summed or self.model is not None or self.provider is not None
+        """Whether few attempts may be such, so that it pays to ask first where they can be.
+
+        Those of an endpoint have an index of their own.
+        """
+        of_spans = (self.status, self.min_latency_ms, self.min_cost_nano, self.model, self.provider)
+        return self.endpoint is None and any(one is not None for one in (*of_spans, self.provider_key_id))
 
 
 class Place(NamedTuple):
@@ -123,7 +130,7 @@ class _Look:
     def of(cls, organization_id: str, wanted: Filter) -> _Look:
         keys = None if wanted.agent_key_ids is None else tuple(sorted(wanted.agent_key_ids))
         look = cls([], {"organization_id": organization_id}, keys)
-        for name in ("status", "model", "provider"):
+        for name in ("status", "model", "provider", "provider_key_id", "endpoint"):
             if (value := getattr(wanted, name)) is not None:
                 look.also(f"{name} = :{name}", **{name: value})
         if wanted.min_latency_ms is not None:
@@ -250,7 +257,7 @@ def _has_some(wanted: Filter) -> tuple[str, dict[str, object]]:
     """
     found = ["1 = 1"]
     bound: dict[str, object] = {}
-    for name in ("model", "provider"):
+    for name in ("model", "provider", "provider_key_id"):
         if (value := getattr(wanted, name)) is not None:
             found.append(f"{{0}}{name} = :{name}")
             bound[name] = value
@@ -312,7 +319,7 @@ async def sum_attempts(tx: Transaction, organization_id: str, wanted: Filter) ->
         d = schema.usage_days.c
         sums = (func.sum(one) for one in (d.attempts, d.requests, d.errors, d.cost_nano, d.latency_ms))
         query = select(*sums).where(d.organization_id == organization_id, d.day.between(*days))
-        names = [name for name in ("model", "provider") if getattr(wanted, name)]
+        names = [name for name in ("model", "provider", "provider_key_id") if getattr(wanted, name)]
         query = query.where(*(d[name] == getattr(wanted, name) for name in names))
         if wanted.agent_key_ids is not None:
             query = query.where(d.agent_key_id.in_(sorted(wanted.agent_key_ids)))

@@ -59,24 +59,49 @@ async def verify(database: Database, key: Secret, files: Sequence[Path], progres
     A row is one link of its organization's chain and of the whole log. So what was changed, put in, taken out or moved
     shows at the next row, and what was cut from the end shows at the head, which cannot be made without the key.
     """
-    proof = Key(key)
-    walk = _Walk(proof, anchors.load(files, proof))
-    last: int | None = None
-    while True:
+    walk = Walk(key, files)
+    while not walk.is_over:
+        await walk.go_on(database)
+        progress("audit rows", walk.rows, walk.total)
+    return walk.report()
+
+
+class Walk:
+    """The same in portions, for who cannot wait for all of it."""
+
+    def __init__(self, key: Secret, files: Sequence[Path]) -> None:
+        proof = Key(key)
+        self._walk = _Walk(proof, anchors.load(files, proof))
+        self._last: int | None = None
+        self.total = 0
+        self.is_over = False
+
+    @property
+    def rows(self) -> int:
+        """How many are behind us."""
+        return self._walk.rows
+
+    async def go_on(self, database: Database) -> None:
+        """Prove the next batch."""
+        walk = self._walk
         async with database.read() as tx:
             before = await store.find_end(tx)  # first: rows up to there are there to be read
-            rows = await store.list_raw(tx, last, _BATCH)
+            rows = await store.list_raw(tx, self._last, _BATCH)
             after = await store.find_end(tx)
         if walk.rows == 0:
             walk.begin(before.head or after.head)
         end = after.head
         for row in rows:
             walk.take(row, end)
-            last = row["place"]
-        progress("audit rows", walk.rows, max(walk.rows, after.last_seq))
+            self._last = row["place"]
+        self.total = max(walk.rows, after.last_seq)
         if not rows:
             walk.end(before)
-            return walk.report()
+            self.is_over = True
+
+    def report(self) -> Report:
+        """What was found so far; the end is judged when it is over."""
+        return self._walk.report()
 
 
 @dataclass(slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from ostiary.actor import Actor
@@ -46,7 +46,7 @@ class Session:
     proved_at: int
     address: str | None
     agent: str | None
-    csrf: str
+    csrf: str = field(repr=False)
 
 
 # ---- begun and found --------------------------------------------------------------------------------------------

@@ -1,0 +1,171 @@
+// What every page has: requests that carry their token, toasts, copying, confirming by name, jumping, and the theme.
+import Alpine from '@alpinejs/csp'
+import 'basecoat-css/all'
+import htmx from 'htmx.org'
+
+Object.assign(window, { htmx, Alpine })
+
+const meta = (name: string) => document.querySelector<HTMLMetaElement>(`meta[name=${name}]`)
+
+// ---- requests -----------------------------------------------------------------------------------------------------
+
+document.addEventListener('htmx:config:request', (event: any) => {
+  event.detail.ctx.request.headers['X-CSRF-Token'] = meta('csrf')?.content ?? ''
+})
+
+/** What waits for somebody to sign in again: it is sent anew then, with all that was typed. */
+let waiting: HTMLElement | null = null
+
+document.addEventListener('htmx:before:response', (event: any) => {
+  const { ctx } = event.detail
+  const asked = ctx.response.headers.get('X-Ostiary-Sign-In')
+  if (asked === null) return
+  const dialog = document.getElementById('sign-in-again') as HTMLDialogElement | null
+  if (dialog === null) return
+  event.preventDefault()
+  waiting = ctx.sourceElement
+  dialog.querySelector('[data-why=session]')!.toggleAttribute('hidden', asked !== 'session')
+  dialog.querySelector('[data-why=proof]')!.toggleAttribute('hidden', asked !== 'proof')
+  dialog.querySelector('form')!.reset()
+  dialog.querySelector('[data-said]')!.textContent = ''
+  dialog.showModal()
+})
+
+document.addEventListener('submit', async (event) => {
+  const form = event.target as HTMLFormElement
+  if (form.id !== 'sign-in-again-form') return
+  event.preventDefault()
+  const headers = { 'X-CSRF-Token': meta('csrf')?.content ?? '', 'HX-Request': 'true' }
+  const answer = await fetch(form.action, { method: 'POST', headers, body: new URLSearchParams(new FormData(form) as any) })
+  if (!answer.ok) {
+    form.querySelector('[data-said]')!.textContent = answer.headers.get('X-Ostiary-Said') ?? 'This did not work. Try again.'
+    return
+  }
+  meta('csrf')!.content = answer.headers.get('X-Ostiary-Csrf') ?? ''
+  form.closest('dialog')!.close()
+  const again = waiting
+  waiting = null
+  if (again instanceof HTMLFormElement) again.requestSubmit()
+  else again?.click()
+})
+
+document.addEventListener('htmx:error', () => {
+  toast('The gateway does not answer. What you typed is still here; try again in a moment.', 'error')
+})
+
+// ---- toasts -------------------------------------------------------------------------------------------------------
+
+export function toast(text: string, kind = 'success') {
+  const toaster = document.getElementById('toaster')
+  if (toaster === null) return
+  const box = document.createElement('div')
+  box.className = 'toast'
+  box.dataset.category = kind
+  box.setAttribute('role', kind === 'error' ? 'alert' : 'status')
+  const content = document.createElement('div')
+  content.className = 'toast-content'
+  const section = document.createElement('section')
+  const title = document.createElement('p')
+  title.className = 'font-medium'
+  title.textContent = text
+  section.append(title)
+  content.append(section)
+  box.append(content)
+  toaster.append(box)
+  setTimeout(() => box.setAttribute('aria-hidden', 'true'), kind === 'error' ? 8000 : 4000)
+  setTimeout(() => box.remove(), kind === 'error' ? 8500 : 4500)
+}
+
+document.addEventListener('toast', (event: any) => toast(event.detail.text ?? event.detail.value, event.detail.kind))
+
+// ---- small parts --------------------------------------------------------------------------------------------------
+
+Alpine.data('copy', () => ({
+  done: false,
+  async go(this: any) {
+    await navigator.clipboard.writeText(this.$root.dataset.text)
+    this.done = true
+    setTimeout(() => (this.done = false), 2000)
+  },
+}))
+
+/** A dialog whose button works once the name is typed: `data-name` on the root, `x-model="typed"` on the field. */
+Alpine.data('confirmed', () => ({
+  typed: '',
+  get isWrong(): boolean {
+    return (this as any).typed.trim() !== (this as any).$root.dataset.name
+  },
+}))
+
+/** A list that is filtered as one types: every `[data-words]` below is shown when it holds what was typed. */
+Alpine.data('sifted', () => ({
+  sought: '',
+  left: -1,
+  sift(this: any) {
+    const wanted = this.sought.trim().toLowerCase()
+    let left = 0
+    for (const one of this.$root.querySelectorAll('[data-words]') as NodeListOf<HTMLElement>) {
+      one.hidden = !one.dataset.words!.toLowerCase().includes(wanted)
+      if (!one.hidden) left += 1
+    }
+    this.left = left
+  },
+}))
+
+/** A form whose fields come and go: `x-data="fields"` with `data-fields='{"name": "value"}'` as what it starts with. */
+Alpine.data('fields', () => ({
+  is: {} as Record<string, unknown>,
+  init(this: any) {
+    this.is = JSON.parse(this.$root.dataset.fields ?? '{}')
+  },
+}))
+
+document.addEventListener('click', (event) => {
+  const pressed = (event.target as Element).closest<HTMLElement>('[data-theme-toggle],[data-close],[data-open],[data-menu]')
+  if (pressed === null) return
+  if (pressed.hasAttribute('data-close')) return void pressed.closest('dialog')?.close()
+  if (pressed.dataset.open !== undefined) return void (document.getElementById(pressed.dataset.open) as HTMLDialogElement | null)?.showModal()
+  if (pressed.hasAttribute('data-menu')) return void document.dispatchEvent(new CustomEvent('basecoat:sidebar'))
+  const dark = document.documentElement.classList.toggle('dark')
+  localStorage.setItem('theme', dark ? 'dark' : 'light')
+  document.dispatchEvent(new CustomEvent('theme'))
+})
+
+// ---- jumping anywhere ---------------------------------------------------------------------------------------------
+
+document.addEventListener('keydown', (event) => {
+  if ((event.metaKey || event.ctrlKey) && event.key.toLowerCase() === 'k') {
+    const jump = document.getElementById('jump') as HTMLDialogElement | null
+    if (jump === null) return
+    event.preventDefault()
+    if (!jump.open) jump.showModal()
+    jump.querySelector('input')!.select()
+  }
+  if (!(event.target as Element).closest?.('#jump')) return
+  const links = [...document.querySelectorAll<HTMLAnchorElement>('#jump a:not([hidden])')]
+  const at = links.indexOf(document.activeElement as HTMLAnchorElement)
+  if (event.key === 'ArrowDown') links[at + 1]?.focus()
+  else if (event.key === 'ArrowUp') (links[at - 1] ?? document.querySelector<HTMLElement>('#jump input'))?.focus()
+  else if (event.key === 'Enter' && at < 0 && links.length > 0) location.assign(links[0].href)
+  else return
+  event.preventDefault()
+})
+
+// ---- the gateway went away, and is back ---------------------------------------------------------------------------
+
+/** Pages that look again by themselves: `data-live="SECONDS"` on what `hx-get` brings anew, while the page is seen. */
+function keepLooking() {
+  for (const one of document.querySelectorAll<HTMLElement>('[data-live]')) {
+    const every = Number(one.dataset.live) * 1000
+    setInterval(() => {
+      if (!document.hidden && one.isConnected && one.dataset.paused === undefined) htmx.trigger(one, 'look')
+    }, every)
+  }
+}
+
+export function start() {
+  Alpine.start()
+  keepLooking()
+  const said = meta('said')
+  if (said !== null) toast(said.content, said.dataset.kind ?? 'success')
+}

@@ -1,0 +1,101 @@
+// Keys: fields that come and go, providers that are counted, models that are picked, and secrets that are seen once.
+import Alpine from '@alpinejs/csp'
+
+const form = () => document.getElementById('key-form') as HTMLFormElement | null
+const boxes = () => [...(form()?.querySelectorAll<HTMLInputElement>('[name=providers]') ?? [])]
+
+Alpine.data('keyForm', () => ({
+  budget: '',
+  soft: '',
+  expires: '',
+  isEphemeral: false,
+  chosen: '',
+  get hasBudget(): boolean {
+    return (this as any).budget.trim() !== '' || (this as any).soft.trim() !== ''
+  },
+  get isStandard(): boolean {
+    return !(this as any).isEphemeral
+  },
+  get isCustom(): boolean {
+    return !(this as any).isEphemeral && (this as any).expires === 'custom'
+  },
+  init(this: any) {
+    // The page says how the form begins; what is typed is Alpine's from then on.
+    const value = (name: string) => this.$root.querySelector(`[name=${name}]`)?.value ?? ''
+    this.budget = value('budget')
+    this.soft = value('soft')
+    this.expires = value('expires')
+    this.isEphemeral = this.$root.querySelector('[name=is_ephemeral]')?.checked ?? false
+    this.recount()
+  },
+  recount(this: any) {
+    const all = boxes().length
+    const on = boxes().filter((box) => box.checked).length
+    if (on === all) this.chosen = 'All on: no restriction.'
+    else if (on === 0) this.chosen = 'All off: this key can reach no provider.'
+    else this.chosen = `${on} of ${all} on: this key can reach only these.`
+  },
+  allOn(this: any) {
+    for (const box of boxes()) box.checked = true
+    this.recount()
+  },
+  allOff(this: any) {
+    for (const box of boxes()) box.checked = false
+    this.recount()
+  },
+}))
+
+// ---- the model picker: a press adds a name to the list, another takes it away -------------------------------------
+
+const names = (area: HTMLTextAreaElement) => area.value.split(/[,\n]/).map((one) => one.trim()).filter(Boolean)
+
+function markPicked() {
+  const area = form()?.querySelector<HTMLTextAreaElement>('[name=models]')
+  if (!area) return
+  const chosen = new Set(names(area))
+  for (const one of document.querySelectorAll<HTMLElement>('[data-pick]')) {
+    one.setAttribute('aria-pressed', String(chosen.has(one.dataset.pick!)))
+  }
+}
+
+document.addEventListener('click', (event) => {
+  const pressed = (event.target as Element).closest<HTMLElement>('[data-pick]')
+  const area = form()?.querySelector<HTMLTextAreaElement>('[name=models]')
+  if (!pressed || !area) return
+  const name = pressed.dataset.pick!
+  const before = names(area)
+  area.value = (before.includes(name) ? before.filter((one) => one !== name) : [...before, name]).join(', ')
+  markPicked()
+})
+document.addEventListener('input', (event) => {
+  if ((event.target as Element).matches?.('#key-form [name=models]')) markPicked()
+})
+
+// ---- rows, dialogs that are fetched, secrets ----------------------------------------------------------------------
+
+document.addEventListener('click', (event) => {
+  const row = (event.target as Element).closest<HTMLElement>('tr[data-row]')
+  if (row === null || (event.target as Element).closest('a,button,input,dialog')) return
+  if (getSelection()?.toString()) return
+  location.assign(row.dataset.row!)
+})
+
+document.addEventListener('htmx:after:swap', () => {
+  markPicked()
+  for (const one of document.querySelectorAll<HTMLDialogElement>('[data-shows] > dialog')) if (!one.open) one.showModal()
+})
+
+// A dialog that was fetched is gone when it closes; one that has shown a secret leaves a page that never had it.
+document.addEventListener('close', (event) => {
+  const dialog = event.target as HTMLElement
+  if (dialog.querySelector('[data-once]')) location.reload()
+  else if (dialog.parentElement?.hasAttribute('data-shows')) dialog.remove()
+}, true)
+
+// Neither "back" nor a page kept in memory shows a secret again.
+addEventListener('pagehide', () => {
+  for (const one of document.querySelectorAll('[data-once]')) one.remove()
+})
+addEventListener('pageshow', (event) => {
+  if (event.persisted && document.querySelector('#made:empty, #rotate-body:empty, #ephemeral-body:empty')) location.reload()
+})

@@ -1,0 +1,1 @@
+"""Door three: pages for people, at /dashboard."""

@@ -1,0 +1,36 @@
+"""How a program is connected: lines to copy, with this gateway's address and a model that the key may ask for."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from ostiary.agents.agent_keys import AgentKey
+from ostiary.dashboard.agent_key_words import snippets
+from ostiary.dashboard.visit import Visit
+from ostiary.db.database import Transaction
+from ostiary.secret import Secret
+from ostiary.vault import aliases, endpoints
+
+_ANY: Final = "openai/gpt-4o-mini"
+
+
+async def connect(visit: Visit, tx: Transaction, key: AgentKey, secret: Secret | None = None) -> dict[str, Any]:
+    """What `agent_keys/connect.html` shows; with the secret only in the answer that reveals it."""
+    url = address(visit)
+    model = await _model(visit, tx, key)
+    return {"snippets": snippets(url, model) if secret is None else snippets(url, model, secret.reveal()), "url": url}
+
+
+def address(visit: Visit) -> str:
+    """Where programs reach this gateway: as it was told, else as this very browser does."""
+    public = visit.hall.settings.public_url
+    if public is not None:
+        return public.rstrip("/")
+    return f"http://{visit.line.headers.get(b'host', b'').decode('latin-1')}"
+
+
+async def _model(visit: Visit, tx: Transaction, key: AgentKey) -> str:
+    if key.models.mode == "only":
+        return min(key.models.items)
+    own = [one.name for one in await endpoints.list_(tx, visit.by, visit.home)]
+    return (own or [one.name for one in await aliases.list_(tx, visit.by)] or [_ANY])[0]

@@ -1,0 +1,46 @@
+"""Walks through the audit log that pages have begun, kept between one portion and the next."""
+
+from __future__ import annotations
+
+from typing import Final
+from weakref import WeakKeyDictionary
+
+from ostiary.db.database import Database
+from ostiary.ids import new_id
+from ostiary.ledger.verify import Walk
+
+_MOST: Final = 8
+"""At once; the oldest makes room. Whoever began it begins anew."""
+
+
+class Walks:
+    """By a name that only who began one was told."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[str, Walk]] = {}
+
+    def begin(self, actor_id: str, walk: Walk, at: int) -> tuple[str, Walk]:
+        """Keep a new one; its name."""
+        while len(self._known) >= _MOST:
+            del self._known[next(iter(self._known))]
+        name = new_id("walk", at)
+        self._known[name] = (actor_id, walk)
+        return name, walk
+
+    def find(self, name: str, actor_id: str) -> Walk | None:
+        """What this actor has begun under a name."""
+        whose, walk = self._known.get(name, ("", None))
+        return walk if whose == actor_id else None
+
+    def end(self, name: str) -> None:
+        """It is over."""
+        self._known.pop(name, None)
+
+
+_WALKS: Final[WeakKeyDictionary[Database, Walks]] = WeakKeyDictionary()
+"""They go with the database that they walk through."""
+
+
+def walks_of(database: Database) -> Walks:
+    """Those through this database."""
+    return _WALKS.setdefault(database, Walks())

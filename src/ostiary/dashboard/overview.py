@@ -1,0 +1,245 @@
+"""The first page: how everything is, what needs somebody, and what to do first where nothing is yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, TypeVar
+from urllib.parse import quote
+
+from ostiary.agents import agent_keys
+from ostiary.agents.pages_store import Wanted
+from ostiary.clock import DAY_MS, day_of, moment, month_ends, month_of
+from ostiary.dashboard import trace_reach
+from ostiary.dashboard.answers import Answer
+from ostiary.dashboard.routes import HOME
+from ostiary.dashboard.usage import chart_of
+from ostiary.dashboard.visit import Visit
+from ostiary.dashboard.words import lasting, usd
+from ostiary.db.database import Transaction
+from ostiary.ledger import gateways, overview_store, reports, series
+from ostiary.ledger.overview_store import Beginning
+from ostiary.ledger.reports import Filter
+from ostiary.ledger.series import Days
+from ostiary.vault import aliases, endpoints, provider_keys
+
+_CHART_DAYS: Final = 30
+_MEASURED: Final = 10_000
+_ENDING_MS: Final = 7 * DAY_MS
+_FULL_PERCENT: Final = 80
+_TOP: Final = 5
+_MOST_SHOWN: Final = 4
+"""Of one kind of trouble; of more, how many there are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Something that needs somebody, and where it is mended."""
+
+    icon: str
+    level: str
+    name: str
+    says: str
+    path: str
+
+
+async def show(visit: Visit) -> Answer:
+    """The overview; the first steps where they are not done."""
+    if visit.here.organization is None:
+        return visit.page("overview/nobody.html")
+    await visit.hall.flush()
+    is_all = visit.may("usage.show")
+    owner_id = None if is_all else visit.by.id
+    async with visit.reading() as tx:
+        begun = await overview_store.find_beginning(tx, visit.home, owner_id)
+        if not all(begun):
+            return visit.page("overview/first.html", steps=_steps(visit, begun))
+        known = await _figures(visit, tx, owner_id)
+        troubles = await _troubles(visit, tx, owner_id)
+    return visit.page("overview/show.html", troubles=troubles, is_all=is_all, **known)
+
+
+# ---- the beginning ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing to do first."""
+
+    title: str
+    text: str
+    words: str
+    path: str
+    is_done: bool
+    is_next: bool
+
+
+def _steps(visit: Visit, begun: Beginning) -> list[Step]:
+    may_add = visit.may("provider_keys.add")
+    said = "Its credential is sealed; agents never see it." if may_add else "An admin of your organization does this."
+    wishes = (
+        ("Add a provider key", said, "Add a provider key", f"{HOME}/vault/new" if may_add else ""),
+        ("Create an agent key", "What an agent presents here, with limits of its own.", "Create an agent key",
+         f"{HOME}/keys/new"),
+        ("Make a call", "From the playground, or from wherever your agent runs.", "Open the playground",
+         f"{HOME}/playground"),
+    )  # fmt: skip
+    following = next(number for number, done in enumerate(begun) if not done)
+    return [
+        Step(*wish, is_done=done, is_next=number == following and bool(wish[3]))
+        for number, (wish, done) in enumerate(zip(wishes, begun, strict=True))
+    ]
+
+
+# ---- the figures ------------------------------------------------------------------------------------------------
+
+
+async def _figures(visit: Visit, tx: Transaction, owner_id: str | None) -> dict[str, Any]:
+    at, home = visit.at, visit.home
+    today = day_of(at)
+    keys = None if owner_id is None else await trace_reach.keys_of(visit, tx, "usage.show")
+    month = Days(today - moment(at).day + 1, today + 1)
+    whole = await series.total(tx, home, month, keys)
+    picture = await series.look(tx, home, Days(today - _CHART_DAYS + 1, today + 1), "model", keys=keys, most=_TOP)
+    p50, p95, measured = await reports.measure(tx, home, Filter(keys, since_at=at - DAY_MS), _MEASURED)
+    organization = visit.here.organization
+    budget = organization.budget if organization is not None and visit.may("organizations.show") else None
+    return {
+        "month": whole,
+        "month_spent": whole.cost_nano if keys is not None else await overview_store.find_spent(tx, home, month_of(at)),
+        "month_ends": month_ends(at),
+        "budget": budget,
+        "budget_spent": await overview_store.find_spent(tx, home, budget.period_at(at)) if budget else 0,
+        "p50": p50,
+        "p95": p95,
+        "measured": measured,
+        "picture": picture,
+        "chart": chart_of(picture, "cost"),
+        "spenders": await overview_store.list_spenders(tx, home, owner_id, at, _TOP),
+        "health": await overview_store.count_health(tx, home, at) if visit.may("provider_keys.list") else {},
+        "gateways": await gateways.list_(tx, visit.by, at) if visit.may("gateways.list") else (),
+    }
+
+
+# ---- what needs somebody ----------------------------------------------------------------------------------------
+
+
+async def _troubles(visit: Visit, tx: Transaction, owner_id: str | None) -> list[Trouble]:
+    at, home = visit.at, visit.home
+    found: list[Trouble] = []
+    if visit.may("provider_keys.show"):
+        for ill in await overview_store.list_ill(tx, home, at, _MOST_SHOWN):
+            until = f" for {lasting(ill.until - at)} more" if ill.until is not None and ill.until > at else ""
+            says = f"Provider key {ill.state.replace('_', ' ')}{until}. {ill.reason}".strip()
+            found.append(Trouble("vault", "bad", ill.name, says, f"{HOME}/vault/{_in_path(ill.id)}"))
+    for full in await overview_store.list_filling(tx, home, owner_id, at, _FULL_PERCENT, _MOST_SHOWN):
+        percent = full.spent_nano * 100 // full.cap_nano
+        noun, place = ("Agent key", "keys") if full.kind == "agent_key" else ("Provider key", "vault")
+        says = f"{noun}: {usd(full.spent_nano)} of {usd(full.cap_nano)} spent, {percent} %."
+        path = f"{HOME}/{place}/{_in_path(full.id)}"
+        found.append(Trouble("wallet", "bad" if percent >= 100 else "warn", full.name, says, path))  # noqa: PLR2004 - all of it
+    for one in await overview_store.list_ending(tx, home, owner_id, at, at + _ENDING_MS, _MOST_SHOWN):
+        says = f"Agent key expires in {lasting(one.expires_at - at)}."
+        found.append(Trouble("key-round", "warn", one.name, says, f"{HOME}/keys/{_in_path(one.id)}"))
+    if visit.may("notifications.test"):
+        lost = await overview_store.count_undelivered(tx, home, at - _ENDING_MS)
+        if lost:
+            says = f"{lost} of the last 7 days did not arrive and {'was' if lost == 1 else 'were'} given up."
+            found.append(Trouble("mail-warning", "bad", "Notifications", says, f"{HOME}/settings/notifications"))
+    found += await _of_gateways(visit, tx)
+    return sorted(found, key=lambda one: one.level != "bad")
+
+
+async def _of_gateways(visit: Visit, tx: Transaction) -> list[Trouble]:
+    if not visit.may("gateways.list"):
+        return []
+    lost = [one for one in await gateways.list_(tx, visit.by, visit.at) if one.state == "lost"]
+    says = "Gateway not heard of: it has ended without saying so, or cannot reach the database."
+    return [
+        Trouble("server-off", "bad", one.name, says, f"{HOME}/operator/gateways/{_in_path(one.id)}")
+        for one in lost[:_MOST_SHOWN]
+    ]
+
+
+def _in_path(id_: str) -> str:
+    return quote(id_, safe="")
+
+
+# ---- jumping ----------------------------------------------------------------------------------------------------
+
+_LONGEST_SOUGHT: Final = 200
+_FOUND_OF_A_KIND: Final = 6
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+T = TypeVar("T", bound=_Named)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Something to jump to."""
+
+    name: str
+    kind: str
+    icon: str
+    path: str
+
+
+async def jump(visit: Visit) -> Answer:
+    """What is called as somebody types it, of what they may see: keys, endpoints, provider keys, models, a trace."""
+    sought = visit.query.text("q")[:_LONGEST_SOUGHT]
+    if not sought or visit.here.organization is None:
+        return visit.page("parts/jump.html", found=())
+    async with visit.reading() as tx:
+        found = [*await _found_keys(visit, tx, sought), *await _found_in_vault(visit, tx, sought)]
+    found += _found_models(visit, sought)
+    if sought.startswith("req_"):
+        found.insert(0, Found(sought, "trace", "activity", f"{HOME}/traces/{_in_path(sought)}"))
+    return visit.page("parts/jump.html", found=found)
+
+
+async def _found_keys(visit: Visit, tx: Transaction, sought: str) -> list[Found]:
+    if not visit.may("agent_keys.list", visit.by.id):
+        return []
+    wanted = Wanted(search=sought, sort="name", limit=_FOUND_OF_A_KIND)
+    page = await agent_keys.list_page(tx, visit.by, visit.home, wanted, visit.at)
+    return [Found(key.name, "agent key", "key-round", f"{HOME}/keys/{_in_path(key.id)}") for key in page.keys]
+
+
+async def _found_in_vault(visit: Visit, tx: Transaction, sought: str) -> list[Found]:
+    found: list[Found] = []
+    if visit.may("endpoints.list"):
+        routes = await endpoints.list_(tx, visit.by, visit.home)
+        found += [
+            Found(one.name, "endpoint", "route", f"{HOME}/endpoints/{_in_path(one.id)}")
+            for one in _called(routes, sought)
+        ]
+    if visit.may("aliases.list"):
+        found += [
+            Found(one.name, "alias", "route", f"{HOME}/endpoints")
+            for one in _called(await aliases.list_(tx, visit.by), sought)
+        ]
+    if visit.may("provider_keys.show"):
+        keys = await provider_keys.list_(tx, visit.by, visit.home)
+        found += [
+            Found(one.name, "provider key", "vault", f"{HOME}/vault/{_in_path(one.id)}")
+            for one in _called(keys, sought)
+        ]
+    return found
+
+
+def _called(things: Iterable[T], sought: str) -> list[T]:
+    wanted = sought.casefold()
+    return [one for one in things if wanted in one.name.casefold()][:_FOUND_OF_A_KIND]
+
+
+def _found_models(visit: Visit, sought: str) -> list[Found]:
+    if not visit.may("prices.show"):
+        return []
+    wanted = sought.casefold()
+    keys = [key for key in visit.hall.catalog.models if wanted in key.casefold()][:_FOUND_OF_A_KIND]
+    return [Found(key, "model", "boxes", f"{HOME}/models?q={_in_path(key)}") for key in keys]

@@ -1,0 +1,129 @@
+"""Usage by one thing at a time in SQL: out of sums by days and by 8 days, so that months are few rows."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import BigInteger, ColumnElement, Select, Subquery, Table, cast, func, select, union_all
+
+from ostiary.db import schema
+from ostiary.db.database import Transaction
+from ostiary.ledger.rollup_store import SPANS, SUMMED
+
+_S: Final = schema.usage_sums.c
+_DAY: Final = 1
+_LONG: Final = SPANS[-1]
+_AT_ONCE: Final = 500
+"""Ids in one statement; of more, all there are is quicker."""
+
+
+class Days(NamedTuple):
+    """UTC days since the epoch, from the first to before the end."""
+
+    first: int
+    end: int
+
+
+class Sum(NamedTuple):
+    """What was used by one thing, or on one day of it."""
+
+    day: int | None
+    id: str
+    name: str | None
+    requests: int
+    attempts: int
+    errors: int
+    cancelled: int
+    unpriced: int
+    input_tokens: int
+    output_tokens: int
+    cache_read_tokens: int
+    latency_ms: int
+    cost_nano: int
+
+
+async def list_sums(tx: Transaction, organization_id: str, kind: str, days: Days, limit: int = 0) -> list[Sum]:
+    """One for each thing of this kind, the dearest first; `limit` 0 gives all."""
+    source = _spans(organization_id, kind, days)
+    query = select(source.c.id, func.max(source.c.name), *_summed(source)).group_by(source.c.id)
+    query = query.order_by(func.sum(source.c.cost_nano).desc(), source.c.id)
+    rows = await tx.execute(query.limit(limit) if limit else query)
+    return [Sum(None, *row[:2], *map(int, row[2:])) for row in rows]
+
+
+async def list_days(
+    tx: Transaction, organization_id: str, kind: str, days: Days, ids: Collection[str] | None = None, *, limit: int = 0
+) -> list[Sum]:
+    """One for each thing and day; of `ids`, or of all there are; `limit` 0 gives all."""
+    columns = (_S.number, _S.id, _S.name, *(_S[name] for name in SUMMED))
+    query = select(*columns).where(_S.organization_id == organization_id, _S.kind == kind, _S.span == _DAY)
+    if ids is None:
+        query = query.where(_S.number >= days.first, _S.number < days.end)
+    else:  # each day and thing is a look-up: between them lie those of thousands of others
+        query = query.where(_S.number.in_(range(days.first, days.end)), _S.id.in_(sorted(ids)))
+    query = query.order_by(_S.number, _S.id)
+    return [Sum(*row[:3], *map(int, row[3:])) for row in await tx.execute(query.limit(limit) if limit else query)]
+
+
+async def list_owners(tx: Transaction, organization_id: str, days: Days) -> list[Sum]:
+    """One for each owner of agent keys that are still there, by the id of the user, the dearest first."""
+    source, k, u = _spans(organization_id, "agent_key", days), schema.agent_keys, schema.users
+    by_key = select(source.c.id, *_summed(source)).group_by(source.c.id).subquery()
+    owner = k.c.owner_id
+    joined = by_key.join(k, k.c.id == by_key.c.id).outerjoin(u, u.c.id == owner)
+    query = select(owner, func.max(u.c.name), *_summed(by_key)).select_from(joined).where(owner.is_not(None))
+    rows = await tx.execute(query.group_by(owner).order_by(func.sum(by_key.c.cost_nano).desc(), owner))
+    return [Sum(None, *row[:2], *map(int, row[2:])) for row in rows]
+
+
+async def list_keys_of_owners(tx: Transaction, organization_id: str, owner_ids: Collection[str]) -> dict[str, str]:
+    """The owner of each agent key that belongs to one of them."""
+    k = schema.agent_keys.c
+    query = select(k.id, k.owner_id).where(k.organization_id == organization_id, k.owner_id.in_(sorted(owner_ids)))
+    return {row[0]: row[1] for row in await tx.execute(query)}
+
+
+async def list_owner_names(tx: Transaction, organization_id: str) -> dict[str, tuple[str, str]]:
+    """Id and name of the owner of every agent key that has one."""
+    k, u = schema.agent_keys.c, schema.users.c
+    query = select(k.id, k.owner_id, u.name).join(schema.users, u.id == k.owner_id)
+    return {row[0]: (row[1], row[2]) for row in await tx.execute(query.where(k.organization_id == organization_id))}
+
+
+async def list_names(tx: Transaction, organization_id: str, kind: str, ids: Collection[str]) -> dict[str, str]:
+    """What things are called now, by id; what is deleted, or another organization's, is not there."""
+    table: Table | None = {
+        "agent_key": schema.agent_keys,
+        "provider_key": schema.provider_keys,
+        "credential": schema.client_credentials,
+    }.get(kind)
+    if table is None or not ids:
+        return {}
+    query = select(table.c.id, table.c.name).where(table.c.organization_id == organization_id)
+    if len(ids) <= _AT_ONCE:
+        query = query.where(table.c.id.in_(sorted(ids)))
+    return {row[0]: row[1] for row in await tx.execute(query)}
+
+
+def _summed(source: Subquery) -> Sequence[ColumnElement[Any]]:
+    """A sum is a Decimal on PostgreSQL unless it is told otherwise."""
+    return [cast(func.sum(source.c[name]), BigInteger).label(name) for name in SUMMED]
+
+
+def _spans(organization_id: str, kind: str, days: Days) -> Subquery:
+    """The fewest rows that make up these days: whole spans of 8, and single days at both ends."""
+    first, end = -(-days.first // _LONG), days.end // _LONG
+    if first >= end:
+        return _part(organization_id, kind, _S.number >= days.first, _S.number < days.end, _DAY).subquery()
+    within = _part(organization_id, kind, _S.number >= first, _S.number < end, _LONG)
+    before = _part(organization_id, kind, _S.number >= days.first, _S.number < first * _LONG, _DAY)
+    behind = _part(organization_id, kind, _S.number >= end * _LONG, _S.number < days.end, _DAY)
+    return union_all(within, before, behind).subquery()
+
+
+def _part(
+    organization_id: str, kind: str, least: ColumnElement[bool], most: ColumnElement[bool], span: int
+) -> Select[Any]:
+    columns = (_S.id, _S.name, *(_S[name] for name in SUMMED))
+    return select(*columns).where(_S.organization_id == organization_id, _S.kind == kind, _S.span == span, least, most)

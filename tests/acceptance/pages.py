@@ -1,0 +1,58 @@
+"""The dashboard as people meet it: a gateway with everybody in it, each with a password of their own."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Final
+
+from playwright.sync_api import Page
+
+from tests.acceptance.bureau import Bureau
+from tests.servers.browser import Window
+from tests.servers.gateway import Gateway
+from tests.servers.waiting import until
+
+PASSWORD: Final = "correct horse battery staple"
+PEOPLE: Final = ("olga", "alice", "erin", "bob", "charlie", "dora")
+"""As in `bureau.py`: Olga runs the instance; Alice owns the organization, Erin is an admin and Bob a member of it;
+Charlie was let go; Dora owns another organization."""
+_LINK: Final = re.compile(r"/dashboard/set-up\?token=\S+")
+
+
+@dataclass(slots=True)
+class Reception:
+    """A gateway whose people can sign in."""
+
+    gateway: Gateway
+    bureau: Bureau = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.bureau = Bureau(self.gateway)
+
+    def open(self) -> Reception:
+        """Let everybody in, and give each a password."""
+        self.bureau.open()
+        for name in PEOPLE:
+            self.gateway.cli("users", "set-password", f"{name}@example.org", "--secret-stdin", stdin=PASSWORD)
+        return self
+
+    def set_up_link(self) -> str:
+        """What `serve` printed when it started."""
+        log = self.gateway.log
+        until(lambda: _LINK.search(log.read_text()), "the set-up link in the log")
+        found = _LINK.findall(log.read_text())
+        return f"{self.gateway.origin}{found[-1]}"
+
+    def url(self, path: str = "") -> str:
+        """An address of the dashboard."""
+        return f"{self.gateway.origin}/dashboard{path}"
+
+    def sign_in(self, window: Window, name: str, path: str = "") -> Page:
+        """Sign somebody in by the form, and go to a page."""
+        page = window.open(self.url(f"/sign-in?next=/dashboard{path}"))
+        page.get_by_label("E-mail").fill(f"{name}@example.org")
+        page.get_by_label("Password").fill(PASSWORD)
+        page.get_by_role("button", name="Sign in", exact=True).click()
+        page.wait_for_url(self.url(path))
+        return page

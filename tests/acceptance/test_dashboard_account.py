@@ -1,0 +1,222 @@
+"""One's own account: the password, the second factor, the browsers that are signed in; and who has forgotten."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pyotp
+import pytest
+from playwright.sync_api import Page
+
+from tests.acceptance.lodge import Lodge
+from tests.acceptance.pages import PASSWORD
+from tests.servers.browser import Window, Windows, expect
+from tests.servers.canaries import Canaries
+from tests.servers.gateway import GatewayMaker, making
+from tests.servers.shell import Shell
+from tests.servers.smtp import Smtp
+
+OTHER = "quite another battery staple"
+
+
+@pytest.fixture(scope="module")
+def post() -> Iterator[Smtp]:
+    with Smtp().running() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def lodge(
+    tmp_path_factory: pytest.TempPathFactory, canaries: Canaries, shell: Shell, started: Path, post: Smtp
+) -> Iterator[Lodge]:
+    mail = {"OSTIARY_SMTP_URL": post.url, "OSTIARY_MAIL_FROM": "Ostiary <gate@example.org>"}
+    with making(tmp_path_factory.mktemp("lodge"), canaries, shell, started) as maker:
+        yield Lodge(maker(env=mail)).open("alice")
+
+
+def fill(page: Page, **typed: str) -> None:
+    for label, value in typed.items():
+        page.get_by_label(label.replace("_", " "), exact=True).fill(value)
+
+
+def test_a_new_password_ends_every_other_browser_and_leaves_this_one(lodge: Lodge, windows: Windows) -> None:
+    lodge.admit("carol")
+    here, there = windows(), windows()
+    page, other = lodge.sign_in(here, "carol", "/account"), lodge.sign_in(there, "carol", "/account")
+    before = {one["name"]: one["value"] for one in here.context.cookies()}
+    fill(page, Password_now="not it at all", New_password=OTHER)
+    page.get_by_label("New password, once more").fill(OTHER)
+    here.expect("422", "422", "422")
+    page.get_by_role("button", name="Change password").click()
+    expect(page.get_by_text("The password is not right.")).to_be_visible()
+    here.axe("password refused")
+    fill(page, Password_now=PASSWORD, New_password=OTHER)
+    page.get_by_label("New password, once more").fill("a slip")
+    page.get_by_role("button", name="Change password").click()
+    expect(page.get_by_text("The two are not the same.")).to_be_visible()
+    fill(page, Password_now=PASSWORD, New_password="carol@example.org")
+    page.get_by_label("New password, once more").fill("carol@example.org")
+    page.get_by_role("button", name="Change password").click()
+    expect(page.get_by_text("must not be the name or the e-mail address")).to_be_visible()
+    fill(page, Password_now=PASSWORD, New_password=OTHER)
+    page.get_by_label("New password, once more").fill(OTHER)
+    page.get_by_role("button", name="Change password").click()
+    expect(page.get_by_text("Your password is changed.")).to_be_visible()
+    after = {one["name"]: one["value"] for one in here.context.cookies()}
+    assert before["ostiary_session"] != after["ostiary_session"]
+    other.reload()
+    expect(other.get_by_role("heading", name="Sign in")).to_be_visible()
+
+
+def test_sessions_are_listed_and_ended(lodge: Lodge, windows: Windows) -> None:
+    lodge.admit("dan")
+    here, there, third = windows(), windows(), windows()
+    page = lodge.sign_in(here, "dan", "/account")
+    other, last = lodge.sign_in(there, "dan", "/account"), lodge.sign_in(third, "dan", "/account")
+    page.reload()
+    rows = page.get_by_role("row").filter(has_text="Chrome")
+    expect(rows).to_have_count(3)
+    expect(rows.first).to_contain_text("this one")
+    here.axe("sessions")
+    rows.nth(1).get_by_role("button", name="End", exact=True).click()
+    expect(page.get_by_text("That browser is signed out.")).to_be_visible()
+    expect(rows).to_have_count(2)
+    page.get_by_role("button", name="End all others").click()
+    expect(page.get_by_text("1 signed out.")).to_be_visible()
+    for gone in (other, last):
+        gone.reload()
+        expect(gone.get_by_role("heading", name="Sign in")).to_be_visible()
+    page.reload()
+    expect(rows).to_have_count(1)
+
+
+def test_somebody_elses_session_is_not_there(lodge: Lodge) -> None:
+    lodge.admit("eve")
+    alice, eve = lodge.client("alice"), lodge.client("eve")
+    id_ = re.search(r"/account/sessions/(ses_\w+)/end", lodge.client("alice").get("/account").text)
+    assert id_ is not None
+    assert eve.post(f"/account/sessions/{id_.group(1)}/end").status_code == 404
+    assert alice.get("/account").status_code == 200
+
+
+def test_a_second_factor_is_set_up_asked_for_and_removed(lodge: Lodge, windows: Windows) -> None:
+    lodge.admit("fay")
+    window = windows()
+    page = lodge.sign_in(window, "fay", "/account")
+    page.get_by_role("button", name="Set up").click()
+    secret = page.get_by_test_id("factor-secret").inner_text().replace(" ", "")
+    expect(page.get_by_role("img", name="QR code")).to_be_visible()
+    window.axe("second factor begun")
+    window.picture("second-factor")
+    totp = pyotp.TOTP(secret)
+    page.get_by_label("Code it shows now").fill("000000" if totp.now() != "000000" else "111111")
+    window.expect("422", "422", "422")
+    page.get_by_role("button", name="Confirm").click()
+    expect(page.get_by_text("The code is not right.")).to_be_visible()
+    expect(page.get_by_role("img", name="QR code")).to_be_visible()
+    page.get_by_label("Code it shows now").fill(totp.now())
+    page.get_by_role("button", name="Confirm").click()
+    codes = page.get_by_test_id("recovery-codes").inner_text().split()
+    assert len(codes) == len(set(codes)) == 10
+    window.axe("recovery codes")
+    window.picture("recovery-codes")
+    page.reload()
+    expect(page.get_by_text("10 recovery codes are left.")).to_be_visible()
+    assert not any(code in page.content() for code in codes)
+    page.go_back()
+    assert not any(code in page.content() for code in codes)
+
+    door = windows()
+    other = door.open(lodge.url("/sign-in"))
+    fill(other, **{"E-mail": "fay@example.org", "Password": PASSWORD})
+    other.get_by_role("button", name="Sign in", exact=True).click()
+    other.get_by_label("Code of your second factor").fill("not a code")
+    expect(other.get_by_label("Password")).to_have_value(PASSWORD)
+    door.axe("code asked for")
+    door.expect("422")
+    other.get_by_role("button", name="Sign in", exact=True).click()
+    expect(other.get_by_text("The code is not right, or was used already.")).to_be_visible()
+    other.get_by_label("Code of your second factor").fill(codes[0])
+    other.get_by_role("button", name="Sign in", exact=True).click()
+    other.wait_for_url(lodge.url())
+
+    page.goto(lodge.url("/account"))
+    expect(page.get_by_text("9 recovery codes are left.")).to_be_visible()
+    page.get_by_role("button", name="Remove").click()
+    page.get_by_label("Your password").fill("wrong horse battery staple")
+    page.get_by_role("dialog").get_by_role("button", name="Remove").click()
+    expect(page.get_by_text("The password is not right.")).to_be_visible()
+    window.axe("second factor to be removed")
+    page.get_by_label("Your password").fill(PASSWORD)
+    page.get_by_role("dialog").get_by_role("button", name="Remove").click()
+    expect(page.get_by_text("Your second factor is removed.")).to_be_visible()
+    expect(page.get_by_role("button", name="Set up")).to_be_visible()
+
+
+def test_a_forgotten_password_is_replaced_by_mail(lodge: Lodge, window: Window, post: Smtp) -> None:
+    lodge.admit("gus")
+    page = window.open(lodge.url("/sign-in"))
+    page.get_by_role("link", name="Forgotten your password?").click()
+    window.axe("forgotten")
+    page.get_by_label("E-mail").fill("nobody@example.org")
+    page.get_by_role("button", name="Mail me a link").click()
+    unknown = page.get_by_role("main").inner_text()
+    page.goto(lodge.url("/forgotten"))
+    page.get_by_label("E-mail").fill("GUS@example.org")
+    page.get_by_role("button", name="Mail me a link").click()
+    expect(page.get_by_text("If somebody has this address here")).to_be_visible()
+    assert page.get_by_role("main").inner_text() == unknown
+    mail = post.wait_for(1)
+    assert mail.to == ("gus@example.org",)
+    link = re.search(r"http://\S+/reset-password#\S+", mail.text)
+    assert link is not None
+    assert link.group().startswith(lodge.gateway.origin)
+    token = lodge.gateway.canaries.watch(link.group().partition("#")[2])
+
+    page.goto(link.group())
+    expect(page.get_by_label("New password", exact=True)).to_be_visible()
+    assert page.url == lodge.url("/reset-password")
+    page.reload()
+    window.axe("reset")
+    window.picture("reset-password")
+    page.get_by_label("New password", exact=True).fill("short")
+    page.get_by_label("New password, once more").fill("short")
+    window.expect("422")
+    page.get_by_role("button", name="Set password").click()
+    expect(page.get_by_text("A password has 12 to 200 characters")).to_be_visible()
+    page.get_by_label("New password", exact=True).fill(OTHER)
+    page.get_by_label("New password, once more").fill(OTHER)
+    page.get_by_role("button", name="Set password").click()
+    expect(page.get_by_text("Your password is set.")).to_be_visible()
+    fill(page, **{"E-mail": "gus@example.org", "Password": OTHER})
+    page.get_by_role("button", name="Sign in", exact=True).click()
+    page.wait_for_url(lodge.url())
+
+    guest = lodge.client()
+    assert "does not work any more" in guest.post("/reset-password/look", token=token).text
+    assert guest.post("/reset-password", token=token, password=PASSWORD, again=PASSWORD).status_code == 404
+    assert token not in lodge.gateway.log.read_text()
+    page.goto(lodge.url("/reset-password#nonsense"))
+    expect(page.get_by_text("This link does not work any more")).to_be_visible()
+    page.get_by_role("link", name="Ask for another").click()
+
+
+def test_the_operators_link_leads_to_the_same_page(lodge: Lodge, window: Window) -> None:
+    lodge.admit("hal")
+    link = lodge.gateway.json("users", "reset-link", "hal@example.org")["url"]
+    page = window.open(lodge.gateway.origin + link[link.index("/dashboard") :])
+    page.get_by_label("New password", exact=True).fill(OTHER)
+    page.get_by_label("New password, once more").fill(OTHER)
+    page.get_by_role("button", name="Set password").click()
+    page.wait_for_url(lodge.url("/sign-in"))
+
+
+def test_without_a_mail_server_the_page_says_whom_to_ask(gateways: GatewayMaker, window: Window) -> None:
+    lodge = Lodge(gateways())
+    page = window.open(lodge.url("/forgotten"))
+    expect(page.get_by_text("ostiary users reset-link")).to_be_visible()
+    window.axe("no mail")
+    assert lodge.client().post("/forgotten", email="a@example.org").status_code == httpx2.codes.CONFLICT

@@ -1,0 +1,430 @@
+"""The door of the dashboard, over raw HTTP and in the browser: every route of the table, whoever knocks and however."""
+
+from __future__ import annotations
+
+import http.client
+import re
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from hashlib import sha256
+from itertools import product
+from pathlib import Path
+from typing import Final
+
+import httpx2
+import pytest
+
+from ostiary.dashboard.routes import ANYBODY, HOME, MOVED, ROUTES, SIGNED_IN, Route
+from ostiary.db import schema
+from ostiary.orgs import roles
+from tests.acceptance import corpus
+from tests.acceptance.lobby import Lobby
+from tests.servers import gateway as gateways_of
+from tests.servers.browser import Window, expect
+from tests.servers.canaries import Canaries
+from tests.servers.shell import Shell
+from tests.servers.upstream import Upstream
+
+PEOPLE: Final = ("olga", "alice", "bob", "charlie", "dora")
+STATIC: Final = f"{HOME}/static/"
+NAME: Final = re.compile(r"\{([a-z_]+)\}")
+UNKNOWN: Final = "agk_0000000000000000000000"
+SAFE: Final = {
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "referrer-policy": "same-origin",
+}
+NEVER_WRITTEN: Final = frozenset({"audit_log", "sessions", "accounts", "events", "contents"})
+"""Tables that looking, or being refused, may add to."""
+
+
+class Place(Lobby):
+    """The lobby with a thing of every kind in it, by noun."""
+
+    things: Mapping[str, str]
+    clients: dict[str | None, httpx2.Client]
+
+    def as_(self, name: str | None) -> httpx2.Client:
+        """Somebody's browser, as far as HTTP goes; every answer it gets is checked for its headers."""
+        if name not in self.clients:
+            self.clients[name] = self.client(name)
+            self.clients[name].event_hooks = {"response": [self._checked]}
+        return self.clients[name]
+
+    def ask(self, name: str | None, route: Route, ids: Mapping[str, str], *, partial: bool = False) -> httpx2.Response:
+        """One request to a route, with a form that says nothing."""
+        path = filled(route, ids)
+        headers = {"hx-request": "true"} if partial else {}
+        client = self.as_(name)
+        return (
+            client.post(path, data={"x": "y"}, headers=headers) if route.is_write else client.get(path, headers=headers)
+        )
+
+    def choices(self, route: Route) -> Iterator[dict[str, str]]:
+        """Every way to fill the names of a route with ids of things that are there."""
+        names = NAME.findall(route.path)
+        ids = [id_ for noun, id_ in self.things.items() if noun != "secret"]
+        for chosen in product(ids, repeat=len(names)):
+            yield dict(zip(names, chosen, strict=True))
+
+    def _checked(self, answer: httpx2.Response) -> None:
+        answer.read()
+        where = f"{answer.request.method} {answer.request.url}"
+        for name, value in SAFE.items():
+            assert answer.headers.get_list(name) == [value], (where, name)
+        [policy] = answer.headers.get_list("content-security-policy")
+        assert policy.startswith("default-src 'none'"), where
+        assert "unsafe" not in policy, where
+        assert "frame-ancestors 'none'" in policy, where
+        if answer.request.url.path.startswith(STATIC) and answer.is_success:
+            return
+        assert answer.headers.get("cache-control") == "no-store", where
+        assert "access-control-allow-origin" not in answer.headers, where
+        assert not [secret for secret in self.gateway.canaries.seen if secret in answer.text], where
+
+
+@pytest.fixture(scope="module")
+def place(
+    tmp_path_factory: pytest.TempPathFactory,
+    canaries: Canaries,
+    shell: Shell,
+    started: Path,
+    shared_upstream: Upstream,
+) -> Iterator[Place]:
+    with gateways_of.making(tmp_path_factory.mktemp("door"), canaries, shell, started) as maker:
+        made = Place(maker(allow=[shared_upstream.origin]))
+        made.open(*PEOPLE)
+        things = made.within(lambda base: corpus.fill(made, base, shared_upstream.url))
+        secret = things.pop("agent_key_secret")
+        client = made.gateway.client(secret)
+        _until_known(client)
+        said = client.post(
+            "/v1/chat/completions",
+            json={"model": f"openai-compatible/{corpus.MODEL}", "messages": [{"role": "user", "content": corpus.EVIL}]},
+        )
+        assert said.status_code == httpx2.codes.OK, said.text
+        things["request"] = said.headers["x-request-id"]
+        with made.database() as database:
+            [things["gateway"]] = database.execute("SELECT id FROM owners ORDER BY started_at DESC").fetchone()
+        made.things, made.clients = things, {}
+        yield made
+
+
+def _until_known(client: httpx2.Client) -> None:
+    until = time.monotonic() + 15
+    while client.get("/v1/key").status_code != httpx2.codes.OK:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def filled(route: Route, ids: Mapping[str, str]) -> str:
+    """The address of a route, with ids in the place of names."""
+    return NAME.sub(lambda found: ids[found[1]], route.full_path)
+
+
+def told(route: Route) -> str:
+    """A route, as a test fails with it."""
+    return f"{route.method} {route.full_path} ({route.deed})"
+
+
+# ---- who may -----------------------------------------------------------------------------------------------------
+
+
+def test_nobody_is_sent_to_sign_in(place: Place) -> None:
+    for route in ROUTES:
+        answer = place.ask(None, route, dict.fromkeys(NAME.findall(route.path), UNKNOWN))
+        if route.deed == ANYBODY:
+            assert answer.status_code < 500, told(route)
+            continue
+        assert answer.status_code == httpx2.codes.SEE_OTHER, told(route)
+        assert answer.headers["location"].startswith(f"{HOME}/sign-in?why=session&next="), told(route)
+        part = place.ask(None, route, dict.fromkeys(NAME.findall(route.path), UNKNOWN), partial=True)
+        assert (part.status_code, part.headers["x-ostiary-sign-in"], part.text) == (401, "session", ""), told(route)
+
+
+def test_a_role_that_lacks_the_deed_is_refused_whatever_is_asked_for(place: Place) -> None:
+    for name, role in (("bob", "member"), ("alice", "owner")):
+        for route in (one for one in ROUTES if one.deed not in (ANYBODY, SIGNED_IN, *roles.ROLES[role])):
+            for ids in place.choices(route):
+                answer = place.ask(name, route, ids)
+                assert answer.status_code in (403, 404), (name, told(route), answer.status_code)
+                assert corpus.MARK not in answer.text.replace("&#39;", "'").split("<main")[-1], (name, told(route))
+
+
+def test_who_belongs_nowhere_reaches_nothing(place: Place) -> None:
+    for route in (one for one in ROUTES if one.deed not in (ANYBODY, SIGNED_IN)):
+        for ids in place.choices(route):
+            answer = place.ask("charlie", route, ids)
+            assert answer.status_code in (403, 404), (told(route), answer.status_code)
+            assert corpus.MARK not in answer.text, told(route)
+
+
+def test_another_organizations_things_look_like_none(place: Place) -> None:
+    before = rows_of(place)
+    for route in (one for one in ROUTES if "{" in one.path and one.path != "/settings/{part}"):  # a part of the page
+        unknown = place.ask("dora", route, dict.fromkeys(NAME.findall(route.path), UNKNOWN))
+        for ids in place.choices(route):
+            if place.things["alias"] in ids.values():
+                continue  # aliases are everybody's to see
+            answer = place.ask("dora", route, ids)
+            shown = answer.text
+            for value in ids.values():
+                shown = shown.replace(value, UNKNOWN)
+            assert (answer.status_code, shown) == (unknown.status_code, unknown.text), (told(route), ids)
+            assert answer.status_code >= 400 or not route.is_write, (told(route), ids)
+            assert corpus.MARK not in shown, (told(route), ids)
+    assert rows_of(place) == before
+
+
+def rows_of(place: Place) -> dict[str, str]:
+    """What the home organization has, as a digest by table."""
+    found = {}
+    with place.database() as database:
+        for table in schema.metadata.sorted_tables:
+            if "organization_id" in table.c and table.name not in NEVER_WRITTEN:
+                columns = ", ".join(column.name for column in table.c if column.name != "last_used_at")
+                query = f"SELECT {columns} FROM {table.name} WHERE organization_id = ?"  # noqa: S608 - our own names
+                rows = database.execute(query, (place.home,))
+                found[table.name] = sha256(repr(sorted(map(repr, rows))).encode()).hexdigest()
+    return found
+
+
+# ---- how it is asked ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"origin": "https://evil.example"},
+        {"origin": "null"},
+        {"origin": "https://127.0.0.1.evil.example"},
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
+        {"sec-fetch-site": "cross-site", "origin": ""},
+        {"origin": "\x00javascript:"[1:] + "//127.0.0.1"},
+    ],
+    ids=lambda headers: ",".join(f"{name}={value}" for name, value in headers.items()),
+)
+def test_a_form_from_elsewhere_does_nothing(place: Place, headers: dict[str, str]) -> None:
+    before = rows_of(place)
+    for route in (one for one in ROUTES if one.is_write):
+        ids = next(place.choices(route))
+        path = filled(route, ids)
+        answer = place.as_("alice").post(path, data={"email": "x", "password": "y"}, headers=headers)
+        assert answer.status_code == httpx2.codes.FORBIDDEN, told(route)
+        assert "set-cookie" not in answer.headers, told(route)
+    assert rows_of(place) == before
+
+
+def test_a_form_without_its_token_does_nothing(place: Place) -> None:
+    client = place.as_("alice")
+    for route in (one for one in ROUTES if one.is_write and one.deed != ANYBODY):
+        ids = next(place.choices(route))
+        path = filled(route, ids)
+        for token in ("", "0" * 43, place.as_("dora").headers["x-csrf-token"]):
+            answer = client.post(path, data={"csrf": token}, headers={"x-csrf-token": token})
+            assert answer.status_code == httpx2.codes.FORBIDDEN, (told(route), token)
+        wrong = client.post(path, content=b'{"a":1}', headers={"content-type": "application/json"})
+        assert wrong.status_code == httpx2.codes.UNSUPPORTED_MEDIA_TYPE, told(route)
+        many = client.post(path, files={"a": b"b"})
+        assert many.status_code == httpx2.codes.UNSUPPORTED_MEDIA_TYPE, told(route)
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"a=" + b"x" * 2_000_000, 413),
+        (b"email=a%00b", 422),
+        (b"&".join(b"a%d=" % number for number in range(5_001)), 400),
+        (b"a=%ff%fe", 400),
+        ("ä=ö".encode(), 400),
+    ],
+    ids=["2 MB", "NUL", "5001 fields", "no UTF-8", "no ASCII"],
+)
+def test_a_form_that_is_none_is_refused(place: Place, body: bytes, status: int) -> None:
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    for name, path in ((None, f"{HOME}/sign-in"), ("alice", f"{HOME}/sign-out"), ("alice", f"{HOME}/organization")):
+        answer = place.as_(name).post(path, content=body, headers=form)
+        assert answer.status_code == status, (path, answer.text)
+    assert place.as_("alice").get(HOME).status_code == httpx2.codes.OK
+
+
+@pytest.mark.parametrize("query", ["a=%ff", "a=&" * 5_001, "a=%00"], ids=["no UTF-8", "flood", "NUL"])
+def test_an_address_that_cannot_be_read_is_refused(place: Place, query: str) -> None:
+    assert place.as_("alice").get(f"{HOME}?{query}").status_code in (400, 422)
+
+
+def test_a_look_at_the_head_is_a_look_without_the_page(place: Place) -> None:
+    for route in (
+        one for one in ROUTES if not one.is_write and "{" not in one.path and one.deed in (ANYBODY, SIGNED_IN)
+    ):
+        whole, head = place.as_("alice").get(route.full_path), place.as_("alice").head(route.full_path)
+        assert (head.status_code, head.content) == (whole.status_code, b""), told(route)
+        assert head.headers.get("content-type") == whole.headers.get("content-type"), told(route)
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS"])
+def test_other_methods_are_refused_and_the_right_ones_named(place: Place, method: str) -> None:
+    answer = place.as_("alice").request(method, f"{HOME}/sign-in")
+    assert answer.status_code == httpx2.codes.METHOD_NOT_ALLOWED
+    assert answer.headers["allow"] == "GET, POST"
+
+
+def test_a_cookie_opens_no_call_and_a_key_opens_no_page(place: Place) -> None:
+    cookies = place.as_("alice").cookies
+    plain = place.gateway.client(cookies=dict(cookies))
+    assert plain.get("/v1/key").json()["error"]["code"] == "missing_api_key"
+    assert plain.post("/v1/chat/completions", json={"model": "x", "messages": []}).status_code == 401
+    secret = place.gateway.create_key("bearer", "--org", place.home)
+    answer = place.gateway.client(secret).get(f"{HOME}/keys", follow_redirects=False)
+    assert answer.status_code == httpx2.codes.SEE_OTHER
+    header = {"cookie": "; ".join(f"__Host-{name}={value}" for name, value in cookies.items())}
+    assert place.gateway.client().get(HOME, headers=header, follow_redirects=False).status_code == 303
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "nothing.js",
+        "",
+        "..%2f..%2fsettings.py",
+        "../../settings.py",
+        "%2e%2e/%2e%2e/settings.py",
+        "..\\..\\settings.py",
+        "app.js%00.css",
+        ".stamp",
+        "/etc/passwd",
+        "app.js/../../door.py",
+    ],
+)
+def test_nothing_but_assets_is_handed_out(place: Place, path: str) -> None:
+    with closing(http.client.HTTPConnection("127.0.0.1", place.gateway.port, timeout=10)) as raw:
+        raw.request("GET", STATIC + path)
+        answer = raw.getresponse()
+        body = answer.read()
+    assert answer.status in (400, 404), body[:200]
+    assert b"import" not in body
+    assert b"root:" not in body
+
+
+def test_assets_are_kept_and_only_as_they_are_now(place: Place) -> None:
+    page = place.as_(None).get(f"{HOME}/sign-in").text
+    [current] = re.findall(rf'src="({STATIC}app\.js\?v=[0-9a-f]+)"', page)
+    kept = place.as_(None).get(current)
+    assert kept.headers["cache-control"] == "public, max-age=31536000, immutable"
+    assert kept.headers["content-type"].startswith("text/javascript")
+    assert "immutable" not in place.as_(None).get(f"{STATIC}app.js?v=000000000000").headers["cache-control"]
+    assert "set-cookie" not in kept.headers
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        "//evil.example/dashboard",
+        "https://evil.example/dashboard",
+        "/\\evil.example",
+        "/dashboard\r\nset-cookie: a=b",
+        "/dashboard\n\n<script>alert(1)</script>",
+        "javascript:alert(1)",
+        "/dashboard/../..//evil.example",
+        "/dashboard\t//evil.example",
+    ],
+)
+def test_one_is_only_ever_sent_to_our_own_pages(place: Place, wanted: str) -> None:
+    answer = place.as_("alice").get(f"{HOME}/sign-in", params={"next": wanted})
+    assert answer.status_code == httpx2.codes.SEE_OTHER
+    where = answer.headers["location"]
+    assert str(httpx2.URL(f"{place.gateway.origin}{HOME}/sign-in").join(where)).startswith(f"{place.gateway.origin}/")
+    assert where.startswith(HOME)
+    assert not re.search(r"[\s<>\"\\]", where)
+    assert "a=b" not in answer.headers.get("set-cookie", "")
+
+
+@pytest.mark.parametrize("old", MOVED)
+def test_addresses_of_old_lead_to_pages(place: Place, old: str) -> None:
+    answer = place.as_("olga").get(old)
+    assert answer.status_code == httpx2.codes.PERMANENT_REDIRECT
+    there = place.as_("olga").get(answer.headers["location"])
+    assert there.status_code == httpx2.codes.OK, (old, there.status_code)
+
+
+# ---- when something is away --------------------------------------------------------------------------------------
+
+
+def test_while_the_database_is_locked_the_page_says_so_and_then_goes_on(place: Place, window: Window) -> None:
+    page = place.enter(window, "olga", "/operator/organizations")
+    page.get_by_role("button", name="Create organization").click()
+    name = page.get_by_role("dialog").get_by_label("Name")
+    name.fill("Patience")
+    window.expect("503")
+    with closing(sqlite3.connect(place.gateway.data_dir / "ostiary.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        page.get_by_role("button", name="Create", exact=True).click()
+        expect(
+            page.get_by_text("The database is not available. Nothing was changed; try again shortly.")
+        ).to_be_visible()
+        other.execute("ROLLBACK")
+    expect(name).to_have_value("Patience")
+    page.get_by_role("button", name="Create", exact=True).click()
+    expect(page.get_by_text("Patience is made.")).to_be_visible()
+
+
+def test_a_look_is_not_lost_because_the_session_cannot_be_marked_as_used(place: Place) -> None:
+    client = place.as_("alice")
+    with place.database() as database:
+        database.execute("UPDATE sessions SET seen_at = seen_at - 120000")
+    with closing(sqlite3.connect(place.gateway.data_dir / "ostiary.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert client.get(HOME).status_code == httpx2.codes.OK
+        other.execute("ROLLBACK")
+
+
+def test_a_restart_is_said_and_got_over_without_loading_the_page_again(place: Place, window: Window) -> None:
+    page = place.enter(window, "olga", "/operator/organizations")
+    page.get_by_role("button", name="Create organization").click()
+    name = page.get_by_role("dialog").get_by_label("Name")
+    name.fill("Endurance")
+    place.gateway.stop()
+    window.expect("ERR_CONNECTION_REFUSED", "Failed to fetch")
+    page.get_by_role("button", name="Create", exact=True).click()
+    expect(page.get_by_text("The gateway does not answer.")).to_be_visible()
+    place.gateway.start()
+    expect(name).to_have_value("Endurance")
+    page.get_by_role("button", name="Create", exact=True).click()
+    expect(page.get_by_text("Endurance is made.")).to_be_visible()
+
+
+# ---- what others have written ------------------------------------------------------------------------------------
+
+
+def test_nothing_that_anybody_wrote_ever_runs(place: Place, window: Window) -> None:
+    """Every page that can be looked at, in the browser: an alert, or a script that the policy stops, is a fault."""
+    page = place.enter(window, "olga")
+    seen, broken = 0, list[str]()
+    for route in (one for one in ROUTES if not one.is_write):
+        for path in _there(place, route, broken):
+            page.goto(f"{place.gateway.origin}{path}")
+            seen += page.locator("body").inner_text().count("alert(")
+            try:
+                window.check()
+            except AssertionError as fault:
+                broken.append(f"{path}: {fault}")
+    assert broken == []
+    assert seen > 10  # it was there to be run
+
+
+def _there(place: Place, route: Route, broken: list[str]) -> set[str]:
+    """The addresses of a page that show something."""
+    found = set()
+    for ids in place.choices(route):
+        path = filled(route, ids)
+        answer = place.as_("olga").get(path)
+        if answer.status_code >= 500:
+            broken.append(f"{path}: {answer.status_code}")
+        if answer.is_success and "text/html" in answer.headers["content-type"]:
+            found.add(path)
+    return found

@@ -1,0 +1,142 @@
+"""The first page: three steps where nothing is yet, then how everything is; and jumping to anything by its name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.archive import HOSTILE, Caller, remember
+from tests.acceptance.lodge import Lodge
+from tests.servers import behaviours
+from tests.servers.browser import Window, expect
+from tests.servers.canaries import Canaries
+from tests.servers.gateway import making
+from tests.servers.shell import Shell
+from tests.servers.upstream import Upstream
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[Upstream]:
+    with behaviours.serving() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def lodge(
+    tmp_path_factory: pytest.TempPathFactory, canaries: Canaries, shell: Shell, started: Path, upstream: Upstream
+) -> Iterator[Lodge]:
+    with making(tmp_path_factory.mktemp("overview"), canaries, shell, started) as maker:
+        yield Lodge(maker(allow=[upstream.origin])).open("alice", "bob")
+
+
+def test_an_empty_instance_shows_three_steps_and_ticks_them_one_by_one(
+    lodge: Lodge, window: Window, upstream: Upstream
+) -> None:
+    gateway = lodge.gateway
+    page = lodge.sign_in(window, "alice")
+    steps = page.get_by_role("main").get_by_role("listitem")
+    expect(steps).to_have_count(3)
+    expect(steps.first.get_by_role("link", name="Add a provider key")).to_have_attribute("href", "/dashboard/vault/new")
+    expect(page.get_by_text("Done.")).to_have_count(0)
+    window.axe("first steps")
+    window.picture("overview-first")
+    gateway.add_provider_key("openai-compatible", "upstream", upstream.url)
+    page.reload()
+    expect(steps.first).to_contain_text("Done.")
+    expect(page.locator("[aria-current=step]")).to_contain_text("Create an agent key")
+    secret = gateway.create_key("first")
+    page.reload()
+    expect(page.get_by_text("Done.")).to_have_count(2)
+    expect(page.locator("[aria-current=step]").get_by_role("link")).to_have_attribute("href", "/dashboard/playground")
+    assert gateway.chat(secret, "openai-compatible/ok").status_code == 200
+    page.reload()
+    expect(page.get_by_role("heading", name="Spend by model, last 30 days")).to_be_visible()
+    expect(page.get_by_text("Done.")).to_have_count(0)
+
+
+def test_the_overview_says_how_everything_is_and_leads_to_what_mends_it(lodge: Lodge, window: Window) -> None:
+    gateway = lodge.gateway
+    gateway.cli("keys", "create", "--name", "ends soon", "--expires", "3d")
+    gateway.cli("keys", "create", "--name", HOSTILE, "--budget-usd", "0.01", "--owner", "alice@example.org")
+    keys = {one["name"]: one["id"] for one in gateway.json("keys", "list")}
+    callers = [Caller(keys["ends soon"], "ends soon"), Caller(keys[HOSTILE], HOSTILE)]
+    written = remember(gateway, lodge.home, callers)
+    page = lodge.sign_in(window, "alice")
+    trouble = page.get_by_role("region", name="Needs attention")
+    ending = trouble.get_by_role("link", name="ends soon")
+    expect(ending).to_contain_text("Agent key expires in 2 d.")
+    expect(ending).to_have_attribute("href", f"/dashboard/keys/{keys['ends soon']}")
+    expect(trouble.get_by_role("link", name=HOSTILE)).to_contain_text("of $0.01 spent")
+    chart = json.loads(page.locator("#spend-data").inner_text())
+    assert next(one["name"] for one in chart["series"]).startswith(("openai/", "anthropic/"))
+    assert len(chart["labels"]) == 30
+    assert sum(sum(one["data"]) for one in chart["series"]) == pytest.approx(_spent(lodge), rel=1e-6)
+    models = page.get_by_role("table", name="The dearest models of the last 30 days")
+    expect(models.get_by_role("link", name="gpt-4o")).to_be_visible()
+    expect(page.get_by_role("table", name="The agent keys that have spent most")).to_contain_text(HOSTILE)
+    expect(page.get_by_role("region", name="Provider keys")).to_contain_text("healthy 1")
+    assert written > 100
+    window.axe("overview")
+    window.picture("overview-light")
+    window.dark()
+    window.picture("overview-dark")
+    window.light()
+    window.narrow()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    window.picture("overview-narrow")
+
+
+def _spent(lodge: Lodge) -> float:
+    """The last 30 UTC days, as the command adds them up."""
+    first = (datetime.now(UTC) - timedelta(days=29)).date().isoformat()
+    rows = lodge.gateway.json("usage", "--since", "40d", "--by", "day")
+    return sum(float(row["cost_usd"]) for row in rows if row["day"] >= first)
+
+
+def test_a_member_sees_their_own_only(lodge: Lodge, window: Window) -> None:
+    page = lodge.sign_in(window, "bob")
+    steps = page.get_by_role("main").get_by_role("listitem")
+    expect(steps).to_have_count(3)
+    expect(steps.first).to_contain_text("Done.")
+    expect(steps.nth(1)).not_to_contain_text("Done.")
+    assert HOSTILE not in page.content()
+    page.keyboard.press("Control+k")
+    page.get_by_role("searchbox", name="Where to?").fill("soon")
+    page.wait_for_timeout(700)
+    assert "ends soon" not in page.locator("#jump-found").inner_text()
+
+
+def test_one_jumps_anywhere_by_typing(lodge: Lodge, window: Window) -> None:
+    page = lodge.sign_in(window, "alice")
+    page.keyboard.press("Control+k")
+    box = page.get_by_role("searchbox", name="Where to?")
+    found = page.locator("#jump-found")
+    for sought, kind in (
+        ("ends so", "agent key"),
+        ("upstr", "provider key"),
+        ("gpt-4o-min", "model"),
+        ("img src", "agent key"),
+    ):
+        box.fill(sought)
+        expect(found.get_by_role("link").first).to_contain_text(kind)
+    window.axe("jump")
+    box.fill("ends soon")
+    expect(found.get_by_role("link")).to_have_count(1)
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    page.wait_for_url(lodge.url("/keys/*"))
+    expect(page.get_by_role("heading", name="ends soon")).to_be_visible()
+
+
+def test_typing_wildcards_and_whole_books_breaks_nothing(lodge: Lodge) -> None:
+    alice = lodge.client("alice")
+    for sought in ("%", "_", "'", '"><script>', "x" * 4_000, "\u202e", "req_nothing", " "):
+        answer = alice.http.get("/dashboard/jump", params={"q": sought})
+        assert answer.status_code == 200
+        assert "<script" not in answer.text
+    assert "/dashboard/traces/req_nothing" in alice.http.get("/dashboard/jump", params={"q": "req_nothing"}).text
+    assert alice.http.get("/dashboard/jump", params={"q": "a\0b"}).status_code == 422

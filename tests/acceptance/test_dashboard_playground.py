@@ -1,0 +1,238 @@
+"""The playground in the browser: a conversation through /v1, what it cost, and the same call as code."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Locator, Page
+
+from tests.acceptance.pages import PASSWORD, Reception
+from tests.servers.browser import Window, expect
+from tests.servers.canaries import Canaries
+from tests.servers.gateway import Gateway, making
+from tests.servers.shell import Shell
+from tests.servers.upstream import Upstream
+from tests.servers.wire import COMPLETION_TOKENS, PROMPT_TOKENS, TEXT
+
+HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>'\"\\ $(id) `id`"
+MINT = """
+(ids) => Promise.all(ids.map(async (key) => {
+  const headers = {"X-CSRF-Token": document.querySelector("meta[name=csrf]").content, "HX-Request": "true"}
+  const body = new URLSearchParams({key})
+  const answer = await fetch("/dashboard/playground/key", {method: "POST", headers, body})
+  return [answer.status, await answer.text()]
+}))
+"""
+MINT_WITHOUT_TOKEN = """
+async (key) => (await fetch("/dashboard/playground/key", {method: "POST", body: new URLSearchParams({key})})).status
+"""
+PEOPLE = {"alice": "owner", "bob": "member"}
+
+
+@pytest.fixture(scope="module")
+def reception(
+    tmp_path_factory: pytest.TempPathFactory, canaries: Canaries, shell: Shell, shared_upstream: Upstream
+) -> Iterator[Reception]:
+    """Alice and Bob, each with an agent key; a provider that does what its model says, with prices."""
+    with making(tmp_path_factory.mktemp("playground"), canaries, shell) as maker:
+        gateway = maker(allow=[shared_upstream.origin])
+        gateway.add_provider_key("openai-compatible", "upstream", shared_upstream.url)
+        for name, role in PEOPLE.items():
+            gateway.cli("members", "add", f"{name}@example.org", "--role", role)
+            gateway.cli("users", "set-password", f"{name}@example.org", "--secret-stdin", stdin=PASSWORD)
+            gateway.json("keys", "create", "--name", f"{name}'s key", "--owner", f"{name}@example.org")
+        for model in ("ok", "gated"):
+            gateway.cli("prices", "set", f"openai-compatible/{model}", "--input", "1000", "--output", "1000")
+        gateway.cli("endpoints", "create", "my route", "--target", "openai-compatible/ok")
+        yield Reception(gateway)
+
+
+def said(page: Page) -> Locator:
+    """The newest answer."""
+    return page.locator("[data-answer]").last
+
+
+def say(page: Page, text: str) -> None:
+    """Type it and send it."""
+    page.get_by_label("Message", exact=True).fill(text)
+    page.get_by_role("button", name="Send").click()
+
+
+def choose(page: Page, model: str) -> None:
+    """Write a model's name."""
+    page.get_by_label("Model, endpoint or alias").fill(model)
+
+
+def minted(gateway: Gateway) -> int:
+    """How many children agent keys have."""
+    return sum(one["parent_id"] is not None for one in gateway.json("keys", "list"))
+
+
+def test_a_conversation_by_a_key_of_mine(reception: Reception, window: Window) -> None:
+    page = reception.sign_in(window, "bob", "/playground")
+    expect(page.get_by_label("Which").locator("option")).to_have_text(["bob's key"])
+    window.axe("playground")
+    page.get_by_role("button", name="Send").click()
+    expect(page.get_by_text("Name a model, an endpoint or an alias.")).to_be_visible()
+    field = page.get_by_label("Model, endpoint or alias")
+    field.fill("route")
+    expect(page.locator("#askable option").first).to_have_attribute("value", "my route")
+    choose(page, "my route")
+    page.get_by_label("System message").fill("Be brief.")
+    page.get_by_label("Most tokens of the answer").fill("50")
+    with page.expect_request("**/v1/chat/completions") as asked:
+        say(page, HOSTILE)
+    expect(said(page)).to_have_text(TEXT)
+    call = page.locator("#call-1")
+    expect(call.get_by_text("my route → openai-compatible/ok by upstream")).to_be_visible()
+    expect(call.locator("[data-cost]")).to_have_text("$0.02")
+    expect(call).to_contain_text(f"{PROMPT_TOKENS} in, {COMPLETION_TOKENS} out")
+    answer = asked.value.response()
+    assert answer is not None
+    request_id = answer.header_value("x-request-id")
+    expect(call.get_by_role("link", name="Trace")).to_have_attribute("href", f"/dashboard/traces/{request_id}")
+    body: Any = asked.value.post_data_json
+    first = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": HOSTILE}]
+    assert (body["messages"], body["max_tokens"]) == (first, 50)
+    assert asked.value.header_value("cookie") is None
+    with page.expect_request("**/v1/chat/completions") as asked:
+        say(page, "And then?")
+    expect(page.locator("#call-2").locator("[data-cost]")).to_be_visible()
+    body = asked.value.post_data_json
+    assert body["messages"] == [
+        *first,
+        {"role": "assistant", "content": TEXT},
+        {"role": "user", "content": "And then?"},
+    ]
+    assert minted(reception.gateway) == 1  # one for both calls
+    window.axe("playground, two turns")
+    window.picture("playground")
+    window.dark()
+    window.picture("playground-dark")
+    window.narrow()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    window.picture("playground-narrow")
+    window.wide()
+    window.light()
+    page.get_by_role("button", name="Start anew").click()
+    expect(page.get_by_text("Nothing was said yet.")).to_be_visible()
+
+
+def test_what_was_minted_is_nowhere_but_in_the_page(reception: Reception, window: Window) -> None:
+    page = reception.sign_in(window, "bob", "/playground")
+    choose(page, "openai-compatible/ok")
+    with page.expect_response("**/dashboard/playground/key") as answered:
+        say(page, "Hello")
+    expect(said(page)).to_have_text(TEXT)
+    answer = answered.value
+    told = answer.json()
+    reception.gateway.canaries.watch(told["secret"])
+    assert told["secret"].startswith("ost_eph_")
+    assert 0 < told["lasts_ms"] <= 300_000
+    assert answer.header_value("cache-control") == "no-store"
+    assert told["secret"] not in page.content()
+    kept = page.evaluate("JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie, location.href])")
+    assert told["secret"] not in kept
+    assert told["secret"] not in reception.gateway.output
+
+
+def test_a_pasted_key_stays_in_the_page_and_refusals_are_plain(reception: Reception, window: Window) -> None:
+    gateway = reception.gateway
+    secret = gateway.create_key("narrow", "--models", "openai-compatible/ok")
+    page = reception.sign_in(window, "bob", "/playground")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if request.method == "POST" else None)
+    page.get_by_label("Paste one").check()
+    choose(page, "openai-compatible/ok")
+    say(page, "Hello")
+    expect(page.get_by_text("Paste an agent key first.")).to_be_visible()
+    page.get_by_label("Pasted agent key").fill("kein Schlüssel")
+    page.get_by_role("button", name="Send").click()
+    expect(page.get_by_text("This is no agent key: it holds characters that none has.")).to_be_visible()
+    window.expect("401")
+    page.get_by_label("Pasted agent key").fill("ost_pat_wrong")
+    page.get_by_role("button", name="Send").click()
+    expect(page.get_by_text("Refused: invalid_token_format")).to_be_visible()
+    expect(page.get_by_label("Message", exact=True)).to_have_value("Hello")
+    window.axe("playground, refused")
+    page.get_by_label("Pasted agent key").fill(secret)
+    page.get_by_role("button", name="Send").click()
+    expect(said(page)).to_have_text(TEXT)
+    # Whose calls Bob may not look at has no trace for him.
+    expect(page.get_by_text("This organization has no trace of it")).to_be_visible(timeout=20_000)
+    window.expect("403")
+    choose(page, "openai-compatible/gated")
+    say(page, "Hello")
+    expect(page.get_by_text("Refused: model_not_allowed")).to_be_visible()
+    window.expect("502")
+    assert {url.removeprefix(gateway.origin) for url in asked} == {"/v1/chat/completions"}
+    page.get_by_label("One of mine").check()
+    choose(page, "openai-compatible/status-500")
+    page.get_by_role("button", name="Send").click()
+    expect(page.get_by_text("Refused: provider_error")).to_be_visible()
+    expect(page.locator("#call-4").get_by_role("link", name="Trace")).to_be_visible()
+
+
+def test_a_stream_can_be_stopped_and_may_break(reception: Reception, window: Window) -> None:
+    page = reception.sign_in(window, "alice", "/playground?model=openai-compatible/gated")
+    expect(page.get_by_label("Which").locator("option:checked")).to_have_text("alice's key")
+    say(page, "Wait for it")
+    expect(said(page)).to_have_text("The")
+    expect(page.get_by_role("button", name="Send")).to_be_disabled()
+    page.get_by_role("button", name="Stop").click()
+    expect(page.get_by_text("Stopped.")).to_be_visible()
+    expect(page.locator("#call-1").get_by_text("cancelled")).to_be_visible()
+    expect(page.get_by_role("button", name="Send")).to_be_enabled()
+    choose(page, "openai-compatible/error-in-stream")
+    say(page, "Break")
+    expect(page.get_by_role("heading", name="The answer broke off")).to_be_visible()
+    expect(page.locator("#call-2").get_by_text("error", exact=True)).to_be_visible()
+    choose(page, "openai-compatible/byte-by-byte")
+    say(page, "In pieces")
+    expect(said(page)).to_have_text(TEXT)
+
+
+def test_snippets_are_this_very_call(reception: Reception, window: Window, shared_upstream: Upstream) -> None:
+    gateway = reception.gateway
+    secret = gateway.create_key("snippets")
+    page = reception.sign_in(window, "alice", "/playground")
+    choose(page, "my route")
+    page.get_by_label("Message", exact=True).fill(HOSTILE)
+    page.get_by_label("Most tokens of the answer").fill("9")
+    texts = {}
+    for language in ("curl", "Python", "TypeScript"):
+        page.get_by_role("button", name=language, exact=True).click()
+        page.get_by_role("button", name="Copy", exact=True).click()
+        expect(page.get_by_role("button", name="Copied!")).to_be_visible()
+        texts[language] = page.evaluate("navigator.clipboard.readText()")
+        expect(page.get_by_role("button", name="Copy", exact=True)).to_be_visible()
+    assert all(text.count("YOUR_AGENT_KEY") == 1 for text in texts.values())
+    for language, program in (("curl", ["/bin/sh", "-s"]), ("Python", [sys.executable, "-"])):
+        text = texts[language].replace("YOUR_AGENT_KEY", secret)
+        ran = subprocess.run(program, input=text, capture_output=True, text=True, check=False)
+        assert ran.returncode == 0, ran.stderr
+        assert ("[DONE]" if language == "curl" else TEXT) in ran.stdout
+        sent = shared_upstream.calls[-1].json
+        assert (sent["messages"], sent["max_tokens"]) == ([{"role": "user", "content": HOSTILE}], 9)
+
+
+def test_nobody_mints_from_a_key_that_is_not_theirs(reception: Reception, window: Window) -> None:
+    gateway = reception.gateway
+    keys = {one["name"]: one["id"] for one in gateway.json("keys", "list")}
+    gateway.json("keys", "create", "--name", "stopped", "--owner", "bob@example.org")
+    gateway.cli("keys", "deactivate", "stopped")
+    alices = keys["alice's key"]
+    page = reception.sign_in(window, "bob", f"/playground?key={alices}")
+    expect(page.get_by_label("Which").locator("option")).to_have_text(["bob's key"])
+    window.expect("403", "404", "409")
+    answers = page.evaluate(MINT, [alices, "key_none", "stopped", "", "x".ljust(10_000, "x")])
+    assert [status for status, _ in answers] == [403, 404, 409, 404, 404]
+    assert "stopped" in answers[2][1]
+    assert not any("ost_eph_" in text for _, text in answers)
+    before = minted(gateway)
+    wrong = page.evaluate(MINT_WITHOUT_TOKEN, keys["bob's key"])
+    assert (wrong, minted(gateway)) == (403, before)
