@@ -118,7 +118,7 @@ async def _set_up_link(base: Ground, url: str) -> str | None:
     """Works once, for a day; whoever starts last on a database nobody has signed up at has the one that works."""
     async with base.database.transaction() as tx:
         token = await set_up.link_token(tx, base.clock.now())
-    return f"{base.settings.public_url or url}/dashboard/set-up?token={token.reveal()}" if token is not None else None
+    return f"{base.settings.public_url or url}/dashboard/set-up#{token.reveal()}" if token is not None else None
 
 
 async def _build(base: Ground, stack: AsyncExitStack) -> tuple[Gate, list[Keeper]]:

@@ -17,7 +17,7 @@ PASSWORD: Final = "correct horse battery staple"
 PEOPLE: Final = ("olga", "alice", "erin", "bob", "charlie", "dora")
 """As in `bureau.py`: Olga runs the instance; Alice owns the organization, Erin is an admin and Bob a member of it;
 Charlie was let go; Dora owns another organization."""
-_LINK: Final = re.compile(r"/dashboard/set-up\?token=\S+")
+_LINK: Final = re.compile(r"/dashboard/set-up#\S+")
 
 
 @dataclass(slots=True)

@@ -50,6 +50,7 @@ class Album:
         sideways.append(self._shoot(f"{name}-dark"))
         self.window.light()
         self.window.narrow()
+        self.page.reload()  # the menu is open where there is room for it when the page is opened
         sideways.append(self._shoot(f"{name}-narrow"))
         self.window.wide()
         self.window.axe(name)

@@ -23,7 +23,7 @@ from tests.servers.reaper import watch
 from tests.servers.shell import Shell
 from tests.servers.waiting import free_port, until
 
-_LINK: Final = re.compile(r"http://\S+/dashboard/set-up\?token=\S+")
+_LINK: Final = re.compile(r"http://\S+/dashboard/set-up#\S+")
 _SECRET: Final = re.compile(r"ost_pat_[0-9A-Za-z]{49}")
 
 

@@ -60,6 +60,7 @@ _SIGN_IN: Final = (
     Route("POST", "/sign-out", SIGNED_IN, "sign_in", "sign_out"),
     Route("POST", "/organization", SIGNED_IN, "sign_in", "enter"),
     Route("GET", "/set-up", ANYBODY, "set_up", "show"),
+    Route("POST", "/set-up/look", ANYBODY, "set_up", "look"),
     Route("POST", "/set-up", ANYBODY, "set_up", "set_up"),
     Route("GET", "/forgotten", ANYBODY, "password_resets", "ask"),
     Route("POST", "/forgotten", ANYBODY, "password_resets", "send"),

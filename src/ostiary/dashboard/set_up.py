@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from ostiary.dashboard import entrance, forms
+from ostiary.dashboard import entrance
 from ostiary.dashboard.answers import Answer
+from ostiary.dashboard.forms import Wrong
 from ostiary.dashboard.routes import HOME
 from ostiary.dashboard.visit import Visit
 from ostiary.errors import Refusal
@@ -12,11 +13,13 @@ from ostiary.secret import Secret
 
 
 async def show(visit: Visit) -> Answer:
-    """Who you are, and what your organization is called. Looking spends nothing."""
-    token = visit.query.text("token")
-    async with visit.reading() as tx:
-        is_open = await first.is_open(tx, token, visit.at)
-    return visit.page("set_up.html", 200 if is_open else 404, token=token, is_open=is_open)
+    """The page alone: the token stands behind `#`, where no log of a proxy finds it."""
+    return visit.page("set_up/show.html")
+
+
+async def look(visit: Visit) -> Answer:
+    """What the link is worth; looking spends nothing."""
+    return await _form(visit)
 
 
 async def set_up(visit: Visit) -> Answer:
@@ -36,8 +39,16 @@ async def set_up(visit: Visit) -> Answer:
         )
     except Refusal as refusal:
         if refusal.code == "not_found":
-            return visit.page("set_up.html", 404, token="", is_open=False)
-        wrong = forms.wrong(refusal)
-        return visit.page("set_up.html", refusal.status, token=form.text("token"), is_open=True, wrong=wrong)
+            return await _form(visit, 404)
+        return await _form(visit, refusal.status, visit.refused(refusal))
     visit.cookies.append(entrance.cookie(visit.hall, done.token))
     return visit.go(HOME, "Welcome. This instance is yours.")
+
+
+async def _form(visit: Visit, status: int = 200, wrong: Wrong | None = None) -> Answer:
+    """Who you are, and what your organization is called; or that the link does not work."""
+    token = visit.form.text("token")
+    async with visit.reading() as tx:
+        is_open = await first.is_open(tx, token, visit.at)
+    known = {"is_open": is_open, "token": token, "wrong": wrong or Wrong()}
+    return visit.page("set_up/form.html", status, **known)
