@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import insert
+from sqlalchemy.dialects import postgresql, sqlite
 
 from ostiary.agents import agent_keys, ephemeral_keys, pages_store
 from ostiary.agents.agent_keys import AgentKey, NewAgentKey
@@ -15,7 +16,8 @@ from ostiary.agents.ephemeral_keys import NewEphemeralKey
 from ostiary.agents.pages_store import After, Wanted
 from ostiary.clock import day_of
 from ostiary.db import schema
-from ostiary.db.database import Database
+from ostiary.db.database import Database, Transaction
+from ostiary.ledger.rollup_store import SPANS
 from ostiary.limits.budgets import TOTAL, Budget
 from ostiary.secret import Secret
 from tests.people import DAY, HOUR, NOW, OUTSIDE, People, refused, settle
@@ -50,19 +52,20 @@ async def furnish(database: Database) -> tuple[People, dict[str, str]]:
         await agent_keys.revoke(tx, folk["alice"], folk.home.id, dead.id, NOW)
         await agent_keys.create(tx, folk["dora"], folk.elsewhere.id, NewAgentKey("hers"), pepper=PEPPER, at=NOW)
         for key, requests, day in ((ci, 5, 0), (ci, 4, 29), (old, 7, 1), (dead, 100, 30)):
-            await tx.execute(insert(schema.usage_days).values(**_sums(folk.home.id, key.id, requests, day)))
+            for span in SPANS:
+                number = (day_of(LATER) - day) // span
+                place = {"kind": "agent_key", "span": span, "number": number, "id": key.id}
+                await tx.execute(_added(tx, {"organization_id": folk.home.id, **place}, requests))
     return folk, secrets
 
 
-def _sums(organization_id: str, agent_key_id: str, requests: int, days_ago: int) -> dict[str, object]:
-    empty = {"credential_id": "", "provider": "openai", "model": "gpt-9", "provider_key_id": ""}
-    return {
-        **empty,
-        "organization_id": organization_id,
-        "agent_key_id": agent_key_id,
-        "day": day_of(LATER) - days_ago,
-        "requests": requests,
-    }
+def _added(tx: Transaction, place: dict[str, object], requests: int) -> Any:
+    """As the ledger sums up: two days of one span are one row."""
+    dialect = postgresql if tx.dialect.name == "postgresql" else sqlite
+    new = dialect.insert(schema.usage_sums).values(**place, requests=requests)
+    return new.on_conflict_do_update(
+        index_elements=list(place), set_={"requests": schema.usage_sums.c.requests + new.excluded.requests}
+    )
 
 
 EVERY = {"CI main", "100%_sure", "old", "asleep", "dead", "child of CI main", "child of asleep", "nobody's"}

@@ -13,6 +13,7 @@ from ostiary.agents.records import AgentKey
 from ostiary.clock import day_of
 from ostiary.db import schema
 from ostiary.db.database import Transaction
+from ostiary.ledger.series_store import Days, spans
 from ostiary.limits.budgets import Budget
 
 Sort = Literal["created_at", "name", "owner", "status", "requests"]
@@ -111,12 +112,11 @@ def _sorted_by(
 
 
 def _requests(organization_id: str, at: int) -> FromClause:
-    d = schema.usage_days.c
-    since = day_of(at) - RECENT_DAYS + 1
+    today = day_of(at)
+    source = spans(organization_id, "agent_key", Days(today - RECENT_DAYS + 1, today + 1))
     # A sum is a Decimal on PostgreSQL, which no cursor could carry.
-    total = func.sum(d.requests).cast(d.requests.type).label("requests")
-    query = select(d.agent_key_id, total).where(d.organization_id == organization_id, d.day >= since)
-    return query.group_by(d.agent_key_id).subquery("sums")
+    total = func.sum(source.c.requests).cast(schema.usage_sums.c.requests.type).label("requests")
+    return select(source.c.id.label("agent_key_id"), total).group_by(source.c.id).subquery("sums")
 
 
 def _filters(wanted: Wanted, status: ColumnElement[str]) -> list[ColumnElement[bool]]:

@@ -11,7 +11,8 @@ from sqlalchemy import RowMapping
 from ostiary.clock import DAY_MS, day_of, iso
 from ostiary.db.database import Transaction
 from ostiary.errors import Refusal
-from ostiary.ledger import trace_store, usage_store
+from ostiary.ledger import series_store, trace_store, usage_store
+from ostiary.ledger.series_store import Days
 from ostiary.ledger.trace_store import Filter, Place
 from ostiary.ledger.usage_store import Dimension, UsageFilter
 from ostiary.providers.tokens import Tokens
@@ -201,7 +202,8 @@ async def sum_usage(
 
 async def list_traffic(tx: Transaction, organization_id: str, at: int) -> dict[str, Traffic]:
     """The share of every agent key in the calls of the last 30 UTC days, today included."""
-    requests = await usage_store.count_requests(tx, organization_id, day_of(at) - _SHARE_DAYS + 1)
+    today = day_of(at)
+    requests = await series_store.count_requests(tx, organization_id, Days(today - _SHARE_DAYS + 1, today + 1))
     total = sum(requests.values())
     return {
         key_id: Traffic(count, round(count * _ALL / total, 1)) for key_id, count in requests.items() if key_id and count

@@ -45,10 +45,13 @@ class Sum(NamedTuple):
 
 async def list_sums(tx: Transaction, organization_id: str, kind: str, days: Days, limit: int = 0) -> list[Sum]:
     """One for each thing of this kind, the dearest first; `limit` 0 gives all."""
-    source = _spans(organization_id, kind, days)
+    source = spans(organization_id, kind, days)
+    dearest = func.sum(source.c.cost_nano).desc(), source.c.id
     query = select(source.c.id, func.max(source.c.name), *_summed(source)).group_by(source.c.id)
-    query = query.order_by(func.sum(source.c.cost_nano).desc(), source.c.id)
-    rows = await tx.execute(query.limit(limit) if limit else query)
+    if limit:  # of thousands one sum each is enough to rank them by
+        ranked = select(source.c.id).group_by(source.c.id).order_by(*dearest).limit(limit)
+        query = query.where(source.c.id.in_(list(await tx.scalars(ranked))))
+    rows = await tx.execute(query.order_by(*dearest))
     return [Sum(None, *row[:2], *map(int, row[2:])) for row in rows]
 
 
@@ -66,9 +69,32 @@ async def list_days(
     return [Sum(*row[:3], *map(int, row[3:])) for row in await tx.execute(query.limit(limit) if limit else query)]
 
 
+async def sum_model(
+    tx: Transaction, organization_id: str, days: Days, provider: str | None, model: str | None
+) -> tuple[int, int, int, int, int]:
+    """Attempts, calls, errors, nano-dollars and milliseconds of a model, of a provider, or of all there are."""
+    sums = [0, 0, 0, 0, 0]
+    kind = "all" if provider is None and model is None else "model"
+    source = spans(organization_id, kind, days)
+    totals = (func.sum(source.c[name]) for name in ("attempts", "requests", "errors", "cost_nano", "latency_ms"))
+    for id_, *row in await tx.execute(select(source.c.id, *totals).group_by(source.c.id)):
+        its_provider, _, its_model = id_.partition("/")
+        if provider in (None, its_provider) and model in (None, its_model):
+            sums = [one + int(more) for one, more in zip(sums, row, strict=True)]
+    return sums[0], sums[1], sums[2], sums[3], sums[4]
+
+
+async def count_requests(tx: Transaction, organization_id: str, days: Days) -> dict[str, int]:
+    """Calls by agent key; those of client credentials together, under an empty id."""
+    source, others = spans(organization_id, "agent_key", days), spans(organization_id, "credential", days)
+    rows = await tx.execute(select(source.c.id, func.sum(source.c.requests)).group_by(source.c.id))
+    counts = {id_: int(requests) for id_, requests in rows}
+    return counts | {"": int(await tx.scalar(select(func.sum(others.c.requests))) or 0)}
+
+
 async def list_owners(tx: Transaction, organization_id: str, days: Days) -> list[Sum]:
     """One for each owner of agent keys that are still there, by the id of the user, the dearest first."""
-    source, k, u = _spans(organization_id, "agent_key", days), schema.agent_keys, schema.users
+    source, k, u = spans(organization_id, "agent_key", days), schema.agent_keys, schema.users
     by_key = select(source.c.id, *_summed(source)).group_by(source.c.id).subquery()
     owner = k.c.owner_id
     joined = by_key.join(k, k.c.id == by_key.c.id).outerjoin(u, u.c.id == owner)
@@ -111,7 +137,7 @@ def _summed(source: Subquery) -> Sequence[ColumnElement[Any]]:
     return [cast(func.sum(source.c[name]), BigInteger).label(name) for name in SUMMED]
 
 
-def _spans(organization_id: str, kind: str, days: Days) -> Subquery:
+def spans(organization_id: str, kind: str, days: Days) -> Subquery:
     """The fewest rows that make up these days: whole spans of 8, and single days at both ends."""
     first, end = -(-days.first // _LONG), days.end // _LONG
     if first >= end:

@@ -20,6 +20,7 @@ from ostiary.clock import DAY_MS
 from ostiary.db import schema
 from ostiary.db.database import Transaction
 from ostiary.ledger.rollup_store import FAILED, HOUR_MS, HOURS
+from ostiary.ledger.series_store import Days, sum_model
 from ostiary.ledger.usage_store import find_days
 
 _MOST_WINDOWS: Final = 32
@@ -315,7 +316,10 @@ async def sum_attempts(tx: Transaction, organization_id: str, wanted: Filter) ->
         await _add_events(tx, organization_id, wanted, totals)
         return totals
     days, edges = parts
-    if days is not None:
+    if days is not None and wanted.provider_key_id is None and wanted.agent_key_ids is None:
+        whole = Days(days[0], days[1] + 1)
+        totals.add(await sum_model(tx, organization_id, whole, wanted.provider, wanted.model))
+    elif days is not None:
         d = schema.usage_days.c
         sums = (func.sum(one) for one in (d.attempts, d.requests, d.errors, d.cost_nano, d.latency_ms))
         query = select(*sums).where(d.organization_id == organization_id, d.day.between(*days))

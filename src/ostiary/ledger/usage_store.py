@@ -124,13 +124,6 @@ async def find_days(tx: Transaction, organization_id: str) -> tuple[int, int]:
     return (0, -1) if first is None else (first, last)
 
 
-async def count_requests(tx: Transaction, organization_id: str, since_day: int) -> dict[str, int]:
-    """Calls by agent key, those of client credentials under an empty id, since a day."""
-    d = schema.usage_days.c
-    query = select(d.agent_key_id, func.sum(d.requests)).where(d.organization_id == organization_id, d.day >= since_day)
-    return {row[0]: int(row[1]) for row in await tx.execute(query.group_by(d.agent_key_id))}
-
-
 def _agent_key_name(grouped: Subquery, _organization_id: str) -> ColumnElement[str]:
     """Its name, of a deleted one the last that the sums know."""
     k, d = schema.agent_keys.c, schema.usage_days.c
