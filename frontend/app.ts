@@ -10,7 +10,10 @@ const meta = (name: string) => document.querySelector<HTMLMetaElement>(`meta[nam
 // ---- requests -----------------------------------------------------------------------------------------------------
 
 document.addEventListener('htmx:config:request', (event: any) => {
-  event.detail.ctx.request.headers['X-CSRF-Token'] = meta('csrf')?.content ?? ''
+  const { ctx } = event.detail
+  ctx.request.headers['X-CSRF-Token'] = meta('csrf')?.content ?? ''
+  // Pages that look again by themselves keep nobody signed in.
+  if (ctx.sourceEvent?.type === 'look' || ctx.sourceElement?.dataset?.live !== undefined) ctx.request.headers['X-Ostiary-Look'] = '1'
 })
 
 /** What waits for somebody to sign in again: it is sent anew then, with all that was typed. */

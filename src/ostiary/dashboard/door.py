@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import json
 import os
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from html import escape
 from importlib import import_module
@@ -30,7 +30,7 @@ _PATIENCE_S: Final = 60
 """Longer than any page takes; providers are tested on some."""
 _TOUCH_MS: Final = 60_000
 
-Page = Callable[[Visit], Awaitable[Answer]]
+Page = Callable[[Visit], Coroutine[None, None, Answer]]
 
 
 class Door:
@@ -53,14 +53,14 @@ class Door:
         try:
             answer = await self._answer(line)
         except Refusal as refusal:
-            answer = self._refused(refusal, None)
+            answer = self._outside(refusal, line)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is not None:
                 task.uncancel()
-            answer = self._refused(Refusal("service_unavailable", "The gateway is stopping. Try again."), None)
+            answer = self._outside(Refusal("service_unavailable", "The gateway is stopping. Try again."), line)
         except Exception:  # noqa: BLE001 - the last resort: logged with its trace, answered as a 503
-            answer = self._refused(self._failed(line), None)
+            answer = self._outside(self._failed(line), line)
         if not line.is_gone:
             if not any(name == b"cache-control" for name, _ in answer.headers):
                 answer.header(b"cache-control", b"no-store")
@@ -132,18 +132,20 @@ class Door:
             visit.by.require(route.deed, place.id if place is not None else None)
         if route.is_guarded and not sessions.is_proved(visit.here.session, visit.at):
             return _sign_in(visit, "proof")
-        answer = await self._hall.database.to_the_end(self._within(visit))
+        answer = await self._within(visit)
         await self._touch(visit)
         return answer
 
     async def _within(self, visit: Visit) -> Answer:
-        """A deed that was begun is brought to its end, whether its visitor still looks or not."""
+        """A deed that was begun is brought to its end, whoever still looks and however long it takes."""
         page: Page = getattr(import_module(f"ostiary.dashboard.{visit.route.module}"), visit.route.function)
         try:
             async with asyncio.timeout(_PATIENCE_S):
-                return await page(visit)
+                return await self._hall.database.to_the_end(page(visit))
         except TimeoutError:
-            raise Refusal("service_unavailable", "This took too long. Ask for less at once, or try again.") from None
+            raise Refusal(
+                "service_unavailable", "This takes long, and goes on without you. Look again later."
+            ) from None
 
     async def _body(self, line: Line) -> bytes:
         if int(line.headers.get(b"content-length", b"0")) > forms.MAX_FORM:
@@ -156,6 +158,8 @@ class Door:
     async def _touch(self, visit: Visit) -> None:
         """The session goes on; written at most once a minute."""
         guest = visit.guest
+        if b"x-ostiary-look" in visit.line.headers:  # the page looks by itself: nobody is there
+            return
         if guest is not None and visit.at - guest.session.seen_at >= _TOUCH_MS:
             with suppress(Refusal):  # the page is done, and may hold what is shown once; it is noted at the next look
                 async with self._hall.database.transaction() as tx:
@@ -170,20 +174,20 @@ class Door:
         named = (kind, target, "") if target else None
         await audit.denied(self._hall.database, visit.by, refusal, at=visit.at, target=named)
 
-    def _refused(self, refusal: Refusal, visit: Visit | None) -> Answer:
+    def _outside(self, refusal: Refusal, line: Line) -> Answer:
+        """Before it is known who looks. A script keeps what was typed."""
         if isinstance(refusal, _Lost):
             return refusal.answer
-        if visit is None or self._renderer is None:
-            return _bare(refusal)
+        is_script = line.headers.get(b"hx-request") == b"true"
+        return _toast(refusal, refusal.message) if is_script else _bare(refusal)
+
+    def _refused(self, refusal: Refusal, visit: Visit) -> Answer:
         hidden = Refusal("not_found") if refusal.code == "not_found" else refusal
         said = "There is nothing here: it does not exist, or belongs to another organization."
         message = said if hidden is not refusal else refusal.message
         if visit.is_partial:
-            answer = answers.html("", refusal.status)
-            answer.header(b"hx-reswap", "none")
-            answer.header(b"hx-trigger", json.dumps({"toast": {"kind": "error", "text": message}}))
-        else:
-            answer = visit.page("refused.html", refusal.status, number=refusal.status, message=message)
+            return _toast(refusal, message)
+        answer = visit.page("refused.html", refusal.status, number=refusal.status, message=message)
         answer.headers.extend(refusal.headers)
         return answer
 
@@ -209,6 +213,15 @@ def _sign_in(visit: Visit, why: str) -> Answer:
     query = f"?{visit.line.query.decode('latin-1')}" if visit.line.query and visit.route.method == "GET" else ""
     where = f"/dashboard/sign-in?why={why}&next={quote(wanted + query, safe='')}"
     return answers.elsewhere(where, is_partial=False)
+
+
+def _toast(refusal: Refusal, message: str) -> Answer:
+    """For a script: nothing of the page is replaced, and it is said above it."""
+    answer = answers.html("", refusal.status)
+    answer.header(b"hx-reswap", "none")
+    answer.header(b"hx-trigger", json.dumps({"toast": {"kind": "error", "text": message}}))
+    answer.headers.extend(refusal.headers)
+    return answer
 
 
 def _bare(refusal: Refusal) -> Answer:

@@ -66,8 +66,11 @@ def require_own_origin(hall: Hall, line: Line) -> None:
 def require_token(visit: Visit) -> None:
     """Refuses a write by a signed-in browser that does not carry its session's own token."""
     sent = visit.line.headers.get(b"x-csrf-token", b"").decode("latin-1") or visit.form.raw("csrf")
-    if not hmac.compare_digest(sent.encode(), visit.here.session.csrf.encode()):
-        raise Refusal("insufficient_scope", "This form is from an earlier sign-in. Load the page again.")
+    if not hmac.compare_digest(sent.encode(), visit.here.csrf.encode()):
+        raise Refusal(
+            "insufficient_scope",
+            "This form is from an earlier sign-in, or of another organization. Load the page again.",
+        )
 
 
 async def guest_of(tx: Transaction, token: str | None, at: int, address: str | None) -> Guest | None:

@@ -91,7 +91,15 @@ async def _let_in(visit: Visit, oidc: Oidc, identity: Identity) -> entry.SignedI
             domains=oidc.domains,
         )
         await sign_in.end_old(tx, visit)
-        return await entry.let_in(tx, user, visit.at, address=visit.address, agent=visit.agent, how="oidc")
+        return await entry.let_in(
+            tx,
+            user,
+            visit.at,
+            address=visit.address,
+            agent=visit.agent,
+            how="oidc",
+            proved_at=identity.proved_at,
+        )
 
 
 def _attempt(visit: Visit, token: str) -> Attempt:

@@ -17,6 +17,7 @@ from ostiary.dashboard.oidc_provider import Oidc
 from ostiary.errors import Refusal
 from ostiary.logs import get
 
+_LATEST_S: Final = 1 << 40
 _SCOPE: Final = "openid email profile"
 _LEEWAY_S: Final = 60
 _WAYS: Final = ("client_secret_basic", "client_secret_post")
@@ -41,12 +42,14 @@ class Identity:
     email: str | None
     is_verified: bool
     name: str | None
+    proved_at: int
+    """When they last proved to the provider who they are, in milliseconds; 0 where it does not say."""
 
 
 async def address(oidc: Oidc, attempt: Attempt, *, is_proof: bool) -> str:
     """Where to send the browser; `is_proof` has the provider ask again who it is."""
     metadata = await oidc.metadata()
-    more = {"prompt": "login"} if is_proof else {}
+    more = {"prompt": "login", "max_age": "0"} if is_proof else {}  # with a max_age it must say when (auth_time)
     url: str = prepare_grant_uri(
         metadata["authorization_endpoint"],
         oidc.client_id,
@@ -79,7 +82,12 @@ async def identify(oidc: Oidc, attempt: Attempt, code: str) -> Identity:
         _text(told, "email"),
         told.get("email_verified") is True,
         _text(told, "name"),
+        _moment(claims.get("auth_time")),
     )
+
+
+def _moment(told: object) -> int:
+    return told * 1_000 if isinstance(told, int) and not isinstance(told, bool) and 0 < told < _LATEST_S else 0
 
 
 async def _redeem(oidc: Oidc, metadata: dict[str, Any], attempt: Attempt, code: str) -> dict[str, Any]:

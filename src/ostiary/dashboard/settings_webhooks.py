@@ -8,7 +8,7 @@ from ostiary.dashboard.answers import Answer
 from ostiary.dashboard.routes import HOME
 from ostiary.dashboard.visit import Visit
 from ostiary.errors import Refusal
-from ostiary.ledger import letters
+from ostiary.ledger import letters, webhook_store
 from ostiary.ledger.webhook_store import ALL
 from ostiary.secret import Secret
 from ostiary.vault import webhooks
@@ -63,6 +63,9 @@ async def change(visit: Visit) -> Answer:
         return _again(visit, one, 409, meanwhile=_meanwhile(one))
     try:
         async with visit.writing() as tx:
+            now = await webhook_store.get_webhook(tx, visit.home, one.id, lock=True)
+            if now.updated_at != one.updated_at:
+                return _again(visit, now, 409, meanwhile=_meanwhile(now))
             edited, secret = await webhooks.change(
                 tx, visit.by, visit.home, one.id, edit, seal=hall.seal, egress=hall.egress, at=visit.at
             )

@@ -8,7 +8,7 @@ from ostiary.dashboard import entrance, forms
 from ostiary.dashboard.answers import Answer
 from ostiary.dashboard.forms import Form
 from ostiary.dashboard.routes import HOME
-from ostiary.dashboard.visit import Visit
+from ostiary.dashboard.visit import Visit, csrf_of
 from ostiary.db.database import Transaction
 from ostiary.errors import Refusal
 from ostiary.orgs import sessions
@@ -51,13 +51,13 @@ async def sign_in(visit: Visit) -> Answer:
 async def again(visit: Visit) -> Answer:
     """Sign in without leaving the page: the dialog tells the script what it needs to go on."""
     guest = visit.guest
-    if guest is not None and not visit.form.has("password") and sessions.is_proved(guest.session, visit.at):
-        return Answer(204).header(b"x-ostiary-csrf", guest.session.csrf)  # they did it in another tab
+    if guest is not None and not visit.form.raw("password") and sessions.is_proved(guest.session, visit.at):
+        return Answer(204).header(b"x-ostiary-csrf", guest.csrf)  # they did it in another tab
     try:
         done = await _entered(visit)
     except Refusal as refusal:
         return _said(refusal.status, refusal.message)
-    if done.session is None:
+    if done.session is None or done.token is None:
         return _said(401, _CODE)
     visit.cookies.append(entrance.cookie(visit.hall, done.token))
     wanted = visit.form.text("organization")
@@ -67,7 +67,8 @@ async def again(visit: Visit) -> Answer:
                 await sessions.enter(tx, done.session, wanted)
         except Refusal:
             return _said(409, "You are signed in, but not where this page belongs. Load it again.")
-    return Answer(204).header(b"x-ostiary-csrf", done.session.csrf)
+    csrf = csrf_of(done.token.reveal(), wanted or done.session.organization_id or "")
+    return Answer(204).header(b"x-ostiary-csrf", csrf)
 
 
 async def sign_out(visit: Visit) -> Answer:

@@ -17,9 +17,15 @@ from ostiary.dashboard.render import Renderer
 from ostiary.dashboard.routes import HOME, Route
 from ostiary.db.database import Transaction
 from ostiary.errors import Refusal
+from ostiary.orgs import tokens
 from ostiary.orgs.organizations import Organization
 from ostiary.orgs.sessions import Session
 from ostiary.orgs.users import User
+
+
+def csrf_of(token: str, organization_id: str) -> str:
+    """Whoever enters another organization in a second tab writes nothing into it from the first."""
+    return tokens.derived(token, f"page of {organization_id}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +39,11 @@ class Guest:
     organization: Organization | None
     organizations: tuple[tuple[str, str], ...]
     """Id and name of all they can enter."""
+
+    @property
+    def csrf(self) -> str:
+        """What their forms carry: told from the session's token, for the organization that the page shows."""
+        return csrf_of(self.token, self.organization.id if self.organization else "")
 
 
 @dataclass(slots=True)
@@ -130,9 +141,10 @@ class Visit:
             "wrong": Wrong(),
             "said": self.said,
             "guest": guest,
-            "csrf": guest.session.csrf if guest else "",
+            "csrf": guest.csrf if guest else "",
             "menu": menu(self.line.path, guest.by, guest.organization) if guest else (),
             "may": self.may,
             "is_https": self.hall.is_https or self.hall.settings.public_url is None,
             "home_path": HOME,
+            "oidc_name": self.hall.oidc.name if self.hall.oidc is not None else "",
         }

@@ -239,26 +239,30 @@ async def list_days(
         rows = await reports.sum_usage(tx, organization_id, _filter(days, keys), ("day", *_BY[face]), most)
         found = [(_day_of(row), _row_line(row, face)) for row in rows]
         return sorted(found, key=lambda one: (one[0], one[1].id))
-    kinds = {"agent_key": ("agent_key", "credential"), "provider": ("model",), "member": ("agent_key",)}
-    sums: list[Sum] = []
+    if face in ("provider", "member"):
+        return await _list_grouped_days(tx, organization_id, days, face, most)
     lines: list[tuple[int, Line]] = []
-    for kind in kinds.get(face, (face,)):
+    for kind in ("agent_key", "credential") if face == "agent_key" else (face,):
         sums = await series_store.list_days(tx, organization_id, kind, days, limit=most)
         names = await series_store.list_names(tx, organization_id, kind, {one.id for one in sums})
         lines += [(one.day or 0, _line(one, names.get(one.id, ""), kind)) for one in sums]
-    if face in ("provider", "member"):
-        whose = await _groups(tx, organization_id, face, {line.id for _, line in lines})
-        lines = _grouped(lines, whose, face)
     return sorted(lines, key=lambda one: (one[0], one[1].id))[:most]
 
 
-async def _groups(
-    tx: Transaction, organization_id: str, face: Face, ids: Collection[str]
-) -> dict[str, tuple[str, str]]:
-    """Id and name of what each thing is a part of; of deleted keys, nobody's."""
-    if face == "provider":
-        return {id_: (id_.partition("/")[0],) * 2 for id_ in ids}
-    return await series_store.list_owner_names(tx, organization_id)
+async def _list_grouped_days(
+    tx: Transaction, organization_id: str, days: Days, face: Face, most: int
+) -> list[tuple[int, Line]]:
+    """Day by day, since the rows of a group are many and only groups are counted."""
+    kind = "model" if face == "provider" else "agent_key"
+    owners = await series_store.list_owner_names(tx, organization_id) if face == "member" else {}
+    found: list[tuple[int, Line]] = []
+    for day in range(days.first, days.end):
+        sums = await series_store.list_days(tx, organization_id, kind, Days(day, day + 1))
+        whose = owners if face == "member" else {one.id: (one.id.partition("/")[0],) * 2 for one in sums}
+        found += sorted(_grouped([(day, _line(one, "", kind)) for one in sums], whose, face), key=lambda one: one[1].id)
+        if len(found) >= most:
+            return found[:most]
+    return found
 
 
 def _grouped(

@@ -134,6 +134,12 @@ async def find_user_id(tx: Transaction, issuer: str, subject: str) -> str | None
     return found
 
 
+async def has_identity(tx: Transaction, user_id: str) -> bool:
+    """Whether somebody signs in elsewhere as this user."""
+    i = schema.identities.c
+    return bool(await tx.scalar(select(exists().where(i.user_id == user_id))))
+
+
 async def add_identity(tx: Transaction, issuer: str, subject: str, user_id: str, at: int) -> bool:
     """Keep it; False when it is somebody's already."""
     values = {"issuer": issuer, "subject": subject, "user_id": user_id, "created_at": at}

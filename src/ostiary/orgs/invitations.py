@@ -181,7 +181,8 @@ async def _require_alone(tx: Transaction, user: User) -> None:
 
     Whoever invites has the link, too: by it they would come in wherever else the address belongs.
     """
-    if user.is_operator or await store.list_memberships(tx, user.id):
+    is_more = user.is_operator or await access_store.has_identity(tx, user.id)
+    if is_more or await store.list_memberships(tx, user.id):
         said = "This address is known here, but has no password yet. Ask for a link by 'Forgotten password' first."
         raise Refusal("conflict", said, param="password")
 

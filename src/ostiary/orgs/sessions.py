@@ -53,9 +53,16 @@ class Session:
 
 
 async def start(
-    tx: Transaction, user_id: str, organization_id: str | None, at: int, *, address: str | None, agent: str | None
+    tx: Transaction,
+    user_id: str,
+    organization_id: str | None,
+    at: int,
+    *,
+    address: str | None,
+    agent: str | None,
+    proved_at: int | None = None,
 ) -> tuple[Session, Secret]:
-    """Begin one for somebody who has proved who they are; the token is returned here and nowhere else."""
+    """Begin one for somebody who has proved who they are, now or at `proved_at`; the token is returned here alone."""
     token = tokens.mint()
     row = SessionRow(
         new_id("ses", at),
@@ -63,7 +70,7 @@ async def start(
         organization_id,
         created_at=at,
         seen_at=at,
-        proved_at=at,
+        proved_at=at if proved_at is None else min(at, proved_at),
         address=_clipped(address, _LONGEST_ADDRESS),
         agent=_clipped(agent, _LONGEST_AGENT),
     )

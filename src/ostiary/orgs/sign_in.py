@@ -91,13 +91,18 @@ async def let_in(
     agent: str | None,
     how: str,
     organization_id: str | None = None,
+    proved_at: int | None = None,
 ) -> SignedIn:
     """Begin a session for somebody who has proved who they are, and write it down wherever they belong.
 
-    They begin in the given organization, else in the one they have belonged to for longest.
+    They begin in the given organization, else in the one they have belonged to for longest. `proved_at` is when they
+    proved it, where that was elsewhere and perhaps long ago.
     """
     homes = await store.list_homes(tx, user.id)
-    session, token = await sessions.start(tx, user.id, organization_id or homes[0][0], at, address=address, agent=agent)
+    place = organization_id or homes[0][0]
+    session, token = await sessions.start(
+        tx, user.id, place, at, address=address, agent=agent, proved_at=at if proved_at is None else proved_at
+    )
     for home, role in homes:
         await audit.write(
             tx,

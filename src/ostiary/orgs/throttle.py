@@ -61,7 +61,8 @@ async def give_back(tx: Transaction, charge: Charge, at: int, *, is_success: boo
         elif row == mine[row.subject]:
             await store.change_failures(tx, old[row.subject])
         else:  # others have failed meanwhile: their wait stands
-            await store.change_failures(tx, replace(row, failures=max(row.failures - 1, 0)))
+            left = max(row.failures - 1, 0)
+            await store.change_failures(tx, replace(row, failures=left, until=row.until if left >= FREE else 0))
 
 
 async def forgive(tx: Transaction, email: str) -> None:
