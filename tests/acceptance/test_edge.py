@@ -403,7 +403,7 @@ def test_head_is_get_without_its_body(shared_gateway: Gateway) -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        "/",
+        "//",
         "/v1",
         "/v1/",
         "/v1/chat/completions/",
@@ -423,6 +423,12 @@ def test_an_unknown_path(shared_gateway: Gateway, key: Key, path: str) -> None:
     answer = say(shared_gateway, get(path, f"authorization: Bearer {key.secret}"))
     assert "/v1" in refused(answer, 404, "not_found")
     assert "set-cookie" not in answer.headers
+
+
+def test_the_root_leads_people_to_the_dashboard(shared_gateway: Gateway) -> None:
+    answer = say(shared_gateway, get("/"))
+    assert answer.status == 308
+    assert answer.headers["location"] == "/dashboard"
 
 
 def test_the_host_decides_nothing(shared_gateway: Gateway) -> None:
