@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ostiary.money import NANO_PER_USD
 from tests.acceptance.archive import HOSTILE, Caller, remember
 from tests.acceptance.lodge import Lodge
 from tests.servers import behaviours
@@ -74,7 +75,7 @@ def test_the_overview_says_how_everything_is_and_leads_to_what_mends_it(lodge: L
     chart = json.loads(page.locator("#spend-data").inner_text())
     assert next(one["name"] for one in chart["series"]).startswith(("openai/", "anthropic/"))
     assert len(chart["labels"]) == 30
-    assert sum(sum(one["data"]) for one in chart["series"]) == pytest.approx(_spent(lodge), rel=1e-6)
+    assert sum(sum(one["data"]) for one in chart["series"]) / NANO_PER_USD == pytest.approx(_spent(lodge), rel=1e-6)
     models = page.get_by_role("table", name="The dearest models of the last 30 days")
     expect(models.get_by_role("link", name="gpt-4o")).to_be_visible()
     expect(page.get_by_role("table", name="The agent keys that have spent most")).to_contain_text(HOSTILE)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from ostiary.money import NANO_PER_USD
 from tests.acceptance.archive import HOSTILE, Caller, made, remember, write
 from tests.acceptance.lodge import Lodge
 from tests.servers.browser import Window, expect
@@ -47,7 +48,7 @@ def test_every_way_to_sum_up_comes_to_the_same(lodge: Lodge, by: str) -> None:
     assert sum(float(row["cost_usd"]) for row in rows) == pytest.approx(whole)
     page = alice.get(f"/usage?since={first}&by={by}").text
     drawn = json.loads(page.partition('id="usage-data">')[2].partition("</script>")[0])
-    assert sum(sum(one["data"]) for one in drawn["series"]) == pytest.approx(whole)
+    assert sum(sum(one["data"]) for one in drawn["series"]) / NANO_PER_USD == pytest.approx(whole)
     if by in ("model", "agent_key"):
         found: dict[str, float] = {}
         for row in rows:
