@@ -1,6 +1,6 @@
 """`ostiary serve` under a clock that tests move: the product itself has no setting for its time.
 
-Run by `Gateway(clock=True)` as `python -m tests.clock_entry --port N`; CLOCK_FILE names the file that says how many
+Run by `gateways(clock=True)` as `python -m tests.clock_entry --port N`; CLOCK_FILE names the file that says how many
 seconds the clock is ahead of the machine's.
 """
 

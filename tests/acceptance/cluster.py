@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,10 +22,7 @@ from tests.acceptance import inside
 from tests.acceptance.crowd import MODEL
 from tests.acceptance.inside import OPERATOR, Key
 from tests.servers.gateway import Gateway, GatewayMaker
-from tests.servers.reaper import watch
-from tests.servers.shell import ROOT
 from tests.servers.upstream import Upstream
-from tests.servers.waiting import free_port
 from tests.servers.wire import COMPLETION_TOKENS, PROMPT_TOKENS
 
 MASTER_KEY = "q1Lw3cEWJxCEv7nHc5tUpFYPZ1m0Cnq3zQn5m4oJ2Yk="
@@ -40,25 +35,13 @@ GATED = "openai-compatible/gated"
 class JumpyGateway(Gateway):
     """`tests.jumpy_entry` in place of `ostiary serve`: its calendar can be set forward and back."""
 
+    entry: str = "tests.jumpy_entry"
+
     def jump(self, seconds: float) -> None:
         """Set its calendar so far ahead of the machine's."""
         fresh = self.clock_file.with_suffix(".new")
         fresh.write_text(str(seconds))
         fresh.replace(self.clock_file)
-
-    def spawn(self) -> subprocess.Popen[bytes]:
-        """Start it and wait for nothing."""
-        self.port = self.port or free_port()
-        with self.log.open("ab") as out:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.jumpy_entry", "--port", str(self.port)],
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                env=self.environment() | {"PYTHONPATH": str(ROOT), "CLOCK_FILE": str(self.clock_file)},
-                cwd=self.folder,
-            )
-        return watch(self.process)
 
 
 @dataclass(slots=True)

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.servers.forks import ROOT
 from tests.servers.reaper import watch
-from tests.servers.shell import ROOT, Ran, _be
+from tests.servers.shell import Ran, _be
 
 
 @dataclass(slots=True)
@@ -71,13 +72,7 @@ def running(folder: Path) -> Iterator[Nursery]:
         cwd=ROOT,
         env=env | {"PYTHONDONTWRITEBYTECODE": ""},
     ) as process:
-        yield Nursery(watch_text(process), folder)
-
-
-def watch_text(process: subprocess.Popen[str]) -> subprocess.Popen[str]:
-    """As `watch`, for one that is spoken to in text."""
-    watch(process)  # type: ignore[arg-type]
-    return process
+        yield Nursery(watch(process), folder)
 
 
 def _serve() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -33,10 +31,9 @@ from tests.acceptance.wire import post, wire
 from tests.servers import behaviours
 from tests.servers.canaries import Canaries
 from tests.servers.gateway import Gateway
-from tests.servers.reaper import watch
-from tests.servers.shell import ROOT, Shell
+from tests.servers.shell import Shell
 from tests.servers.upstream import Exchange, Upstream
-from tests.servers.waiting import free_port, until
+from tests.servers.waiting import until
 
 CHAT = "/v1/chat/completions"
 TRUE_COST = 11 * 100_000 + 7 * 1_000_000
@@ -44,24 +41,6 @@ ONE_HOLD = USD * 17 // 100
 """Room for one hold of a little over 10 cents, not for two."""
 THREE_HOLDS = USD * 40 // 100
 DROP = behaviours.BY_NAME["drop"]
-
-
-class InsistentGateway(Gateway):
-    """`tests.insistent_entry` in place of `ostiary serve`."""
-
-    def spawn(self) -> subprocess.Popen[bytes]:
-        """Start it and wait for nothing."""
-        self.port = self.port or free_port()
-        with self.log.open("ab") as out:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.insistent_entry", "--port", str(self.port)],
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                env=self.environment() | {"PYTHONPATH": str(ROOT)},
-                cwd=self.folder,
-            )
-        return watch(self.process)
 
 
 @dataclass
@@ -95,7 +74,8 @@ def scene(
     tmp_path_factory: pytest.TempPathFactory, canaries: Canaries, shell: Shell, shared_upstream: Upstream
 ) -> Iterator[Scene]:
     folder: Path = tmp_path_factory.mktemp("insistent")
-    gateway = InsistentGateway(folder, canaries, shell, {"OSTIARY_EGRESS_ALLOW": shared_upstream.origin})
+    env = {"OSTIARY_EGRESS_ALLOW": shared_upstream.origin}
+    gateway = Gateway(folder, canaries, shell, env, entry="tests.insistent_entry")
     try:
         add_provider_keys(gateway, *(("sample", f"sample-{number}", shared_upstream.url) for number in (1, 2, 3)))
         set_prices(gateway, "sample/ok", "sample/gated", input_usd=100, output_usd=1_000)

@@ -25,7 +25,7 @@ def house(
     tmp_path_factory: pytest.TempPathFactory, canaries: Canaries, shell: Shell, llama: Llama, llama_embeddings: Llama
 ) -> Iterator[Gateway]:
     """A gateway in front of two real llama.cpp servers, priced at $1 and $2 a million."""
-    with making(tmp_path_factory.mktemp("first"), canaries, shell) as maker:
+    with making(tmp_path_factory.mktemp("first"), canaries, shell, forked=False) as maker:
         gateway = maker(allow=[llama.origin, llama_embeddings.origin])
         gateway.add_provider_key("openai-compatible", "llama", llama.url, llama.key)
         gateway.add_provider_key("vllm", "embeddings", llama_embeddings.url, llama_embeddings.key)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ostiary.db.migrate import HEAD
-from tests.servers.gateway import Gateway, GatewayMaker
+from tests.servers.canaries import Canaries
+from tests.servers.gateway import Gateway, GatewayMaker, making
+from tests.servers.shell import Shell
 from tests.servers.upstream import Upstream
 from tests.servers.waiting import until
 
@@ -25,6 +28,13 @@ def _fails(gateway: Gateway) -> str:
     said = gateway.output
     assert "Traceback" not in said
     return said
+
+
+@pytest.fixture
+def gateways(tmp_path: Path, canaries: Canaries, shell: Shell, started: Path) -> Iterator[GatewayMaker]:
+    """They start as a user's do."""
+    with making(tmp_path, canaries, shell, started, forked=False) as maker:
+        yield maker
 
 
 @pytest.fixture

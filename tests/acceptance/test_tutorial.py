@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from tests.servers.canaries import Canaries
+from tests.servers.forks import ROOT
 from tests.servers.gateway import Gateway
-from tests.servers.shell import ROOT
 from tests.servers.upstream import Upstream
 from tests.servers.wire import TEXT
 

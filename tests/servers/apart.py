@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
+_LONGEST_S = 90
+"""For one thing asked of it. Playwright bounds what it waits for, but not what a page is told to evaluate."""
 
 
 class Apart:
@@ -23,7 +25,7 @@ class Apart:
         args, named = self._near(args), self._near(named)
         if threading.get_ident() == self._ident:
             return do(*args, **named)
-        return cast("T", self._far(self._pool.submit(do, *args, **named).result()))
+        return cast("T", self._far(self._pool.submit(do, *args, **named).result(_LONGEST_S)))
 
     def _far(self, found: Any) -> Any:
         if isinstance(found, list | tuple):

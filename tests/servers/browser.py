@@ -25,7 +25,7 @@ from yarl import URL
 
 from tests.servers import apart, node
 from tests.servers.chromium import executable
-from tests.servers.shell import ROOT
+from tests.servers.forks import ROOT
 
 PICTURES = "PICTURES"
 """The environment variable that names a folder for pictures to keep, from the root of the project."""
@@ -43,11 +43,15 @@ _WATCH_CSP = """
 addEventListener("securitypolicyviolation", (event) => __violated(
   `${event.effectiveDirective} forbids ${event.blockedURI || "inline"} ${event.sample}`));
 """
+# Bounded: a browser that has nothing to draw may leave out the frame, and an animation that is held never finishes.
 _SETTLED = """
-new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))
-  .then(() => Promise.all([document.fonts.ready, ...document.getAnimations()
-  .filter((one) => one.effect?.getComputedTiming().endTime !== Infinity)
-  .map((one) => one.finished.catch(() => {}))])).then(() => {})
+Promise.race([
+  new Promise((late) => setTimeout(late, 3000)),
+  new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))
+    .then(() => Promise.all([document.fonts.ready, ...document.getAnimations()
+    .filter((one) => one.effect?.getComputedTiming().endTime !== Infinity)
+    .map((one) => one.finished.catch(() => {}))]))
+]).then(() => {})
 """
 _COLOURS = """
 ["html", "body"].map((name) => getComputedStyle(document.querySelector(name)))

@@ -18,10 +18,12 @@ from typing import Any
 import httpx2
 
 from tests.servers.canaries import Canaries
+from tests.servers.forks import ROOT, Process
 from tests.servers.reaper import watch
-from tests.servers.shell import ROOT, Ran, Shell
+from tests.servers.shell import Ran, Shell
 from tests.servers.waiting import answers, free_port, stop, tail, until, until_alive
 
+CLOCK = "tests.clock_entry"
 OSTIARY = Path(sys.executable).with_name("ostiary")
 _TRIES = 3
 _OWN_GROUND = {"OSTIARY_DATABASE_URL", "OSTIARY_MASTER_KEY", "OSTIARY_MASTER_KEY_FILE"}
@@ -94,10 +96,12 @@ class Gateway(House):
     """A running `ostiary serve`, and the house it serves."""
 
     args: Sequence[str] = ()
-    clock: bool = False
-    """Whether it runs under the test's clock: then `shift` moves its time."""
+    entry: str = ""
+    """The module that runs in place of `ostiary serve`: `tests.clock_entry`, whose time `shift` moves, and others."""
+    forked: bool = True
+    """Whether it is spared importing: see `tests/servers/forks.py`. Else it starts as a user's does."""
     port: int = 0
-    process: subprocess.Popen[bytes] | None = None
+    process: Process | None = None
     _clients: list[httpx2.Client] = field(default_factory=list)
     _heard: Iterator[int] = field(default_factory=count)
 
@@ -183,22 +187,25 @@ class Gateway(House):
             stop(self.process)
             raise
 
-    def spawn(self) -> subprocess.Popen[bytes]:
+    def spawn(self) -> Process:
         """Start it and wait for nothing: for tests of a start that fails."""
         self.port = self.port or free_port()
-        program = [sys.executable, "-m", "tests.clock_entry"] if self.clock else [OSTIARY, "serve"]
-        env = self.environment()
-        if self.clock:
-            env |= {"PYTHONPATH": str(ROOT), "CLOCK_FILE": str(self.clock_file)}
-        with self.log.open("ab") as out:
-            self.process = subprocess.Popen(
-                [*program, "--port", str(self.port), *self.args],
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                env=env,
-                cwd=self.folder,
-            )
+        words = [*([] if self.entry else ["serve"]), "--port", str(self.port), *self.args]
+        env = self.environment() | {"CLOCK_FILE": str(self.clock_file)}
+        if self.forked:
+            entry = f"{self.entry}:main" if self.entry else "ostiary.cli.main:run"
+            self.process = self.shell.forks.fork(entry, words, env, self.folder, self.log)
+        else:
+            program = [sys.executable, "-m", self.entry] if self.entry else [OSTIARY]
+            with self.log.open("ab") as out:
+                self.process = subprocess.Popen(
+                    [*program, *words],
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=out,
+                    env=env | {"PYTHONPATH": str(ROOT)},
+                    cwd=self.folder,
+                )
         return watch(self.process)
 
     def shift(self, seconds: float) -> None:
@@ -207,7 +214,7 @@ class Gateway(House):
         To a gateway that was moved by more than a minute it seems that it heard nothing for so long, and it refuses
         calls with 503 until it has.
         """
-        assert self.clock, "start the gateway with clock=True"
+        assert self.entry == CLOCK, "start the gateway with clock=True"
         fresh = self.clock_file.with_suffix(".new")
         fresh.write_text(str(seconds))
         fresh.replace(self.clock_file)
@@ -247,9 +254,11 @@ class Gateway(House):
 
 
 @contextmanager
-def making(folder: Path, canaries: Canaries, shell: Shell, template: Path | None = None) -> Iterator[GatewayMaker]:
+def making(
+    folder: Path, canaries: Canaries, shell: Shell, template: Path | None = None, *, forked: bool = True
+) -> Iterator[GatewayMaker]:
     """Makes gateways below `folder`; all of them end with the block."""
-    maker = GatewayMaker(folder, canaries, shell, template)
+    maker = GatewayMaker(folder, canaries, shell, template, forked)
     try:
         yield maker
     finally:
@@ -266,6 +275,7 @@ class GatewayMaker:
     shell: Shell
     template: Path | None = None
     """A data directory after its first start, to copy: making the schema anew each time would take half a second."""
+    forked: bool = True
     made: list[Gateway] = field(default_factory=list)
 
     def __call__(
@@ -274,17 +284,22 @@ class GatewayMaker:
         env: Mapping[str, str] | None = None,
         allow: Sequence[str] = (),
         clock: bool = False,
+        entry: str = "",
         folder: Path | None = None,
         start: bool = True,
     ) -> Gateway:
         """A gateway; `allow` are the origins it may connect to, `args` go behind `ostiary serve`.
+
+        `entry` is the module that runs in its place; `clock` says the one whose time the test moves.
 
         With `start=False` it stands before an empty folder, and its first start is its own.
         """
         folder = folder or self.root / f"gateway-{len(self.made)}"
         folder.mkdir(parents=True, exist_ok=True)
         allowed = {"OSTIARY_EGRESS_ALLOW": ",".join(allow)} if allow else {}
-        gateway = Gateway(folder, self.canaries, self.shell, {**allowed, **(env or {})}, args, clock)
+        house_env = {**allowed, **(env or {})}
+        entry = entry or (CLOCK if clock else "")
+        gateway = Gateway(folder, self.canaries, self.shell, house_env, args, entry, self.forked)
         self.made.append(gateway)
         if start:
             if self.template and not (gateway.data_dir.exists() or gateway.env.keys() & _OWN_GROUND):

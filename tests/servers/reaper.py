@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from functools import cache
+from typing import TypeVar
+
+from tests.servers.forks import Process
+
+P = TypeVar("P", bound=Process)
 
 # It holds each process by a pidfd, which never means another process, and acts when its input ends: when we are gone.
 _PROGRAM = """
@@ -24,7 +28,7 @@ for process in held:
 """
 
 
-def watch(process: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
+def watch(process: P) -> P:
     """See to it that this process does not outlive the test run; gives it back."""
     os.write(_line(), f"{process.pid}\n".encode())
     return process

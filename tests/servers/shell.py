@@ -15,12 +15,14 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-ROOT = Path(__file__).parents[2]
+from tests.servers import forks
+from tests.servers.forks import ROOT, Forks
+
 _LONGEST_S = 60
 
 
@@ -51,7 +53,15 @@ class Shell:
     """One such process. Commands run one after another."""
 
     process: subprocess.Popen[str]
+    _ends: ExitStack
+    _forks: Forks | None = None
     _one_at_a_time: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def forks(self) -> Forks:
+        """What servers are forked from, which go on while commands run."""
+        self._forks = self._forks or self._ends.enter_context(forks.running())
+        return self._forks
 
     def run(self, words: tuple[str, ...], env: Mapping[str, str], folder: Path, stdin: str = "") -> Ran:
         """Run `ostiary …` with exactly this environment."""
@@ -70,15 +80,18 @@ class Shell:
 def running() -> Iterator[Shell]:
     """Start it; it ends with the block."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("OSTIARY_")}
-    with subprocess.Popen(
-        [sys.executable, "-m", "tests.servers.shell"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        env=env | {"PYTHONDONTWRITEBYTECODE": ""},
-    ) as process:
-        yield Shell(process)
+    with (
+        ExitStack() as ends,
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.servers.shell"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env=env | {"PYTHONDONTWRITEBYTECODE": ""},
+        ) as process,
+    ):
+        yield Shell(process, ends)
 
 
 # ---- the process itself -----------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from playwright import sync_api
 
 from tests.servers import chromium
 from tests.servers.browser import PICTURES, Window, Windows, expect
-from tests.servers.shell import ROOT
+from tests.servers.forks import ROOT
 from tests.servers.upstream import Exchange, Upstream
 from tests.servers.wire import whole
 

@@ -13,7 +13,7 @@ import pytest
 
 from ostiary.agents import credential
 from tests.servers.canaries import INPUT_SUFFIX, REGISTER, Canaries, plant, registered, sweep
-from tests.servers.shell import ROOT
+from tests.servers.forks import ROOT
 
 _MINTED = "ost_pat_" + "3kT9aB7cD2eF5gH8iJ1kL4mN6oP0qR" + "sTuVwXyZ01234567890"
 

@@ -9,7 +9,7 @@ import sys
 
 import psutil
 
-from tests.servers.shell import ROOT
+from tests.servers.forks import ROOT
 from tests.servers.waiting import until
 
 _RUN = """

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 
+from tests.servers.forks import Process
+
 _STEP_S = 0.02
 _LOWEST = 10_240
 
@@ -52,7 +54,7 @@ def answers(port: int, path: str = "/health", timeout_s: float = 1.0) -> bool:
         return False
 
 
-def until_alive(process: subprocess.Popen[bytes], done: Callable[[], object], log: Path, timeout_s: float = 20) -> None:
+def until_alive(process: Process, done: Callable[[], object], log: Path, timeout_s: float = 20) -> None:
     """Wait for a server that was started; shows the end of its log when it died or never answered."""
 
     def check() -> bool:
@@ -71,7 +73,7 @@ def tail(log: Path, size: int = 4_000) -> str:
     return log.read_text(errors="replace")[-size:] if log.exists() else "(no log)"
 
 
-def stop(process: subprocess.Popen[bytes], timeout_s: float = 10) -> int:
+def stop(process: Process, timeout_s: float = 10) -> int:
     """Ask a process to end, then make it; its exit code."""
     if process.poll() is None:
         process.terminate()

@@ -6,6 +6,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Sequence
+from functools import cache
 from typing import Final
 
 from ostiary.providers.connection import Connection, Failure, TransportError
@@ -212,7 +213,9 @@ def _failed(
     return TransportError(kind, sent=False, text=f"{text} ({detail})" if detail else text)
 
 
+@cache
 def _system_trust() -> ssl.SSLContext:
+    """Read once for all pools of the process: the authorities are a hundred and forty certificates."""
     trust = ssl.create_default_context()
     trust.set_alpn_protocols(["http/1.1"])
     return trust
