@@ -29,7 +29,8 @@ from ostiary.ledger.events import Event, Status
 _DAYS: Final = 90
 _BATCH: Final = 5_000
 _GOAL_MS: Final = 300
-_PASSWORD: Final = "correct horse battery staple"  # noqa: S105 - of a database that is deleted
+EMAIL: Final = "alice@example.org"
+PASSWORD: Final = "correct horse battery staple"  # noqa: S105 - of a database that is deleted
 _PORT: Final = 8_797
 _MODELS: Final = (
     ("openai", "gpt-4o"),
@@ -39,7 +40,7 @@ _MODELS: Final = (
     ("mistral", "mistral-large-latest"),
     ("google", "gemini-2.5-flash"),
 )
-_PAGES: Final = (
+PAGES: Final = (
     *("", "/jump?q=agent-9", "/keys", "/keys?q=agent-77", "/keys?sort=requests", "/vault", "/endpoints", "/models"),
     *("/traces", "/traces?period=all", "/traces?period=30d&status=error", "/traces?period=30d&agent_key=agent-00005"),
     *("/traces?period=30d&provider_key=pkey-7", "/traces?period=30d&endpoint=fast", "/traces?min_latency_ms=20000"),
@@ -72,12 +73,12 @@ def _run(folder: Path, given: argparse.Namespace) -> None:
     path = folder / "ostiary.db"
     if not path.exists():
         for words, stdin in (
-            (("members", "add", "alice@example.org", "--role", "owner"), ""),
-            (("users", "set-password", "alice@example.org", "--secret-stdin"), _PASSWORD),
+            (("members", "add", EMAIL, "--role", "owner"), ""),
+            (("users", "set-password", EMAIL, "--secret-stdin"), PASSWORD),
         ):
             subprocess.run([ostiary, *words], env=env, input=stdin, text=True, check=True, capture_output=True)
         began = time.perf_counter()
-        asyncio.run(_fill(path, given))
+        asyncio.run(fill(path, given))
         print(f"filled in {time.perf_counter() - began:.0f} s, {path.stat().st_size / 1e9:.1f} GB", flush=True)
     with _serving(ostiary, env, folder) as origin:
         slow = _ask(origin, given.repeats)
@@ -88,7 +89,8 @@ def _run(folder: Path, given: argparse.Namespace) -> None:
 # ---- filling ----------------------------------------------------------------------------------------------------
 
 
-async def _fill(path: Path, given: argparse.Namespace) -> None:
+async def fill(path: Path, given: argparse.Namespace) -> None:
+    """Keys, provider keys and calls, as many as `given` says."""
     database = Database(f"sqlite:///{path}")
     chance = random.Random(1)  # noqa: S311 - the same figures every time
     now = time.time_ns() // 1_000_000
@@ -173,14 +175,11 @@ def _serving(ostiary: str, env: dict[str, str], folder: Path) -> Iterator[str]:
 
 def _ask(origin: str, repeats: int) -> list[str]:
     slow = []
-    with httpx2.Client(base_url=f"{origin}/dashboard", timeout=120) as client:
-        form = {"email": "alice@example.org", "password": _PASSWORD}
-        answer = client.post("/sign-in", data=form, headers={"origin": origin})
-        assert answer.status_code == httpx2.codes.SEE_OTHER, answer.text[:500]  # noqa: S101 - a bench
-        shown = re.findall(r"/traces/(req_[^\"]+)", client.get("/traces?period=all").text)
+    with httpx2.Client(base_url=origin, timeout=120) as client:
+        trace = sign_in(client)
         print(f"{'':48} {'p50 ms':>8} {'p95 ms':>8}")
-        for page in _PAGES:
-            taken = _times(client, page.replace("{trace}", shown[0] if shown else "none"), repeats)
+        for page in PAGES:
+            taken = _times(client, page.replace("{trace}", trace), repeats)
             p95 = taken[-(-len(taken) * 95 // 100) - 1]
             print(f"{page or '/':48} {taken[len(taken) // 2]:8.1f} {p95:8.1f}", flush=True)
             if p95 >= _GOAL_MS:
@@ -188,12 +187,22 @@ def _ask(origin: str, repeats: int) -> list[str]:
     return slow
 
 
+def sign_in(client: Any) -> str:  # noqa: ANN401 - an HTTP client
+    """As the owner; the id of a trace to look at."""
+    origin = str(client.base_url).rstrip("/")
+    form = {"email": EMAIL, "password": PASSWORD}
+    answer = client.post("/dashboard/sign-in", data=form, headers={"origin": origin})
+    assert answer.status_code == httpx2.codes.SEE_OTHER, answer.text[:500]  # noqa: S101 - a bench
+    shown = re.findall(r"/traces/(req_[^\"]+)", client.get("/dashboard/traces?period=all").text)
+    return shown[0] if shown else "none"
+
+
 def _times(client: Any, page: str, repeats: int) -> list[float]:  # noqa: ANN401 - an HTTP client
     """The first look compiles templates and is left out."""
     taken = []
     for number in range(repeats + 1):
         began = time.perf_counter()
-        answer = client.get(str(client.base_url).rstrip("/") + page)
+        answer = client.get(f"/dashboard{page}")
         if answer.status_code != httpx2.codes.OK:
             return [float("nan")]
         if number:

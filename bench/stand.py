@@ -61,9 +61,9 @@ class Stand:
 def built(wish: Wish) -> Iterator[Stand]:
     """All targets, answering and idle."""
     nginx.program()
-    cores = _cores(max((1, *(size.processes for size in wish.gateways))))
+    cores = split_cores(max((1, *(size.processes for size in wish.gateways))))
     with ExitStack() as stack:
-        work = stack.enter_context(_work())
+        work = stack.enter_context(workplace())
         loader = Loader(work, cores.loading)
         if loader.name != "wrk":
             _tell("wrk is not installed (Debian: apt-get install wrk): the bench's own, slower client makes the calls")
@@ -92,7 +92,7 @@ def _start_s(house: gateway.House, work: Path, cores: Cores) -> float:
         return target.start_s
 
 
-def _cores(processes: int) -> Cores:
+def split_cores(processes: int) -> Cores:
     """The last core loads, the others serve; a single one is shared."""
     cores = sorted(os.sched_getaffinity(0))
     serving = cores[:-1] or cores
@@ -102,7 +102,8 @@ def _cores(processes: int) -> Cores:
 
 
 @contextmanager
-def _work() -> Iterator[Path]:
+def workplace() -> Iterator[Path]:
+    """A folder that is gone afterwards."""
     # On the disk, as data directories are; /tmp may be memory.
     _WORK.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=_WORK, ignore_cleanup_errors=True) as name:

@@ -6,7 +6,6 @@ import asyncio
 import os
 import resource
 import shutil
-import signal
 import sqlite3
 import subprocess
 import threading
@@ -21,7 +20,8 @@ from typing import Any
 import pytest
 
 from tests.servers import canaries as sweeping
-from tests.servers.gateway import OSTIARY, Gateway, GatewayMaker
+from tests.servers.forks import Process
+from tests.servers.gateway import CLI, OSTIARY, Gateway, GatewayMaker
 from tests.servers.postgres import Postgres
 from tests.servers.reaper import watch
 from tests.servers.upstream import Upstream
@@ -51,6 +51,12 @@ class House:
         file = self.folder / name
         self.made = self.gateway.json("backup", str(file))
         return file
+
+    def fork(self, *words: str) -> Process:
+        """Begin a command that may be killed in the middle."""
+        env = self.gateway.environment()
+        log = self.folder.with_name("killed.log")
+        return watch(self.gateway.shell.forks.fork(CLI, words, env, self.gateway.folder, log))
 
     def restore(self, file: Path, *options: str) -> dict[str, Any]:
         found: dict[str, Any] = self.gateway.json("restore", str(file), *options)
@@ -383,12 +389,11 @@ def test_a_newer_backup_is_refused(house: House) -> None:
 # ---- accidents --------------------------------------------------------------------------------------------------
 
 
-def _run(house: House, *words: str, largest: int | None = None) -> subprocess.Popen[bytes]:
-    """A command in a process of its own, which may be killed, or may not write files larger than so."""
+def _run(house: House, *words: str, largest: int) -> subprocess.Popen[bytes]:
+    """A command in a process of its own, which may not write files larger than so."""
 
     def limit() -> None:
-        if largest is not None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
 
     process = subprocess.Popen(
         [OSTIARY, *words],
@@ -433,11 +438,11 @@ def test_killed_in_the_middle_the_old_state_is_usable(house: House, deed: str) -
     room_in = house.folder if deed == "backup" else house.gateway.data_dir
     killed = 0
     while killed < _KILLS:
-        process = _run(house, *words)
+        process = house.fork(*words)
         until(partial(_has_begun, process, room_in), "it to begin", 60)
         time.sleep(killed * _KILL_STEP_S)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+        process.kill()
+        process.wait(60)
         house.check(2)
         assert _is_sound(house.gateway.data_dir / "ostiary.db")
         half = list(room_in.glob(".ostiary-*"))
@@ -458,7 +463,7 @@ def test_killed_in_the_middle_the_old_state_is_usable(house: House, deed: str) -
     house.check(3)
 
 
-def _has_begun(process: subprocess.Popen[bytes], room_in: Path) -> bool:
+def _has_begun(process: Process, room_in: Path) -> bool:
     return process.poll() is not None or any(room_in.glob(".ostiary-*"))
 
 

@@ -11,6 +11,7 @@ import pyotp
 import pytest
 from playwright.sync_api import Page
 
+from tests.acceptance import corpus
 from tests.acceptance.lodge import Lodge
 from tests.acceptance.pages import PASSWORD
 from tests.servers.browser import Window, Windows, expect
@@ -40,6 +41,57 @@ def lodge(
 def fill(page: Page, **typed: str) -> None:
     for label, value in typed.items():
         page.get_by_label(label.replace("_", " "), exact=True).fill(value)
+
+
+def test_a_new_name_is_shown_wherever_one_is_listed(lodge: Lodge, windows: Windows) -> None:
+    lodge.admit("ida")
+    window, other = windows(), windows()
+    page = lodge.sign_in(window, "ida", "/account")
+    menu = page.get_by_role("navigation", name="Main")
+    fill(page, Name=" " * 3)
+    window.expect("422", "422")
+    page.get_by_role("button", name="Change name").click()
+    said = page.get_by_text("name must be 1 to 200 visible characters.")
+    expect(said).to_be_visible()
+    fill(page, Name="x" * 10_000)
+    page.get_by_role("button", name="Change name").click()
+    expect(said).to_be_visible()
+    expect(page.get_by_label("Name", exact=True)).to_have_value("x" * 10_000)
+    expect(page.get_by_label("Name", exact=True)).to_have_attribute("aria-invalid", "true")
+    window.axe("name refused")
+    window.picture("name-refused")
+    fill(page, Name=corpus.EVIL)
+    page.get_by_role("button", name="Change name").click()
+    expect(page.get_by_text("Your name is changed.")).to_be_visible()
+    expect(menu.get_by_text(corpus.EVIL, exact=True)).to_be_visible()
+    expect(page.get_by_label("Name", exact=True)).to_have_value(corpus.EVIL)
+    window.axe("name changed")
+    window.narrow()
+    page.reload()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    window.picture("name-narrow")
+    window.wide()
+
+    page = lodge.sign_in(other, "alice", "/members")
+    expect(page.get_by_role("link", name=corpus.EVIL, exact=True)).to_be_visible()
+    page.goto(lodge.url("/audit?deed=users.name"))
+    expect(page.get_by_role("row").filter(has_text="users.name")).to_have_count(1)
+    page.get_by_role("row").filter(has_text="users.name").get_by_role("link").first.click()
+    expect(page.get_by_role("main")).to_contain_text(corpus.EVIL)
+    found = lodge.gateway.json("members", "list", "--org", lodge.home)
+    assert [one["name"] for one in found if one["email"] == "ida@example.org"] == [corpus.EVIL]
+
+
+def test_a_name_is_changed_only_by_a_form_of_ones_own(lodge: Lodge) -> None:
+    alice, again = lodge.client("alice"), lodge.client("alice")
+    assert lodge.client().post("/account/name", name="Nobody").status_code == httpx2.codes.SEE_OTHER
+    assert alice.post("/account/name", {"x-csrf-token": "0"}, name="Mallory").status_code == httpx2.codes.FORBIDDEN
+    assert (
+        alice.post("/account/name", {"origin": "https://evil.example"}, name="M").status_code == httpx2.codes.FORBIDDEN
+    )
+    assert alice.post("/account/name", name="Alice Liddell", user_id="usr_other").status_code == httpx2.codes.SEE_OTHER
+    assert "Alice Liddell" in again.get("/account").text
+    assert "Mallory" not in again.get("/account").text
 
 
 def test_a_new_password_ends_every_other_browser_and_leaves_this_one(lodge: Lodge, windows: Windows) -> None:

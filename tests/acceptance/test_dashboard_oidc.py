@@ -79,7 +79,7 @@ def test_who_the_provider_knows_comes_in(inn: tuple[Lodge, Oidc], windows: Windo
     at_the_provider(page, "Nina")
     page.wait_for_url(lodge.url())
     page.goto(lodge.url("/account"))
-    expect(page.get_by_text("Nina <b>New</b>").first).to_be_visible()
+    expect(page.get_by_label("Name", exact=True)).to_have_value("Nina <b>New</b>")
 
     stranger = windows()
     stranger.allow(provider.issuer)

@@ -1,4 +1,4 @@
-"""The operator's pages: organizations, the pool, prices, gateways and the master key, for nobody but the operator."""
+"""The operator's pages: organizations, pool, aliases, prices, gateways, master key; for nobody but the operator."""
 
 from __future__ import annotations
 
@@ -11,14 +11,18 @@ import pytest
 from ostiary.dashboard.routes import ROUTES
 from ostiary.ground import Ground
 from ostiary.orgs import organizations
+from ostiary.vault import aliases
+from ostiary.vault.endpoint_changes import NewEndpoint
+from ostiary.vault.endpoint_store import EndpointTarget
 from tests.acceptance.lobby import BY, HOSTILE, Lobby
 from tests.servers import gateway as gateways_of
 from tests.servers.browser import Window, Windows, expect
 from tests.servers.canaries import Canaries
+from tests.servers.gateway import GatewayMaker
 from tests.servers.shell import Shell
 from tests.servers.upstream import Upstream
 
-PLACES = ("", "/organizations", "/pool", "/prices", "/prices/recost", "/gateways", "/master-key")
+PLACES = ("", "/organizations", "/pool", "/aliases", "/prices", "/prices/recost", "/gateways", "/master-key")
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +111,95 @@ def test_the_pool_shows_what_everybody_shares_and_leads_to_it(lobby: Lobby, wind
     answer = asked.value.response()
     assert answer is not None
     assert answer.headers["hx-redirect"].startswith("/dashboard/vault/")
+
+
+async def _create(base: Ground, *wishes: NewEndpoint) -> None:
+    async with base.database.transaction() as tx:
+        for wish in wishes:
+            await aliases.create(tx, BY, wish, catalog=base.catalog, at=base.clock.now())
+
+
+def test_aliases_are_made_listed_and_edited(gateways: GatewayMaker, window: Window) -> None:
+    lobby = Lobby(gateways()).open("olga")
+
+    async def share(base: Ground) -> None:
+        async with base.database.transaction() as tx:
+            await lobby.add_provider_key(base, tx, lobby.home, "groq", "main", shared=True)
+
+    page = lobby.enter(window, "olga", "/operator/aliases")
+    expect(page.get_by_text("Share a provider key with the pool first.")).to_be_visible()
+    window.axe("no alias, no pool")
+    window.picture("operator-aliases-empty")
+    page.get_by_role("link", name="To the pool").click()
+    page.get_by_role("navigation", name="Operator").get_by_role("link", name="Aliases").click()
+    page.get_by_role("button", name="Make usual aliases").click()
+    expect(page.get_by_text("There is nothing to make")).to_be_visible()
+    lobby.within(share)
+    page.reload()
+    expect(page.get_by_text("No alias yet")).to_be_visible()
+    window.axe("no alias")
+    page.get_by_role("button", name="Make usual aliases").last.click()
+    expect(page.get_by_text(re.compile("^Made ostiary/fast, "))).to_be_visible()
+    expect(page).to_have_url(lobby.url("/operator/aliases"))
+    rows = page.locator("tbody tr")
+    expect(rows).to_have_count(3)
+    expect(rows.filter(has_text="ostiary/fast")).to_contain_text("From the catalogue")
+    expect(rows.filter(has_text="ostiary/fast")).to_contain_text("usable")
+    page.get_by_role("link", name="ostiary/smart").click()
+    expect(page.get_by_role("heading", name="ostiary/smart", level=1)).to_be_visible()
+    page.get_by_label("Retries").fill("1")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_text("Saved.")).to_be_visible()
+    page.goto(lobby.url("/operator/aliases"))
+    expect(rows.filter(has_text="ostiary/smart")).to_contain_text("Edited")
+    page.get_by_role("link", name="Create alias").click()
+    expect(page.get_by_role("button", name="Create alias")).to_be_visible()
+
+
+def test_an_alias_says_where_it_leads_and_why_it_is_not_usable(gateways: GatewayMaker, window: Window) -> None:
+    lobby = Lobby(gateways()).open("olga")
+    targets = [EndpointTarget("groq", HOSTILE, weight=3), EndpointTarget("mistral", "mistral-small-latest")]
+
+    async def fill(base: Ground) -> None:
+        async with base.database.transaction() as tx:
+            await lobby.add_provider_key(base, tx, lobby.home, "groq", HOSTILE, shared=True)
+            await lobby.add_provider_key(base, tx, lobby.home, "openai", "of its own")
+        openai = EndpointTarget("openai", "gpt-5-mini")
+        await _create(base, NewEndpoint(HOSTILE, targets, "split"), NewEndpoint("ostiary/own", [openai]))
+
+    lobby.within(fill)
+    page = lobby.enter(window, "olga", "/operator/aliases")
+    split, alone = (page.locator("tbody tr").filter(has_text=name) for name in (HOSTILE, "ostiary/own"))
+    for text in ("Your own", f"75 %groq/{HOSTILE}", "25 %mistral/mistral-small-latest", "1 of 2 targets"):
+        expect(split).to_contain_text(text)
+    expect(alone).to_contain_text("no key of its providers in the pool")  # this organization's own is not everybody's
+    window.axe("aliases")
+    window.picture("operator-aliases-filled-light")
+    window.dark()
+    window.picture("operator-aliases-filled-dark")
+    window.light()
+    window.narrow()
+    page.reload()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    window.picture("operator-aliases-filled-narrow")
+    window.wide()
+    with lobby.database() as database:
+        database.execute("UPDATE provider_keys SET status = 'undecryptable' WHERE provider = 'groq'")
+    page.reload()
+    expect(split).to_contain_text("groq: 1 undecryptable")
+    page.get_by_role("searchbox").fill("own")
+    expect(page.locator("tbody tr")).to_have_count(1)
+    expect(page.get_by_text("1 shown of 1 that fit, 2 in all")).to_be_visible()
+    page.get_by_role("searchbox").fill("nothing like it")
+    expect(page.get_by_text("No alias fits")).to_be_visible()
+    window.axe("no alias fits")
+    many = [NewEndpoint(f"many {number:02}", targets) for number in range(60)]
+    lobby.within(lambda base: _create(base, *many))
+    page.goto(lobby.url("/operator/aliases?q=many"))
+    expect(page.get_by_text("50 shown of 60 that fit")).to_be_visible()
+    page.get_by_role("link", name="Next page").click()
+    expect(page.get_by_text("10 shown of 60 that fit")).to_be_visible()
+    expect(page.get_by_role("link", name="many 59")).to_be_visible()
 
 
 def test_a_price_is_set_and_nobody_elses_is_written_over(lobby: Lobby, windows: Windows) -> None:

@@ -22,8 +22,8 @@ _PAGES: Final = (
     *("", "/keys", "/keys/new", "/vault", "/vault/providers", "/vault/new?provider=openai", "/vault/import"),
     *("/endpoints", "/endpoints/new", "/models?q=gpt-4o", "/playground", "/traces", "/usage", "/members", "/audit"),
     *("/members/agents", "/settings", "/settings/notifications", "/settings/webhooks", "/settings/credentials"),
-    *("/operator", "/operator/organizations", "/operator/pool", "/operator/prices", "/operator/gateways"),
-    *("/operator/master-key", "/account"),
+    *("/operator", "/operator/organizations", "/operator/pool", "/operator/aliases", "/operator/prices"),
+    *("/operator/gateways", "/operator/master-key", "/account"),
 )
 _DETAILS: Final = {
     "key": ("/keys", "Production API"),
@@ -81,6 +81,8 @@ def _live_in(gateway: Gateway, upstream: Upstream) -> None:
     gateway.cli("members", "operator", "alice@example.org")
     gateway.cli("users", "set-password", "alice@example.org", "--secret-stdin", stdin=PASSWORD)
     gateway.add_provider_key("openai-compatible", "second", upstream.url)
+    gateway.cli("vault", "edit", "second", "--shared")
+    gateway.cli("aliases", "create", "ostiary/chat", "--target", _MODEL, "--fallback", "openai/gpt-4o-mini")
     gateway.cli("prices", "set", _MODEL, "--input", "1000", "--output", "2000")
     gateway.cli("members", "add", "bob@example.org", "--name", "Bob", "--role", "member")
     gateway.cli(

@@ -547,6 +547,13 @@ async def test_what_was_made_grows_unless_it_was_edited(database: Database, cata
     again = await made(database, catalog, folk, NOW + 3)
     assert again["ostiary/fast"] == ["groq", "openai", "mistral"]
     assert set(again) == {"ostiary/fast", "ostiary/cheap"}  # `embed` stays with its model, `smart` with its editor
+    await aliased(database, catalog, folk, NewEndpoint("ostiary/mine", (MINI,)))
+    async with database.read() as tx:
+        origins = {one.name: aliases.origin(one) for one in await aliases.list_(tx, folk.operator)}
+    assert origins == dict.fromkeys(("ostiary/fast", "ostiary/cheap", "ostiary/embed"), "catalogue") | {
+        "ostiary/smart": "edited",
+        "ostiary/mine": "own",
+    }
 
 
 async def test_an_alias_that_somebody_made_by_hand_is_left_alone(database: Database, catalog: Catalog) -> None:

@@ -23,6 +23,7 @@ from tests.servers.reaper import watch
 from tests.servers.shell import Ran, Shell
 from tests.servers.waiting import answers, free_port, stop, tail, until, until_alive
 
+CLI = "ostiary.cli.main:run"
 CLOCK = "tests.clock_entry"
 OSTIARY = Path(sys.executable).with_name("ostiary")
 _TRIES = 3
@@ -193,7 +194,7 @@ class Gateway(House):
         words = [*([] if self.entry else ["serve"]), "--port", str(self.port), *self.args]
         env = self.environment() | {"CLOCK_FILE": str(self.clock_file)}
         if self.forked:
-            entry = f"{self.entry}:main" if self.entry else "ostiary.cli.main:run"
+            entry = f"{self.entry}:main" if self.entry else CLI
             self.process = self.shell.forks.fork(entry, words, env, self.folder, self.log)
         else:
             program = [sys.executable, "-m", self.entry] if self.entry else [OSTIARY]

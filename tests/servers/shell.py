@@ -5,6 +5,7 @@ A command is the same code from its entry point on, but starts in a twentieth of
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -106,6 +107,7 @@ def _serve() -> None:
 
     assert main
     assert command
+    gc.freeze()  # so that the collector of a child leaves alone, and shared, what it could never free
     for line in sys.stdin:
         order = json.loads(line)
         sys.stdout.write(json.dumps(asdict(_fork(order))) + "\n")

@@ -44,6 +44,7 @@ members.add                    a        a     a     -
 members.list                   a        a     a     -
 members.role                   a        a     -     -
 members.remove                 a        a     a     -
+users.name                     a        o     o     o
 sessions.list                  a        a     a     o
 sessions.end                   a        a     a     o
 agent_keys.create              a        a     a     o
@@ -156,7 +157,7 @@ def test_every_deed_but_those_of_the_machine_has_one_scope() -> None:
     covered = [deed for deeds in roles.ADMIN_SCOPES.values() for deed in deeds]
     assert len(covered) == len(set(covered))
     assert set(roles.DEEDS) - set(covered) == {
-        *("users.list", "users.operator", "users.password", "sessions.list", "sessions.end"),
+        *("users.list", "users.operator", "users.password", "users.name", "sessions.list", "sessions.end"),
         *("backups.make", "backups.restore"),
         *("master_key.rotate", "vault.rekey"),
     }
@@ -169,7 +170,7 @@ def test_who_reads_does_not_write() -> None:
 
 @pytest.mark.parametrize("role", ["owner", "admin", "member"])
 def test_a_key_with_every_scope_reaches_as_far_as_its_owner(role: str) -> None:
-    uncovered = {"users.operator", "backups.make", "backups.restore", "sessions.list", "sessions.end"}
+    uncovered = {"users.operator", "users.name", "backups.make", "backups.restore", "sessions.list", "sessions.end"}
     by = by_key(EVERY_SCOPE, role)
     assert dict(by.grants) == {deed: reach for deed, reach in roles.ROLES[role].items() if deed not in uncovered}
     assert (by.id, by.organization_id, by.address) == (USER.id, HOME, "192.0.2.7")

@@ -1,4 +1,4 @@
-"""One's own account: who one is, the password, the second factor, and the browsers that are signed in."""
+"""One's own account: the name one goes by, the password, the second factor, and the browsers that are signed in."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ostiary.dashboard.forms import Wrong
 from ostiary.dashboard.routes import HOME
 from ostiary.dashboard.visit import Visit
 from ostiary.errors import Refusal
-from ostiary.orgs import access_store, password_resets, second_factor, sessions
+from ostiary.orgs import access_store, password_resets, second_factor, sessions, users
 from ostiary.orgs.sessions import Session
 from ostiary.secret import Secret
 
@@ -52,8 +52,20 @@ async def show(visit: Visit) -> Answer:
         "account/show.html",
         has_password=has_password,
         factor=factor,
+        name=user.name,
         browsers=sorted(browsers, key=lambda one: not one.is_this),
     )
+
+
+async def change_name(visit: Visit) -> Answer:
+    """Another name, in every organization one belongs to; the whole page comes anew, as the menu says it, too."""
+    typed = visit.form.text("name")
+    try:
+        async with visit.writing() as tx:
+            await users.rename(tx, visit.by, visit.here.user.id, typed, visit.at)
+    except Refusal as refusal:
+        return visit.page("account/name.html", refusal.status, name=typed, wrong=visit.refused(refusal))
+    return visit.go(_PAGE, "Your name is changed.")
 
 
 async def change_password(visit: Visit) -> Answer:

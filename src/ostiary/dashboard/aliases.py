@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from ostiary.dashboard import endpoint_pages
+from ostiary.dashboard import endpoint_pages, operator_aliases
 from ostiary.dashboard.answers import Answer
 from ostiary.dashboard.endpoint_pages import HOME, Kind
 from ostiary.dashboard.visit import Visit
@@ -44,14 +44,15 @@ async def create(visit: Visit) -> Answer:
 
 async def make(visit: Visit) -> Answer:
     """Make those of the catalogue over the providers with keys in the pool, where nobody has edited them."""
+    back = operator_aliases.PATH if visit.form.text("place") == "operator" else HOME
     async with visit.writing() as tx:
         made = await room.make(tx, visit.by, catalog=visit.hall.catalog, at=visit.at)
     if not made:
         said = (
             "There is nothing to make: every alias of the catalogue is here, or its providers have no key in the pool."
         )
-        return visit.go(HOME, said=said, kind="info")
-    return visit.go(HOME, said=f"Made {', '.join(one.name for one in made)}.")
+        return visit.go(back, said=said, kind="info")
+    return visit.go(back, said=f"Made {', '.join(one.name for one in made)}.")
 
 
 async def show(visit: Visit) -> Answer:

@@ -19,22 +19,21 @@ class Walks:
     def __init__(self) -> None:
         self._known: dict[str, tuple[str, Walk]] = {}
 
-    def begin(self, actor_id: str, walk: Walk, at: int) -> tuple[str, Walk]:
-        """Keep a new one; its name."""
+    def keep(self, actor_id: str, walk: Walk, at: int) -> str:
+        """Until the next portion is asked for, by the name that this gives."""
         while len(self._known) >= _MOST:
             del self._known[next(iter(self._known))]
         name = new_id("walk", at)
         self._known[name] = (actor_id, walk)
-        return name, walk
+        return name
 
-    def find(self, name: str, actor_id: str) -> Walk | None:
-        """What this actor has begun under a name."""
+    def take(self, name: str, actor_id: str) -> Walk | None:
+        """What this actor has begun under a name; nobody else can go on with it meanwhile."""
         whose, walk = self._known.get(name, ("", None))
-        return walk if whose == actor_id else None
-
-    def end(self, name: str) -> None:
-        """It is over."""
-        self._known.pop(name, None)
+        if whose != actor_id:
+            return None
+        del self._known[name]
+        return walk
 
 
 _WALKS: Final[WeakKeyDictionary[Database, Walks]] = WeakKeyDictionary()

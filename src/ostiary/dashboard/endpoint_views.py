@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
+from ostiary.dashboard.forms import Form
 from ostiary.dashboard.visit import Visit
 from ostiary.dashboard.words import LEVELS, percent
 from ostiary.db.database import Transaction
@@ -14,6 +15,9 @@ from ostiary.vault.endpoint_store import Endpoint, EndpointTarget
 from ostiary.vault.health_store import HealthRow
 
 HEALTHY: Final = "healthy"
+USABLE: Final = frozenset({HEALTHY, "degraded"})
+"""States of a key that is tried now."""
+_PAGE: Final = 50
 _ORDER: Final = ("good", "warn", "bad")
 _PASSING: Final = frozenset({"cooling", "exhausted"})
 
@@ -73,6 +77,11 @@ class TargetView:
         return LEVELS.get(states[0][0], "bad") if states else "bad"
 
     @property
+    def is_usable(self) -> bool:
+        """Whether a call would be tried here now."""
+        return any(state in USABLE for state, _ in self.states)
+
+    @property
     def says(self) -> str:
         """The same in words."""
         if not self.keys:
@@ -113,6 +122,36 @@ def drawn(one: Endpoint, keys: Keys) -> tuple[TargetView, ...]:
 def providers_of(found: Iterable[Endpoint]) -> set[str]:
     """The providers that these lead to."""
     return {target.provider for one in found for target in one.targets}
+
+
+# ---- lists ------------------------------------------------------------------------------------------------------
+
+
+def fitting(query: Form, found: Iterable[Endpoint]) -> list[Endpoint]:
+    """Those that fit what is sought by `q` and `provider`, sorted as asked."""
+    sought, provider = query.text("q").casefold(), query.text("provider")
+
+    def fits(one: Endpoint) -> bool:
+        targets = [f"{target.provider}/{target.model}".casefold() for target in one.targets]
+        is_sought = sought in one.name.casefold() or any(sought in text for text in targets)
+        return is_sought and (not provider or any(target.provider == provider for target in one.targets))
+
+    key: Any = (lambda one: (-one.updated_at, one.id)) if query.text("sort") == "updated" else _by_name
+    return sorted(filter(fits, found), key=key)
+
+
+def _by_name(one: Endpoint) -> tuple[str, str]:
+    return one.name.casefold(), one.id
+
+
+def cut(found: Sequence[Endpoint], after: str) -> tuple[list[Endpoint], str]:
+    """The page behind the row of this id, and where the next begins; empty behind the last."""
+    begin = next((number for number, one in enumerate(found, 1) if one.id == after), 0)
+    page = list(found[begin : begin + _PAGE])
+    return page, page[-1].id if begin + _PAGE < len(found) else ""
+
+
+# ---- keys of others ---------------------------------------------------------------------------------------------
 
 
 async def _pooled(visit: Visit, tx: Transaction, ids: Collection[str]) -> list[KeyState]:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Final
 
 from ostiary.dashboard import aliases, endpoint_pages
 from ostiary.dashboard.answers import Answer
 from ostiary.dashboard.endpoint_pages import HOME, Kind, key_options
-from ostiary.dashboard.endpoint_views import drawn, find_keys, providers_of
+from ostiary.dashboard.endpoint_views import cut, drawn, find_keys, fitting, providers_of
 from ostiary.dashboard.visit import Visit
 from ostiary.db.database import Transaction
 from ostiary.errors import Refusal
 from ostiary.vault import endpoints as room
 from ostiary.vault.endpoints import Endpoint, NewEndpoint, View
-
-_PAGE: Final = 50
 
 
 async def list_(visit: Visit) -> Answer:
@@ -24,13 +22,13 @@ async def list_(visit: Visit) -> Answer:
     async with visit.reading() as tx:
         own = await room.list_(tx, visit.by, visit.home)
         shared = await aliases.list_(tx, visit)
-        found, fitting = _fitting(visit, own), _fitting(visit, shared)
-        page, after = _cut(found, query.text("after"))
-        keys = await find_keys(visit, tx, providers_of([*page, *fitting]))
+        found, common = fitting(query, own), fitting(query, shared)
+        page, after = cut(found, query.text("after"))
+        keys = await find_keys(visit, tx, providers_of([*page, *common]))
     return visit.page(
         "endpoints/rows.html" if visit.is_partial else "endpoints/list.html",
         rows=[(one, drawn(one, keys)) for one in page],
-        aliases=[(one, drawn(one, keys)) for one in fitting],
+        aliases=[(one, drawn(one, keys)) for one in common],
         after=after,
         count=len(own),
         found=len(found),
@@ -105,29 +103,3 @@ async def _remove(visit: Visit, tx: Transaction, id: str, force: bool) -> Endpoi
 
 
 KIND: Final = Kind("endpoint", "endpoints", HOME, lambda visit: visit.home, _view, _create, _change, _remove)
-
-
-# ---- lists ------------------------------------------------------------------------------------------------------
-
-
-def _fitting(visit: Visit, found: Sequence[Endpoint]) -> list[Endpoint]:
-    sought, provider = visit.query.text("q").casefold(), visit.query.text("provider")
-
-    def fits(one: Endpoint) -> bool:
-        targets = [f"{target.provider}/{target.model}".casefold() for target in one.targets]
-        is_sought = sought in one.name.casefold() or any(sought in text for text in targets)
-        return is_sought and (not provider or any(target.provider == provider for target in one.targets))
-
-    key: Any = (lambda one: (-one.updated_at, one.id)) if visit.query.text("sort") == "updated" else _by_name
-    return sorted(filter(fits, found), key=key)
-
-
-def _by_name(one: Endpoint) -> tuple[str, str]:
-    return one.name.casefold(), one.id
-
-
-def _cut(found: Sequence[Endpoint], after: str) -> tuple[list[Endpoint], str]:
-    """The page behind the row of this id, and where the next begins; empty behind the last."""
-    begin = next((number for number, one in enumerate(found, 1) if one.id == after), 0)
-    page = list(found[begin : begin + _PAGE])
-    return page, page[-1].id if begin + _PAGE < len(found) else ""

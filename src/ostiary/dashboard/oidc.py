@@ -6,6 +6,7 @@ import hmac
 from typing import Final
 from urllib.parse import quote, unquote
 
+from ostiary.clock import SECOND_MS
 from ostiary.dashboard import entrance, sign_in
 from ostiary.dashboard.answers import Answer
 from ostiary.dashboard.oidc_provider import Oidc
@@ -16,40 +17,46 @@ from ostiary.errors import Refusal
 from ostiary.orgs import link_store, tokens
 from ostiary.orgs import oidc as people
 from ostiary.orgs import sign_in as entry
+from ostiary.secret import Secret
 
 _COOKIE: Final = "ostiary_oidc"
 _VALID_S: Final = 600
 _KIND: Final = "oidc"
 _CALLBACK: Final = f"{HOME}/oidc/callback"
 _LONGEST_NEXT: Final = 1_000
+_GONE: Final = "This way back was not begun in this browser, or was used already. Sign in anew."
 
 
 async def start(visit: Visit) -> Answer:
-    """To the provider. What comes back is bound to this browser by a cookie that lives for ten minutes."""
+    """To the provider. What comes back is bound to this browser by a cookie that lives for ten minutes.
+
+    Nothing is kept here: anybody may ask, as often as they like.
+    """
     oidc = _oidc(visit)
-    token = tokens.mint()
+    token = f"{tokens.mint().reveal()}.{visit.at}"
     wanted = visit.query.text("next")[:_LONGEST_NEXT]
     is_proof = visit.query.text("why") == "proof"
     try:
-        where = await address(oidc, _attempt(visit, token.reveal()), is_proof=is_proof)
+        where = await address(oidc, _attempt(visit, token), is_proof=is_proof)
     except Refusal as refusal:
         return sign_in.form(visit, refusal)
-    async with visit.writing() as tx:
-        until = visit.at + _VALID_S * 1_000
-        await link_store.add_link(tx, tokens.kept(token), _KIND, None, at=visit.at, expires_at=until)
-    visit.cookies.append(_cookie(visit, f"{token.reveal()}.{quote(wanted, safe='')}"))
+    visit.cookies.append(_cookie(visit, f"{token}.{quote(wanted, safe='')}"))
     return Answer(303, b"", [(b"location", where.encode("ascii")), (b"cache-control", b"no-store")])
 
 
 async def callback(visit: Visit) -> Answer:
     """Back from the provider: each way back can be gone once."""
     oidc = _oidc(visit)
-    token, _, wanted = _sent(visit).partition(".")
+    minted, _, rest = _sent(visit).partition(".")
+    begun, _, wanted = rest.partition(".")
     visit.cookies.append(_cookie(visit, ""))
     try:
-        attempt = await _claimed(visit, token)
+        attempt = _begun(visit, minted, begun)
+        async with visit.reading() as tx:
+            if await link_store.was_spent(tx, tokens.kept(Secret(minted)), _KIND):
+                raise Refusal("invalid_request", _GONE)  # noqa: TRY301 - answered like every other refusal
         identity = await identify(oidc, attempt, await _code(visit, oidc))
-        done = await _let_in(visit, oidc, identity)
+        done = await _let_in(visit, oidc, identity, tokens.kept(Secret(minted)))
     except Refusal as refusal:
         return sign_in.form(visit, refusal, wanted=unquote(wanted))
     visit.cookies.append(entrance.cookie(visit.hall, done.token))
@@ -66,20 +73,21 @@ async def _code(visit: Visit, oidc: Oidc) -> str:
     return query.text("code")
 
 
-async def _claimed(visit: Visit, token: str) -> Attempt:
-    """What this browser was sent away with, once."""
-    attempt = _attempt(visit, token)
-    digest = tokens.digest(token)
+def _begun(visit: Visit, minted: str, begun: str) -> Attempt:
+    """What this browser was sent away with, and when: the state that comes back was derived from both."""
+    attempt = _attempt(visit, f"{minted}.{begun}")
     is_ours = hmac.compare_digest(visit.query.text("state").encode(), attempt.state.encode())
-    if digest is not None and is_ours:
-        async with visit.writing() as tx:
-            if await link_store.claim_link(tx, digest, _KIND, visit.at):
-                return attempt
-    raise Refusal("invalid_request", "This way back was not begun in this browser, or was used already. Sign in anew.")
+    is_token = tokens.digest(minted) is not None and begun.isascii() and begun.isdigit()
+    if is_ours and is_token and abs(visit.at - int(begun[:15])) < _VALID_S * SECOND_MS:
+        return attempt
+    raise Refusal("invalid_request", _GONE)
 
 
-async def _let_in(visit: Visit, oidc: Oidc, identity: Identity) -> entry.SignedIn:
+async def _let_in(visit: Visit, oidc: Oidc, identity: Identity, digest: bytes) -> entry.SignedIn:
     async with visit.writing() as tx:
+        until = visit.at + _VALID_S * SECOND_MS
+        if not await link_store.spend_new(tx, digest, _KIND, at=visit.at, expires_at=until):
+            raise Refusal("invalid_request", _GONE)
         user = await people.find_or_link(
             tx,
             identity.issuer,

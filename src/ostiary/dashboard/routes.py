@@ -149,6 +149,7 @@ _USAGE: Final = (
 )
 _ACCOUNT: Final = (
     Route("GET", "/account", SIGNED_IN, "account", "show"),
+    Route("POST", "/account/name", SIGNED_IN, "account", "change_name"),
     Route("POST", "/account/password", SIGNED_IN, "account", "change_password"),
     Route("POST", "/account/sessions/end-others", SIGNED_IN, "account", "end_others"),
     Route("POST", "/account/sessions/{id}/end", SIGNED_IN, "account", "end"),
@@ -200,6 +201,7 @@ _OPERATOR: Final[tuple[Route, ...]] = (
     Route("GET", "/operator/organizations", "organizations.list", "operator_organizations", "list_"),
     Route("POST", "/operator/organizations", "organizations.create", "operator_organizations", "create"),
     Route("GET", "/operator/pool", "organizations.list", "operator_pool", "list_"),
+    Route("GET", "/operator/aliases", "aliases.edit", "operator_aliases", "list_"),
     Route("GET", "/operator/prices", "prices.set", "operator_prices", "list_"),
     Route("GET", "/operator/prices/model", "prices.set", "operator_prices", "show"),
     Route("POST", "/operator/prices/model", "prices.set", "operator_prices", "set_"),

@@ -143,6 +143,7 @@ users = Table(
     _at("created_at"),
     Column("password_hash", Text),
     _at("password_changed_at", null=True),
+    _at("email_verified_at", null=True),
 )
 """Who has no password signs in by an identity, or not at all."""
 

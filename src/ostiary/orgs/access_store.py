@@ -27,6 +27,28 @@ async def change_hash(tx: Transaction, user_id: str, hash: str, at: int) -> None
     await tx.execute(update(schema.users).where(schema.users.c.id == user_id).values(**values))
 
 
+async def remove_hash(tx: Transaction, user_id: str) -> bool:
+    """Let nobody in by a password any more; False where there was none."""
+    u = schema.users.c
+    this = (u.id == user_id, u.password_hash.is_not(None))
+    values = {"password_hash": None, "password_changed_at": None}
+    return bool((await tx.execute(update(schema.users).where(*this).values(**values))).rowcount)
+
+
+async def mark_verified(tx: Transaction, user_id: str, at: int) -> bool:
+    """The address of a user is known to be theirs; False where it was before."""
+    u = schema.users.c
+    this = (u.id == user_id, u.email_verified_at.is_(None))
+    return bool((await tx.execute(update(schema.users).where(*this).values(email_verified_at=at))).rowcount)
+
+
+async def is_unverified(tx: Transaction, user_id: str) -> bool:
+    """Whether somebody signs in by a password whose address was never known to be theirs."""
+    u = schema.users.c
+    query = select(exists().where(u.id == user_id, u.password_hash.is_not(None), u.email_verified_at.is_(None)))
+    return bool(await tx.scalar(query))
+
+
 async def replace_hash(tx: Transaction, user_id: str, old: str, hash: str) -> None:  # noqa: A002 - what it is
     """The same password with today's parameters, unless it was changed meanwhile."""
     u = schema.users.c

@@ -6,10 +6,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, delete, func, insert, select, update
+from sqlalchemy import Select, delete, exists, func, insert, select, update
 
 from ostiary.db import schema
-from ostiary.db.database import Transaction
+from ostiary.db.database import Transaction, insert_new
 
 # ---- links ------------------------------------------------------------------------------------------------------
 
@@ -18,6 +18,19 @@ async def add_link(tx: Transaction, digest: bytes, kind: str, user_id: str | Non
     """Keep a new one."""
     values = {"digest": digest, "kind": kind, "user_id": user_id, "created_at": at, "expires_at": expires_at}
     await tx.execute(insert(schema.links).values(**values))
+
+
+async def spend_new(tx: Transaction, digest: bytes, kind: str, *, at: int, expires_at: int) -> bool:
+    """Spend one that was never kept, and keep it as spent; False when it was spent before."""
+    values = {"digest": digest, "kind": kind, "user_id": None, "created_at": at, "used_at": at}
+    return bool((await tx.execute(insert_new(tx, schema.links, values | {"expires_at": expires_at}))).rowcount)
+
+
+async def was_spent(tx: Transaction, digest: bytes, kind: str) -> bool:
+    """Whether it was."""
+    k = schema.links.c
+    query = select(exists().where(k.digest == digest, k.kind == kind, k.used_at.is_not(None)))
+    return bool(await tx.scalar(query))
 
 
 async def has_link(tx: Transaction, digest: bytes, kind: str, at: int) -> tuple[bool, str | None]:

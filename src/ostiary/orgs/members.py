@@ -10,7 +10,7 @@ from ostiary.db import changes
 from ostiary.db.database import Transaction
 from ostiary.errors import Refusal
 from ostiary.ledger import audit
-from ostiary.orgs import invitations, sessions, store, users
+from ostiary.orgs import invitations, sessions, store, users, verified
 from ostiary.orgs.roles import checked_role, key_actor
 from ostiary.orgs.store import Member
 
@@ -27,6 +27,7 @@ async def add(tx: Transaction, by: Actor, organization_id: str, email: str, name
     if checked == "owner":
         by.require("members.role", organization_id)
     user = await users.ensure(tx, email, name, at)
+    await verified.require(tx, user, "Nobody can be added unseen")
     member = Member(organization_id, user.id, user.email, user.name, checked, at)
     await store.add_member(tx, member)
     await _tell(tx, by, "members.add", member, at, before=None, after={"role": checked})
@@ -47,9 +48,12 @@ async def change_role(
     role: str,
     at: int,
     *,
+    was: str | None = None,
     but: str | None = None,
 ) -> Member:
     """Give a member another role; an organization that has owners keeps one.
+
+    `was` is the role that whoever decides has seen: `conflict` when it is another by now.
 
     Browsers in which they are at work here are signed out, and their open invitations taken back. `but` is a session
     that goes on: the one in which somebody changes their own role, and which the door renews.
@@ -58,6 +62,9 @@ async def change_role(
     checked = checked_role(role)
     members = await store.list_members(tx, organization_id, lock=True)  # two owners must not demote each other at once
     member = _meant(members, id_or_email)
+    if was not in (None, member.role):
+        said = f"Meanwhile somebody made {member.name} {member.role}; you saw {was}. Choose again."
+        raise Refusal("conflict", said, param="role")
     if member.role == checked:
         return member
     _require_not_last(members, member)

@@ -10,7 +10,7 @@ from ostiary.db.database import Transaction
 from ostiary.errors import Refusal
 from ostiary.ledger import audit
 from ostiary.names import checked_email, checked_name
-from ostiary.orgs import access_store, roles, store, users
+from ostiary.orgs import access_store, roles, store, users, verified
 from ostiary.orgs.store import User
 
 _LONGEST_ISSUER, _LONGEST_SUBJECT = 300, 255
@@ -45,6 +45,7 @@ async def find_or_link(
     user = await _of_address(tx, checked_email(email), name, domains, at)
     if not await access_store.add_identity(tx, issuer, subject, user.id, at):
         raise Refusal("conflict", "This account was linked a moment ago. Sign in again.")
+    await verified.mark(tx, user, at, has_new_password=False)
     await _tell(tx, user, issuer, at)
     return user
 

@@ -10,7 +10,7 @@ from ostiary.db.database import Database, Transaction
 from ostiary.errors import Refusal
 from ostiary.ledger import audit
 from ostiary.names import checked_email
-from ostiary.orgs import access_store, link_store, passwords, proof, roles, sessions, store, throttle, tokens
+from ostiary.orgs import access_store, link_store, passwords, proof, roles, sessions, store, throttle, tokens, verified
 from ostiary.orgs.sessions import Session
 from ostiary.orgs.store import User
 from ostiary.secret import Secret
@@ -63,6 +63,7 @@ async def reset(database: Database, token: str, password: Secret, at: int, *, ad
         if not await link_store.claim_link(tx, digest, _KIND, at):
             raise Refusal("not_found", _SPENT)
         await _replace(tx, user, hash_, at)
+        await verified.mark(tx, user, at, has_new_password=True)
         await _tell_homes(tx, user, at, how="link", address=address)
 
 
@@ -74,6 +75,7 @@ async def set_password(database: Database, by: Actor, email: str, password: Secr
     hash_ = await passwords.hashed(password, unlike=(user.name, user.email))
     async with database.transaction() as tx:
         await _replace(tx, user, hash_, at)
+        await verified.mark(tx, user, at, has_new_password=True)
         await _tell(tx, by, user, None, at, how="set")
     return user
 

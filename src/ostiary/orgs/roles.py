@@ -41,6 +41,7 @@ _TOLD: Final = (
     *(f"webhooks.{verb}" for verb in ("create", "list", "edit", "delete", "test")),
 )
 _SESSIONS: Final = ("sessions.list", "sessions.end")
+_SELF: Final = ("users.name",)
 _OPERATORS: Final = (
     "organizations.create",
     "organizations.list",
@@ -69,6 +70,7 @@ DEEDS: Final = (
     "members.list",
     "members.role",
     "members.remove",
+    *_SELF,
     *_SESSIONS,
     *_AGENT_KEYS,
     *_CREDENTIALS,
@@ -89,7 +91,7 @@ def _all(*deeds: str) -> Mapping[str, Reach]:
 
 _MEMBER: Final[Mapping[str, Reach]] = MappingProxyType(
     {
-        **dict.fromkeys((*_SESSIONS, *_AGENT_KEYS, *_SEEN, "notifications.list"), "own"),
+        **dict.fromkeys((*_SELF, *_SESSIONS, *_AGENT_KEYS, *_SEEN, "notifications.list"), "own"),
         "provider_keys.list": "all",
         "endpoints.list": "all",
         "endpoints.show": "all",
@@ -97,8 +99,15 @@ _MEMBER: Final[Mapping[str, Reach]] = MappingProxyType(
         "prices.show": "all",
     }
 )
-_OWNER: Final = _all(*(deed for deed in DEEDS if deed not in _OPERATORS))
-_ADMIN: Final = _all(*(deed for deed in _OWNER if deed not in _OWNERS))
+_OWNER: Final[Mapping[str, Reach]] = MappingProxyType(
+    {
+        **_all(*(deed for deed in DEEDS if deed not in _OPERATORS)),
+        **dict.fromkeys(_SELF, "own"),  # a person is known by one name in every organization: no owner's to change
+    }
+)
+_ADMIN: Final[Mapping[str, Reach]] = MappingProxyType(
+    {deed: reach for deed, reach in _OWNER.items() if deed not in _OWNERS}
+)
 
 ROLES: Final[Mapping[str, Mapping[str, Reach]]] = MappingProxyType(
     {
@@ -147,10 +156,10 @@ ADMIN_SCOPES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     | {f"admin:{noun}:write": deeds for noun, deeds in _WRITE.items()}
 )
 """What each `admin:<noun>:read|write` scope of an agent key covers. None covers who signs in: the making of
-operators, passwords, and the sessions of browsers."""
+operators, names, passwords, and the sessions of browsers."""
 
-_NOBODYS: Final[Mapping[str, Reach]] = MappingProxyType(dict.fromkeys(_SESSIONS, "own"))
-"""What is left to whoever belongs to no organization: their own browsers."""
+_NOBODYS: Final[Mapping[str, Reach]] = MappingProxyType(dict.fromkeys((*_SELF, *_SESSIONS), "own"))
+"""What is left to whoever belongs to no organization: their own name and browsers."""
 _NOWHERE: Final = "-"
 """The organization of whoever belongs to none: no organization has this id, so nothing is found."""
 

@@ -9,7 +9,18 @@ from ostiary.db.database import Database, Transaction
 from ostiary.errors import Refusal
 from ostiary.ledger import audit
 from ostiary.names import checked_email, checked_name
-from ostiary.orgs import access_store, link_store, organizations, passwords, roles, sign_in, store, tokens, users
+from ostiary.orgs import (
+    access_store,
+    link_store,
+    organizations,
+    passwords,
+    roles,
+    sign_in,
+    store,
+    tokens,
+    users,
+    verified,
+)
 from ostiary.orgs.organizations import Organization
 from ostiary.orgs.sign_in import SignedIn
 from ostiary.orgs.store import Member, User
@@ -93,6 +104,7 @@ async def _make_owner(
     tx: Transaction, user: User, home: Organization, hash_: str, at: int, address: str | None
 ) -> None:
     await access_store.change_hash(tx, user.id, hash_, at)
+    await verified.mark(tx, user, at, has_new_password=True)
     await store.change_user(tx, user.id, is_operator=True)
     if await store.find_role(tx, home.id, user.id) is None:
         await store.add_member(tx, Member(home.id, user.id, user.email, user.name, "owner", at))

@@ -129,9 +129,10 @@ async def find_user(tx: Transaction, email: str) -> User | None:
     return User(*row) if row else None
 
 
-async def find_user_by_id(tx: Transaction, id: str) -> User | None:
-    """By the id that keys and memberships name."""
-    row = (await tx.execute(_users().where(schema.users.c.id == id))).first()
+async def find_user_by_id(tx: Transaction, id: str, *, lock: bool = False) -> User | None:
+    """By the id that keys and memberships name; `lock` keeps others from changing them meanwhile."""
+    query = _users().where(schema.users.c.id == id)
+    row = (await tx.execute(query.with_for_update() if lock else query)).first()
     return User(*row) if row else None
 
 
@@ -141,9 +142,9 @@ async def list_users(tx: Transaction) -> list[User]:
     return [User(*row) for row in await tx.execute(_users().order_by(u.created_at, u.id))]
 
 
-async def change_user(tx: Transaction, id: str, *, is_operator: bool) -> None:
-    """Let a user run the instance, or not any more."""
-    await tx.execute(update(schema.users).where(schema.users.c.id == id).values(is_operator=is_operator))
+async def change_user(tx: Transaction, id: str, /, **values: object) -> None:
+    """Write the given columns."""
+    await tx.execute(update(schema.users).where(schema.users.c.id == id).values(**values))
 
 
 async def add_user(tx: Transaction, user: User) -> None:

@@ -11,7 +11,7 @@ from ostiary.errors import Refusal
 from ostiary.ids import new_id
 from ostiary.ledger import audit
 from ostiary.names import checked_email, checked_name
-from ostiary.orgs import access_store, sessions, store
+from ostiary.orgs import access_store, sessions, store, verified
 from ostiary.orgs.store import User
 
 __all__ = ["User"]
@@ -56,6 +56,8 @@ async def change_operator(tx: Transaction, by: Actor, email: str, at: int, *, is
         raise Refusal("not_found", "There is no user with this address. 'ostiary members add EMAIL' makes one.")
     if user.is_operator == is_operator:
         return user
+    if is_operator:
+        await verified.require(tx, user, "Nobody can be made an operator unseen")
     await store.change_user(tx, user.id, is_operator=is_operator)
     changed = replace(user, is_operator=is_operator)
     await sessions.end_of(tx, user.id)
@@ -73,3 +75,33 @@ async def change_operator(tx: Transaction, by: Actor, email: str, at: int, *, is
     )
     await changes.append(tx, "user", None, user.id, at)
     return changed
+
+
+async def rename(tx: Transaction, by: Actor, user_id: str, name: str, at: int) -> User:
+    """Call somebody otherwise, in every organization they belong to: their own deed, or the operator's.
+
+    Each of these organizations finds it in its log. What was written before keeps the e-mail address, which stays.
+    """
+    by.require("users.name", by.organization_id, user_id)
+    called = checked_name(name)
+    user = await store.find_user_by_id(tx, user_id, lock=True)
+    if user is None:
+        raise Refusal("not_found", "There is no such user. 'ostiary users list' shows all.")
+    if user.name == called:
+        return user
+    await store.change_user(tx, user.id, name=called)
+    for home, _ in await store.list_homes(tx, user.id):
+        await audit.write(
+            tx,
+            by,
+            "users.name",
+            "user",
+            user.id,
+            user.email,
+            organization_id=home,
+            before={"name": user.name},
+            after={"name": called},
+            at=at,
+        )
+    await changes.append(tx, "user", None, user.id, at)
+    return replace(user, name=called)

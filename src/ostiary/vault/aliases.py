@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Literal
 
 from ostiary.actor import Actor
 from ostiary.db import changes
@@ -19,6 +19,8 @@ from ostiary.vault.endpoints import View
 
 __all__ = ["Endpoint", "EndpointTarget", "NewEndpoint", "View"]
 
+Origin = Literal["catalogue", "edited", "own"]
+"""Made from `MODELS`, and kept up by `make`; of a name in there, but written by hand or edited; or quite one's own."""
 OURS: Final = "ostiary/"
 """What the names of most aliases begin with."""
 EMBED: Final = "ostiary/embed"
@@ -148,6 +150,13 @@ async def make_first(tx: Transaction, by: Actor, *, catalog: Catalog, at: int) -
     if await store.count_endpoints(tx, EVERYBODY):
         return []
     return await _make(tx, by, {}, catalog, at)
+
+
+def origin(one: Endpoint) -> Origin:
+    """Where an alias is from, as far as it shows: what is called as one of `MODELS` and is not as made was edited."""
+    if one.name not in MODELS:
+        return "own"
+    return "catalogue" if _is_as_made(one) else "edited"
 
 
 def suggest(catalog: Catalog, keyed: Collection[str]) -> dict[str, tuple[EndpointTarget, ...]]:

@@ -1,0 +1,32 @@
+"""Verified addresses: whether a password belongs to whoever reads the mail of its address.
+
+Whoever invites has the link of the invitation, too, and may have opened the account themselves. That account may do
+what this invitation says; it is given nothing more by anybody else until the address has spoken for itself, by a mailed
+link or an OpenID provider, or the operator has.
+"""
+
+from __future__ import annotations
+
+from ostiary.db.database import Transaction
+from ostiary.errors import Refusal
+from ostiary.orgs import access_store, sessions
+from ostiary.orgs.store import User
+
+
+async def mark(tx: Transaction, user: User, at: int, *, has_new_password: bool) -> None:
+    """The address has spoken. The first time, whatever another may have left to come in by goes."""
+    if not await access_store.mark_verified(tx, user.id, at):
+        return
+    await access_store.remove_factor(tx, user.id)
+    if not has_new_password and await access_store.remove_hash(tx, user.id):
+        await sessions.end_of(tx, user.id)
+
+
+async def require(tx: Transaction, user: User, doing: str) -> None:
+    """Refuse to give something to whoever chose the password of an address that has never spoken. `doing` begins it."""
+    if await access_store.is_unverified(tx, user.id):
+        said = (
+            f"{doing}: {user.email} signs in here by a password, but nobody knows yet that the address is theirs. "
+            "Invite them instead, or let them ask for a new password by mail first."
+        )
+        raise Refusal("conflict", said, param="email")
