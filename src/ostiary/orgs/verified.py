@@ -1,9 +1,8 @@
-"""Verified addresses: whether a password belongs to whoever reads the mail of its address.
+"""Verified addresses: whether a password is that of whoever reads the mail of its address."""
 
-Whoever invites has the link of the invitation, too, and may have opened the account themselves. That account may do
-what this invitation says; it is given nothing more by anybody else until the address has spoken for itself, by a mailed
-link or an OpenID provider, or the operator has.
-"""
+# Whoever invites has the link of the invitation, too, and may have opened the account themselves. That account may do
+# what this invitation says; it is given nothing more by anybody else until the address has spoken for itself, by a
+# mailed link or an OpenID provider, or the operator has.
 
 from __future__ import annotations
 
