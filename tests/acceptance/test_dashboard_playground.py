@@ -5,12 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Locator, Page
 
 from tests.acceptance.pages import PASSWORD, Reception
+from tests.servers import node
 from tests.servers.browser import Window, expect
 from tests.servers.canaries import Canaries
 from tests.servers.gateway import Gateway, making
@@ -196,7 +198,9 @@ def test_a_stream_can_be_stopped_and_may_break(reception: Reception, window: Win
     expect(said(page)).to_have_text(TEXT)
 
 
-def test_snippets_are_this_very_call(reception: Reception, window: Window, shared_upstream: Upstream) -> None:
+def test_snippets_are_this_very_call(
+    reception: Reception, window: Window, shared_upstream: Upstream, tmp_path: Path
+) -> None:
     gateway = reception.gateway
     secret = gateway.create_key("snippets")
     page = reception.sign_in(window, "alice", "/playground")
@@ -211,9 +215,15 @@ def test_snippets_are_this_very_call(reception: Reception, window: Window, share
         texts[language] = page.evaluate("navigator.clipboard.readText()")
         expect(page.get_by_role("button", name="Copy", exact=True)).to_be_visible()
     assert all(text.count("YOUR_AGENT_KEY") == 1 for text in texts.values())
-    for language, program in (("curl", ["/bin/sh", "-s"]), ("Python", [sys.executable, "-"])):
+    (tmp_path / "node_modules").symlink_to(node.package("openai").parent)
+    programs = {
+        "curl": ["/bin/sh", "-s"],
+        "Python": [sys.executable, "-"],
+        "TypeScript": [str(node.NODE), "--input-type=module-typescript", "-"],
+    }
+    for language, program in programs.items():
         text = texts[language].replace("YOUR_AGENT_KEY", secret)
-        ran = subprocess.run(program, input=text, capture_output=True, text=True, check=False)
+        ran = subprocess.run(program, input=text, capture_output=True, text=True, check=False, cwd=tmp_path)
         assert ran.returncode == 0, ran.stderr
         assert ("[DONE]" if language == "curl" else TEXT) in ran.stdout
         sent = shared_upstream.calls[-1].json
