@@ -50,15 +50,23 @@ _WATCH_CSP = """
 addEventListener("securitypolicyviolation", (event) => __violated(
   `${event.effectiveDirective} forbids ${event.blockedURI || "inline"} ${event.sample}`));
 """
+# At rest is what moves in none of three frames: a scheme is heard of in one, and what follows it begins in the next.
 # Bounded: a browser that has nothing to draw may leave out the frame, and an animation that is held never finishes.
 _SETTLED = """
-Promise.race([
-  new Promise((late) => setTimeout(late, 3000)),
-  new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))
-    .then(() => Promise.all([document.fonts.ready, ...document.getAnimations()
-    .filter((one) => one.effect?.getComputedTiming().endTime !== Infinity)
-    .map((one) => one.finished.catch(() => {}))]))
-]).then(() => {})
+(() => {
+  const drawn = () => new Promise((done) => requestAnimationFrame(done))
+  const moving = () => document.getAnimations().filter(
+    (one) => one.playState === "running" && one.effect?.getComputedTiming().endTime !== Infinity)
+  const rest = async () => {
+    await document.fonts.ready
+    for (let still = 0; still < 3; still += 1) {
+      await drawn()
+      if (moving().length) still = -1
+      await Promise.all(moving().map((one) => one.finished.catch(() => {})))
+    }
+  }
+  return Promise.race([rest(), new Promise((late) => setTimeout(late, 5000))]).then(() => {})
+})()
 """
 _COLOURS = """
 ["html", "body"].map((name) => getComputedStyle(document.querySelector(name)))
