@@ -275,7 +275,7 @@ def test_a_pipelined_stream_ends_before_the_next_begins(shared_gateway: Gateway,
 
 def test_more_than_sixty_four_waiting_requests_end_the_connection(gateways: GatewayMaker, upstream: Upstream) -> None:
     """While the first is being answered the others wait in memory: they are counted, and read no further."""
-    gateway = gateways(allow=[upstream.origin])
+    gateway = gateways(allow=[upstream.origin], forked=False)
     gateway.add_provider_key("openai-compatible", "upstream", upstream.url)
     (made,) = mint(gateway, NewAgentKey("many"))
     gated = post(made.secret, json.dumps({"model": "openai-compatible/gated", "messages": []}).encode())

@@ -286,6 +286,7 @@ class GatewayMaker:
         allow: Sequence[str] = (),
         clock: bool = False,
         entry: str = "",
+        forked: bool = True,
         folder: Path | None = None,
         start: bool = True,
     ) -> Gateway:
@@ -300,7 +301,7 @@ class GatewayMaker:
         allowed = {"OSTIARY_EGRESS_ALLOW": ",".join(allow)} if allow else {}
         house_env = {**allowed, **(env or {})}
         entry = entry or (CLOCK if clock else "")
-        gateway = Gateway(folder, self.canaries, self.shell, house_env, args, entry, self.forked)
+        gateway = Gateway(folder, self.canaries, self.shell, house_env, args, entry, self.forked and forked)
         self.made.append(gateway)
         if start:
             if self.template and not (gateway.data_dir.exists() or gateway.env.keys() & _OWN_GROUND):

@@ -25,7 +25,7 @@ from ostiary.vault.store import find_provider_key, find_provider_key_by_id
 
 DEED: Final = "traces.show"
 _ROWS: Final = 50
-_MEASURED: Final = 10_000
+_MEASURED: Final = 2_500
 """The newest attempts whose p95 is shown: reading more would take longer than looking at it."""
 
 
