@@ -22,8 +22,6 @@ from tests.servers.gateway import GatewayMaker
 from tests.servers.shell import Shell
 from tests.servers.upstream import Upstream
 
-PLACES = ("", "/organizations", "/pool", "/aliases", "/prices", "/prices/recost", "/gateways", "/master-key")
-
 
 @pytest.fixture(scope="module")
 def lobby(
@@ -46,23 +44,6 @@ def lobby(
 
         made.within(share)
         yield made
-
-
-def test_every_page_can_be_read_wide_and_narrow_in_light_and_dark(lobby: Lobby, window: Window) -> None:
-    page = lobby.enter(window, "olga", "/operator")
-    for place in PLACES:
-        page.goto(lobby.url(f"/operator{place}"))
-        name = place.strip("/").replace("/", "-") or "instance"
-        window.axe(name)
-        window.picture(f"operator-{name}-light")
-        window.dark()
-        window.picture(f"operator-{name}-dark")
-        window.light()
-        window.narrow()
-        page.reload()
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390, place
-        window.picture(f"operator-{name}-narrow")
-        window.wide()
 
 
 def test_an_organization_is_made_found_and_opened(lobby: Lobby, window: Window) -> None:

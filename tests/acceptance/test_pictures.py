@@ -23,7 +23,7 @@ _PAGES: Final = (
     *("/endpoints", "/endpoints/new", "/models?q=gpt-4o", "/playground", "/traces", "/usage", "/members", "/audit"),
     *("/members/agents", "/settings", "/settings/notifications", "/settings/webhooks", "/settings/credentials"),
     *("/operator", "/operator/organizations", "/operator/pool", "/operator/aliases", "/operator/prices"),
-    *("/operator/gateways", "/operator/master-key", "/account"),
+    *("/operator/prices/recost", "/operator/gateways", "/operator/master-key", "/account"),
 )
 _DETAILS: Final = {
     "key": ("/keys", "Production API"),

@@ -13,11 +13,12 @@ from ostiary.orgs.store import User
 
 
 async def mark(tx: Transaction, user: User, at: int, *, has_new_password: bool) -> None:
-    """The address has spoken. The first time, whatever another may have left to come in by goes."""
-    if not await access_store.mark_verified(tx, user.id, at):
-        return
-    await access_store.remove_factor(tx, user.id)
-    if not has_new_password and await access_store.remove_hash(tx, user.id):
+    """The address has spoken. The first time, a password that another may have chosen goes.
+
+    A second factor stays: if it fell with the first mail, whoever reads the mail would need nothing else.
+    """
+    is_first = await access_store.mark_verified(tx, user.id, at)
+    if is_first and not has_new_password and await access_store.remove_hash(tx, user.id):
         await sessions.end_of(tx, user.id)
 
 
