@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.servers.forks import ROOT
+from tests.servers.forks import ROOT, speaking
 from tests.servers.reaper import watch
-from tests.servers.shell import Ran, _be
+from tests.servers.shell import Ran, be
 
 
 @dataclass(slots=True)
@@ -63,15 +63,7 @@ class Nursery:
 def running(folder: Path) -> Iterator[Nursery]:
     """Start it; it ends with the block."""
     folder.mkdir()
-    env = {name: value for name, value in os.environ.items() if not name.startswith("OSTIARY_")}
-    with subprocess.Popen(
-        [sys.executable, "-m", "tests.acceptance.nursery"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        env=env | {"PYTHONDONTWRITEBYTECODE": ""},
-    ) as process:
+    with speaking("tests.acceptance.nursery") as process:
         yield Nursery(watch(process), folder)
 
 
@@ -92,7 +84,7 @@ def _fork(order: dict[str, Any]) -> int:
         for number, name in ((0, os.devnull), (1, "out"), (2, "err")):
             flags = os.O_RDWR | (os.O_CREAT | os.O_TRUNC if number else 0)
             os.dup2(os.open(Path(order["folder"]) / name, flags, 0o600), number)
-        _be(order)
+        be(order)
     return child
 
 

@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 
 from tests.servers import canaries as sweeping
-from tests.servers.forks import Process
-from tests.servers.gateway import CLI, OSTIARY, Gateway, GatewayMaker
+from tests.servers.forks import CLI, Process
+from tests.servers.gateway import OSTIARY, Gateway, GatewayMaker
 from tests.servers.postgres import Postgres
 from tests.servers.reaper import watch
 from tests.servers.upstream import Upstream

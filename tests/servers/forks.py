@@ -24,6 +24,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 ROOT = Path(__file__).parents[2]
+CLI = "ostiary.cli.main:run"
+"""What `ostiary` runs."""
 _NOTHING_YET = 5
 """Seconds after which a process that is gone must have been seen to be."""
 
@@ -119,16 +121,23 @@ class Forks:
 @contextmanager
 def running() -> Iterator[Forks]:
     """Start it; it ends with the block."""
+    with speaking("tests.servers.forks") as process:
+        yield Forks(process)
+
+
+@contextmanager
+def speaking(module: str) -> Iterator[subprocess.Popen[str]]:
+    """A module of the tests as a process that reads orders and answers them, a line each; it ends with the block."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("OSTIARY_")}
     with subprocess.Popen(
-        [sys.executable, "-m", "tests.servers.forks"],
+        [sys.executable, "-m", module],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         cwd=ROOT,
         env=env | {"PYTHONDONTWRITEBYTECODE": ""},
     ) as process:
-        yield Forks(process)
+        yield process
 
 
 # ---- the process itself -----------------------------------------------------------------------------------------
@@ -159,21 +168,25 @@ def _forked(order: dict[str, Any]) -> int:
 
 
 def _be(order: dict[str, Any]) -> NoReturn:
-    """Become the program."""
+    nowhere = os.open(os.devnull, os.O_RDONLY)
+    log = os.open(order["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    for number, file in enumerate((nowhere, log, log)):
+        os.dup2(file, number)
+    os.closerange(3, 16)
+    os.umask(order["umask"])
+    become(order["entry"], order)
+
+
+def become(entry: str, order: dict[str, Any]) -> NoReturn:
+    """Run `module:function` with the words, environment and folder of an order, and end with its exit code."""
     code = 70
     try:
-        nowhere = os.open(os.devnull, os.O_RDONLY)
-        log = os.open(order["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-        for number, file in enumerate((nowhere, log, log)):
-            os.dup2(file, number)
-        os.closerange(3, 16)
-        os.umask(order["umask"])
         os.chdir(order["folder"])
         os.environ.clear()
         os.environ.update(order["env"])
         sys.stdin = open(0, closefd=False)  # noqa: SIM115 - lives as long as the process
         sys.argv = ["ostiary", *order["words"]]
-        module, _, function = order["entry"].partition(":")
+        module, _, function = entry.partition(":")
         getattr(importlib.import_module(module), function)()
         code = 0
     except SystemExit as ended:

@@ -18,12 +18,11 @@ from typing import Any
 import httpx2
 
 from tests.servers.canaries import Canaries
-from tests.servers.forks import ROOT, Process
+from tests.servers.forks import CLI, ROOT, Process
 from tests.servers.reaper import watch
 from tests.servers.shell import Ran, Shell
 from tests.servers.waiting import answers, free_port, stop, tail, until, until_alive
 
-CLI = "ostiary.cli.main:run"
 CLOCK = "tests.clock_entry"
 OSTIARY = Path(sys.executable).with_name("ostiary")
 _TRIES = 3

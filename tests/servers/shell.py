@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from tests.servers import forks
-from tests.servers.forks import ROOT, Forks
+from tests.servers.forks import CLI, ROOT, Forks, become
 
 _LONGEST_S = 60
 
@@ -80,18 +79,7 @@ class Shell:
 @contextmanager
 def running() -> Iterator[Shell]:
     """Start it; it ends with the block."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith("OSTIARY_")}
-    with (
-        ExitStack() as ends,
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.servers.shell"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-            env=env | {"PYTHONDONTWRITEBYTECODE": ""},
-        ) as process,
-    ):
+    with ExitStack() as ends, forks.speaking("tests.servers.shell") as process:
         yield Shell(process, ends)
 
 
@@ -122,36 +110,17 @@ def _fork(order: dict[str, Any]) -> Ran:
         if not child:
             for number, file in enumerate((given, out, err)):
                 os.dup2(file.fileno(), number)
-            _be(order)
+            be(order)
         _, status = os.waitpid(child, 0)
         for file in (out, err):
             file.seek(0)
         return Ran(os.waitstatus_to_exitcode(status), out.read().decode(), err.read().decode())
 
 
-def _be(order: dict[str, Any]) -> NoReturn:
-    """Become the command."""
-    code = 70
-    try:
-        signal.alarm(_LONGEST_S)
-        os.chdir(order["folder"])
-        os.environ.clear()
-        os.environ.update(order["env"])
-        sys.stdin = open(0, closefd=False)  # noqa: SIM115 - lives as long as the process
-        sys.argv = ["ostiary", *order["words"]]
-        from ostiary.cli.main import run
-
-        run()
-        code = 0
-    except SystemExit as ended:
-        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
-    except BaseException:  # noqa: BLE001 - what Python itself does at the top
-        traceback.print_exc()
-        code = 1
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+def be(order: dict[str, Any]) -> NoReturn:
+    """Become the command, for a minute at most."""
+    signal.alarm(_LONGEST_S)
+    become(CLI, order)
 
 
 if __name__ == "__main__":
