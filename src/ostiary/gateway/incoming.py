@@ -12,7 +12,7 @@ Headers = list[tuple[bytes, bytes]]
 
 MAX_BODY = 10 * 1024 * 1024
 _HIGH_WATER: Final = 65_536
-"""Bytes of a body that lie here before anybody asks for it; then the socket waits."""
+"""Bytes of a body that lie here before anybody takes them; then the socket waits."""
 
 
 class Wire(Protocol):
@@ -37,7 +37,19 @@ class Wire(Protocol):
 class Incoming:
     """What has come of a body, and the wait for more."""
 
-    __slots__ = ("_parts", "_size", "_waiter", "_wire", "headers", "is_ended", "is_gone", "is_whole", "most_body")
+    __slots__ = (
+        "_is_by_pieces",
+        "_lying",
+        "_parts",
+        "_size",
+        "_waiter",
+        "_wire",
+        "headers",
+        "is_ended",
+        "is_gone",
+        "is_whole",
+        "most_body",
+    )
 
     def __init__(self, wire: Wire, headers: dict[bytes, bytes]) -> None:
         self._wire = wire
@@ -48,7 +60,8 @@ class Incoming:
         self.most_body = MAX_BODY
         """Bytes that the body may have; who reads it piece by piece may take more."""
         self._parts: list[bytes] = []
-        self._size = 0
+        self._size = self._lying = 0
+        self._is_by_pieces = False
         self._waiter: asyncio.Future[None] | None = None
 
     async def read_body(self, wait_s: float) -> bytes:
@@ -69,6 +82,7 @@ class Incoming:
     async def read_pieces(self, wait_s: float, most: int) -> AsyncIterator[bytes]:
         """The body as it comes, at most `most` bytes; `wait_s` is for all of it. What is not taken yet is not read."""
         self.most_body = most
+        self._is_by_pieces = True
         if int(self.headers.get(b"content-length", b"0")) > most:
             raise _too_large(most)
         loop = asyncio.get_running_loop()
@@ -76,7 +90,7 @@ class Incoming:
         is_expected = self.headers.get(b"expect", b"").lower() == b"100-continue"
         while True:
             is_last = self.is_whole
-            parts, self._parts = self._parts, []
+            parts, self._parts, self._lying = self._parts, [], 0
             if self._size > most:
                 raise _too_large(most)
             for part in parts:
@@ -123,9 +137,11 @@ class Incoming:
             return
         self._parts.append(data)
         self._size += len(data)
+        self._lying += len(data)
         if self._waiter is not None:
             self._wake()
-        elif self._size > _HIGH_WATER:
+        # Who was woken by pieces does not run yet, while the loop may read the socket thirty times over.
+        if self._lying > _HIGH_WATER and (self._waiter is None or self._is_by_pieces):
             self._wire.hold_back()
 
     def complete(self) -> None:
