@@ -466,4 +466,6 @@ async def test_the_share_of_each_key_is_of_all_calls_in_thirty_days(database: Da
     )
     async with database.read() as tx:
         found = await reports.list_traffic(tx, ORG, now)
+        of_two = await reports.list_traffic(tx, ORG, now, ["key_erin", "key_unused"])
     assert found == {"key_bob": reports.Traffic(5, 62.5), "key_erin": reports.Traffic(2, 25.0)}
+    assert of_two == {"key_erin": reports.Traffic(2, 25.0)}

@@ -53,7 +53,7 @@ async def list_(asking: Asking, asked: Annotated[Filter, Query()]) -> Keys:
     wanted = Wanted(asked.search, asked.status, asked.owner_id, asked.parent_id, asked.sort, descending, asked.limit)
     page = await agent_keys.list_page(tx, asking.by, home, wanted, at, after)
     sums = await list_spent(tx, page.keys, at)
-    traffic = await reports.list_traffic(tx, home, at)
+    traffic = await reports.list_traffic(tx, home, at, [key.id for key in page.keys])
     return Keys(
         data=[ListedKey(**shown(key, sums[key.id], at), **shares(key.id, traffic)) for key in page.keys],
         next_cursor=pages.cursor_of(order, page.after) if page.after else None,
@@ -86,7 +86,7 @@ async def show(asking: Asking, id: Id) -> DetailedKey:
     rows = await reports.sum_usage(tx, home, wanted, ("provider", "model"))
     return DetailedKey(
         **shown(key, await spent(tx, key, at), at),
-        **shares(key.id, await reports.list_traffic(tx, home, at)),
+        **shares(key.id, await reports.list_traffic(tx, home, at, [key.id])),
         by_model=[
             ModelSpend(model=f"{row.provider}/{row.model}", requests=row.requests, cost_usd=usd(row.cost_nano))
             for row in rows

@@ -63,7 +63,7 @@ async def look(tx: Transaction, key: AgentKey, at: int) -> Sight:
         beside=tuple([one async for one in _beside(tx, key, at)]),
         minute=await pages_store.count_since(tx, ids, at - _MINUTE_MS),
         today=(await pages_store.count_since(tx, ids, today - 1))[0],
-        traffic=(await reports.list_traffic(tx, key.organization_id, at)).get(key.id, NO_TRAFFIC),
+        traffic=(await reports.list_traffic(tx, key.organization_id, at, [key.id])).get(key.id, NO_TRAFFIC),
         by_model=await _by_model(tx, key, at),
         children=tuple(children),
         secrets=tuple(await store.list_secrets(tx, key.id)),
@@ -182,7 +182,7 @@ def _chosen(choice: Choice) -> dict[str, object]:
 async def described(tx: Transaction, key: AgentKey, at: int) -> dict[str, Any]:
     """One key as a list has it, read anew."""
     spent = await pages_store.list_spent(tx, [key], at)
-    traffic = await reports.list_traffic(tx, key.organization_id, at)
+    traffic = await reports.list_traffic(tx, key.organization_id, at, [key.id])
     return summary(key, at, spent[key.id], traffic.get(key.id, NO_TRAFFIC))
 
 

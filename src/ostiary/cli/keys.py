@@ -126,7 +126,7 @@ def list_(
             wanted = Wanted(search, status, owner_id, None, sort, descending, _PAGE)
             keys = await _all_pages(tx, desk.by, organization.id, wanted, at)
             spent = await pages_store.list_spent(tx, keys, at)
-            traffic = await reports.list_traffic(tx, organization.id, at)
+            traffic = await reports.list_traffic(tx, organization.id, at, [key.id for key in keys])
             none = key_views.NO_TRAFFIC
             return [key_views.summary(key, at, spent[key.id], traffic.get(key.id, none)) for key in keys]
 

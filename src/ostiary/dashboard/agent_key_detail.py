@@ -92,7 +92,7 @@ async def _known(visit: Visit, tx: Transaction, key: AgentKey) -> dict[str, Any]
         "is_expiring": is_expiring(key, at),
         "spent": (await list_spent(tx, [key], at))[key.id],
         "resets_at": key.budget.resets_at(at) if key.budget else None,
-        "traffic": (await reports.list_traffic(tx, home, at)).get(key.id, _NO_TRAFFIC),
+        "traffic": (await reports.list_traffic(tx, home, at, [key.id])).get(key.id, _NO_TRAFFIC),
         "by_model": by_model[:_MOST_MODELS],
         "total": sum(row.cost_nano for row in by_model),
         "secrets": await list_secrets(tx, key.id),

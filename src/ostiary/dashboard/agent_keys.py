@@ -39,7 +39,7 @@ async def show(visit: Visit) -> Answer:
     async with visit.reading() as tx:
         page = await agent_keys.list_page(tx, visit.by, visit.home, wanted, visit.at, _place(visit, wanted.sort))
         spent = await list_spent(tx, page.keys, visit.at)
-        traffic = await reports.list_traffic(tx, visit.home, visit.at)
+        traffic = await reports.list_traffic(tx, visit.home, visit.at, [key.id for key in page.keys])
         owners = await names_of(tx, visit, {key.owner_id for key in page.keys if key.owner_id is not None})
     is_searched = bool(wanted.search or wanted.status or wanted.owner_id)
     return visit.page(

@@ -200,14 +200,17 @@ async def sum_usage(
     return [_usage(row) for row in rows]
 
 
-async def list_traffic(tx: Transaction, organization_id: str, at: int) -> dict[str, Traffic]:
-    """The share of every agent key in the calls of the last 30 UTC days, today included."""
+async def list_traffic(
+    tx: Transaction, organization_id: str, at: int, keys: Collection[str] | None = None
+) -> dict[str, Traffic]:
+    """The share of agent keys (of `keys`, or of all that called) in all calls of the last 30 UTC days, with today."""
     today = day_of(at)
-    requests = await series_store.count_requests(tx, organization_id, Days(today - _SHARE_DAYS + 1, today + 1))
-    total = sum(requests.values())
-    return {
-        key_id: Traffic(count, round(count * _ALL / total, 1)) for key_id, count in requests.items() if key_id and count
-    }
+    days = Days(today - _SHARE_DAYS + 1, today + 1)
+    total = await series_store.count_all_requests(tx, organization_id, days)
+    requests = await series_store.count_requests(tx, organization_id, days, keys)
+    wanted = requests if keys is None else keys
+    counts = ((key_id, requests.get(key_id, 0)) for key_id in wanted)
+    return {key_id: Traffic(count, round(count * _ALL / total, 1)) for key_id, count in counts if count}
 
 
 async def find_agent_key_id(tx: Transaction, organization_id: str, id_or_name: str) -> str | None:

@@ -47,11 +47,13 @@ async def list_sums(tx: Transaction, organization_id: str, kind: str, days: Days
     """One for each thing of this kind, the dearest first; `limit` 0 gives all."""
     source = spans(organization_id, kind, days)
     dearest = func.sum(source.c.cost_nano).desc(), source.c.id
-    query = select(source.c.id, func.max(source.c.name), *_summed(source)).group_by(source.c.id)
     if limit:  # of thousands one sum each is enough to rank them by
         ranked = select(source.c.id).group_by(source.c.id).order_by(*dearest).limit(limit)
-        query = query.where(source.c.id.in_(list(await tx.scalars(ranked))))
-    rows = await tx.execute(query.order_by(*dearest))
+        source = spans(organization_id, kind, days, list(await tx.scalars(ranked)))
+        dearest = func.sum(source.c.cost_nano).desc(), source.c.id
+    query = select(source.c.id, func.max(source.c.name), *_summed(source)).group_by(source.c.id)
+    query = query.order_by(*dearest)
+    rows = await tx.execute(query.limit(limit) if limit else query)
     return [Sum(None, *row[:2], *map(int, row[2:])) for row in rows]
 
 
@@ -84,12 +86,19 @@ async def sum_model(
     return sums[0], sums[1], sums[2], sums[3], sums[4]
 
 
-async def count_requests(tx: Transaction, organization_id: str, days: Days) -> dict[str, int]:
-    """Calls by agent key; those of client credentials together, under an empty id."""
-    source, others = spans(organization_id, "agent_key", days), spans(organization_id, "credential", days)
+async def count_requests(
+    tx: Transaction, organization_id: str, days: Days, keys: Collection[str] | None = None
+) -> dict[str, int]:
+    """Calls by agent key: of `keys`, or of all there are."""
+    source = spans(organization_id, "agent_key", days, keys)
     rows = await tx.execute(select(source.c.id, func.sum(source.c.requests)).group_by(source.c.id))
-    counts = {id_: int(requests) for id_, requests in rows}
-    return counts | {"": int(await tx.scalar(select(func.sum(others.c.requests))) or 0)}
+    return {id_: int(requests) for id_, requests in rows}
+
+
+async def count_all_requests(tx: Transaction, organization_id: str, days: Days) -> int:
+    """Everybody's calls."""
+    source = spans(organization_id, "all", days)
+    return int(await tx.scalar(select(func.sum(source.c.requests))) or 0)
 
 
 async def list_owners(tx: Transaction, organization_id: str, days: Days) -> list[Sum]:
@@ -137,19 +146,24 @@ def _summed(source: Subquery) -> Sequence[ColumnElement[Any]]:
     return [cast(func.sum(source.c[name]), BigInteger).label(name) for name in SUMMED]
 
 
-def spans(organization_id: str, kind: str, days: Days) -> Subquery:
-    """The fewest rows that make up these days: whole spans of 8, and single days at both ends."""
+def spans(organization_id: str, kind: str, days: Days, ids: Collection[str] | None = None) -> Subquery:
+    """The fewest rows that make up these days: whole spans of 8, and single days at both ends.
+
+    Of `ids`, up to some hundreds, each is looked up by itself: between them lie those of thousands of others.
+    """
     first, end = -(-days.first // _LONG), days.end // _LONG
-    if first >= end:
-        return _part(organization_id, kind, _S.number >= days.first, _S.number < days.end, _DAY).subquery()
-    within = _part(organization_id, kind, _S.number >= first, _S.number < end, _LONG)
-    before = _part(organization_id, kind, _S.number >= days.first, _S.number < first * _LONG, _DAY)
-    behind = _part(organization_id, kind, _S.number >= end * _LONG, _S.number < days.end, _DAY)
-    return union_all(within, before, behind).subquery()
+    parts = [(_DAY, days.first, days.end)]
+    if first < end:
+        parts = [(_LONG, first, end), (_DAY, days.first, first * _LONG), (_DAY, end * _LONG, days.end)]
+    if ids is not None and len(ids) > _AT_ONCE:
+        ids = None
+    queries = [_part(organization_id, kind, *part, ids) for part in parts]
+    return queries[0].subquery() if len(queries) == 1 else union_all(*queries).subquery()
 
 
-def _part(
-    organization_id: str, kind: str, least: ColumnElement[bool], most: ColumnElement[bool], span: int
-) -> Select[Any]:
+def _part(organization_id: str, kind: str, span: int, first: int, end: int, ids: Collection[str] | None) -> Select[Any]:
     columns = (_S.id, _S.name, *(_S[name] for name in SUMMED))
-    return select(*columns).where(_S.organization_id == organization_id, _S.kind == kind, _S.span == span, least, most)
+    query = select(*columns).where(_S.organization_id == organization_id, _S.kind == kind, _S.span == span)
+    if ids is None:
+        return query.where(_S.number >= first, _S.number < end)
+    return query.where(_S.number.in_(range(first, end)), _S.id.in_(sorted(ids)))
