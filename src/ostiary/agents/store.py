@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import JSON, ColumnElement, Text, and_, cast, delete, insert, or_, select, update
+from sqlalchemy import JSON, ColumnElement, Select, Text, and_, cast, delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from ostiary.agents.policy import Choice, Mode
@@ -149,10 +149,8 @@ async def remove_agent_key(tx: Transaction, organization_id: str, id: str) -> No
 
 
 async def _list(tx: Transaction, where: ColumnElement[bool] | None, *, lock: bool = False) -> list[AgentKey]:
-    k, s, b = schema.agent_keys.c, schema.agent_key_secrets.c, schema.budgets.c
-    its_budget = and_(b.scope == SCOPE, b.id == k.id)
-    columns = [cast(c, Text) if isinstance(c.type, JSON) else c for c in (*k, *(b[name] for name in _BUDGET))]
-    keys = select(*columns).select_from(schema.agent_keys.outerjoin(schema.budgets, its_budget))
+    k, s = schema.agent_keys.c, schema.agent_key_secrets.c
+    keys = select_agent_keys()
     secrets = select(s.agent_key_id, s.preview).join(schema.agent_keys, k.id == s.agent_key_id)
     if where is not None:
         keys, secrets = keys.where(where), secrets.where(where)
@@ -162,7 +160,7 @@ async def _list(tx: Transaction, where: ColumnElement[bool] | None, *, lock: boo
     previews: defaultdict[str, list[str]] = defaultdict(list)
     for agent_key_id, preview in await tx.execute(secrets.order_by(s.created_at.desc(), s.expires_at.is_not(None))):
         previews[agent_key_id].append(preview)
-    return await _with_parents(tx, [_agent_key(row, previews) for row in rows])
+    return await _with_parents(tx, [agent_key_of(row, previews) for row in rows])
 
 
 async def _with_parents(tx: Transaction, keys: list[AgentKey]) -> list[AgentKey]:
@@ -174,8 +172,16 @@ async def _with_parents(tx: Transaction, keys: list[AgentKey]) -> list[AgentKey]
     return [key if key.parent_id is None else replace(key, parent=known.get(key.parent_id)) for key in keys]
 
 
-def _agent_key(row: Iterable[Any], previews: Mapping[str, list[str]]) -> AgentKey:
-    """A row of `_list`. A gateway starts with 100,000 of them, most of which say the same: that is read once."""
+def select_agent_keys() -> Select[Any]:
+    """What `agent_key_of` is made of; what is JSON as text, since most keys say the same."""
+    k, b = schema.agent_keys.c, schema.budgets.c
+    its_budget = and_(b.scope == SCOPE, b.id == k.id)
+    columns = [cast(c, Text) if isinstance(c.type, JSON) else c for c in (*k, *(b[name] for name in _BUDGET))]
+    return select(*columns).select_from(schema.agent_keys.outerjoin(schema.budgets, its_budget))
+
+
+def agent_key_of(row: Iterable[Any], previews: Mapping[str, list[str]]) -> AgentKey:
+    """The key in a row of `select_agent_keys`, without its parent."""
     values = dict(zip(_NAMES, row, strict=True))
     kind, cap_nano, soft_nano, thresholds = (values.pop(name) for name in _BUDGET)
     for name in _CHOICES:

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections import defaultdict
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Callable, Collection
 from hashlib import blake2b
 from typing import Any, Final
 
-from ostiary.agents import credential
+from ostiary.agents import credential, packed
 from ostiary.agents import store as agents
-from ostiary.agents.store import AgentKey, ClientCredential, KeySecret
 from ostiary.clock import Clock
 from ostiary.db import changes
 from ostiary.db.changes import Change
 from ostiary.db.database import Database, Transaction
 from ostiary.errors import Refusal
-from ostiary.gateway.caller import Caller, caller_of
+from ostiary.gateway.caller import Caller
 from ostiary.gateway.health import Health
 from ostiary.gateway.keyring import Keyring
+from ostiary.gateway.roster import Roster
 from ostiary.gateway.routebook import RouteBook
 from ostiary.gateway.soft import SoftBudgets
 from ostiary.limits import store as money
@@ -40,8 +38,7 @@ _STALE_S: Final = 60.0
 """A gateway cut off from the feed may not know of a revocation; after so long it stops serving."""
 _MINUTE_MS: Final = 60_000
 _MOST_PLANS: Final = 10_000
-_MOST_MET: Final = 100_000
-_AT_ONCE: Final = 1_000
+_MOST_MET: Final = 20_000
 _WITH_BUDGETS: Final = frozenset({"agent_key", "organization"})
 
 
@@ -54,10 +51,8 @@ class Directory:
         self._shelf = catalog
         self._clock = clock
         self._log = get("directory")
-        self._callers: dict[bytes, Caller] = {}
         self._met: dict[bytes, Caller] = {}
         self._met_by = os.urandom(32)
-        self._digests: defaultdict[str, set[bytes]] = defaultdict(set)
         self.health = Health(clock)
         self._keyring = Keyring(seal, catalog, self.health)
         self.keys_for = self._keyring.keys_for
@@ -73,6 +68,8 @@ class Directory:
         self.catalog = catalog
         self.prices = PriceBook((), clock)
         self.organizations: dict[str, Organization] = {}
+        self._roster = Roster(self.organizations)
+        self.find_holder = self._roster.find_holder
         self.soft = SoftBudgets(clock)
         self.sealers: dict[str, Sealer] = {}
         """Of the organizations that capture what some of their keys say."""
@@ -97,7 +94,7 @@ class Directory:
         """The caller a credential of right shape stands for, None when nobody knows it or its overlap is over."""
         if self._clock.monotonic() - self._heard_at > _STALE_S:
             raise Refusal("service_unavailable", "This gateway has lost its database and may not know what changed.")
-        return self._unless_over(self._callers.get(credential.digest(self._seal.pepper, text)))
+        return self._unless_over(self._roster.find(credential.digest(self._seal.pepper, text)))
 
     def meet_again(self, presented: bytes) -> Caller | None:
         """The caller who was found by these very bytes since the last change; None says nothing.
@@ -114,10 +111,6 @@ class Directory:
         if len(self._met) >= _MOST_MET:
             self._met.clear()
         self._met[blake2b(presented, key=self._met_by, digest_size=16).digest()] = caller
-
-    def find_holder(self, holder_id: str) -> Caller | None:
-        """The caller that a key or credential makes, for who asks about it without presenting it."""
-        return next((self._callers[one] for one in self._digests.get(holder_id, ())), None)
 
     def is_live(self, caller: Caller) -> bool:
         """Whether the key behind a call that was let in before would still be let in."""
@@ -159,13 +152,8 @@ class Directory:
     async def _load_all(self, tx: Transaction) -> None:
         await self._load_organizations(tx)
         await self._load_prices(tx)
-        known = await self._load_agent_keys(tx)
+        await self._ready_to_capture(await self._roster.load(tx))
         self.soft.learn(await money.list_soft_spent(tx))
-        for client in await agents.list_all_client_credentials(tx):
-            self._put_client(client)
-            known.add(client.id)
-        for holder_id in self._digests.keys() - known:
-            self._forget(holder_id)
         await self._keyring.load(tx)
         await self._routebook.load(tx)
 
@@ -229,11 +217,11 @@ class Directory:
 
     async def _hear(self, tx: Transaction, change: Change) -> None:
         if change.noun == "agent_key":
-            key = await agents.find_agent_key_by_id(tx, change.id)
-            self._put_key(change.id, key, await agents.list_secrets(tx, change.id))
-            await self._ready_to_capture(key)
+            key = await packed.find_packed(tx, change.id)
+            self._roster.put_key(change.id, key)
+            await self._ready_to_capture({key.organization_id} if key is not None and key.capture else ())
         elif change.noun == "client_credential":
-            self._put_client(await agents.find_client_credential_by_id(tx, change.id), change.id)
+            self._roster.put_client(change.id, await agents.find_client_credential_by_id(tx, change.id))
         elif change.noun == "provider_key":
             await self._keyring.hear(tx, change.id)
         elif change.noun == "key_health":
@@ -244,7 +232,7 @@ class Directory:
             await self._load_prices(tx)
         elif change.noun == "organization":
             await self._load_organizations(tx)
-            await self._rebuild(change.id)
+            self._roster.make_anew()
         elif change.noun in ("master_key", "data_key"):
             await self._seal.learn(self._database)
             await renew(self._database, self._seal, self.sealers, self.sealers, self._clock.now())
@@ -253,54 +241,10 @@ class Directory:
 
     # ---- one noun each -----------------------------------------------------------------------------------------
 
-    async def _load_agent_keys(self, tx: Transaction) -> set[str]:
-        secrets: defaultdict[str, list[KeySecret]] = defaultdict(list)
-        for secret in await agents.list_all_secrets(tx):
-            secrets[secret.agent_key_id].append(secret)
-        known = set()
-        for key in await agents.list_all_agent_keys(tx):
-            self._put_key(key.id, key, secrets[key.id])
-            await self._ready_to_capture(key)
-            known.add(key.id)
-        return known
-
-    def _put_key(self, key_id: str, key: AgentKey | None, secrets: Iterable[KeySecret]) -> None:
-        self._forget(key_id)
-        if key is None:
-            return
-        caller = caller_of(self.organizations.get(key.organization_id), key.organization_id, key.policy(), key=key)
-        for secret in secrets:
-            self._callers[secret.digest] = (
-                caller if secret.expires_at is None else replace(caller, secret_expires_at=secret.expires_at)
-            )
-            self._digests[key_id].add(secret.digest)
-
-    async def _ready_to_capture(self, key: AgentKey | None) -> None:
-        captures = key is not None and (key.capture or (key.parent is not None and key.parent.capture))
-        if key is not None and captures and key.organization_id not in self.sealers:
-            await renew(self._database, self._seal, self.sealers, [key.organization_id], self._clock.now())
-
-    async def _rebuild(self, organization_id: str) -> None:
-        """The organization's own limits or rules have changed: everybody in it is judged by them."""
-        whole = self.organizations.get(organization_id)
-        for count, (digest, old) in enumerate(list(self._callers.items())):
-            if old.organization_id == organization_id and self._callers.get(digest) is old:
-                made = caller_of(whole, organization_id, old.policy, key=old.key, client=old.credential)
-                self._callers[digest] = replace(made, secret_expires_at=old.secret_expires_at)
-            if count % _AT_ONCE == 0:
-                await asyncio.sleep(0)  # calls go on meanwhile
-
-    def _put_client(self, client: ClientCredential | None, client_id: str = "") -> None:
-        self._forget(client.id if client else client_id)
-        if client is not None:
-            self._callers[client.digest] = caller_of(
-                self.organizations.get(client.organization_id), client.organization_id, client.policy(), client=client
-            )
-            self._digests[client.id].add(client.digest)
-
-    def _forget(self, holder_id: str) -> None:
-        for digest in self._digests.pop(holder_id, ()):
-            self._callers.pop(digest, None)
+    async def _ready_to_capture(self, organization_ids: Collection[str]) -> None:
+        new = sorted(set(organization_ids) - self.sealers.keys())
+        if new:
+            await renew(self._database, self._seal, self.sealers, new, self._clock.now())
 
     def _shelve(self) -> None:
         self._plans.clear()
@@ -308,7 +252,9 @@ class Directory:
         self._keyring.shelve()
 
     async def _load_organizations(self, tx: Transaction) -> None:
-        self.organizations = {one.id: one for one in await orgs.list_organizations(tx)}
+        fresh = {one.id: one for one in await orgs.list_organizations(tx)}
+        self.organizations.clear()
+        self.organizations.update(fresh)
 
     async def _load_prices(self, tx: Transaction) -> None:
         overrides = await price_store.list_overrides(tx)
