@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from hashlib import blake2b
 from typing import Any, Final
 
-from ostiary.agents import credential, packed
+from ostiary.agents import credential, packed_store
 from ostiary.agents import store as agents
 from ostiary.clock import Clock
 from ostiary.db import changes
@@ -217,7 +217,7 @@ class Directory:
 
     async def _hear(self, tx: Transaction, change: Change) -> None:
         if change.noun == "agent_key":
-            key = await packed.find_packed(tx, change.id)
+            key = await packed_store.find_packed(tx, change.id)
             self._roster.put_key(change.id, key)
             await self._ready_to_capture({key.organization_id} if key is not None and key.capture else ())
         elif change.noun == "client_credential":

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
-from ostiary.agents import packed
+from ostiary.agents import packed_store
 from ostiary.agents import store as agents
-from ostiary.agents.packed import PackedKey, digests_of, unpack
+from ostiary.agents.packed_store import PackedKey, digests_of, unpack
 from ostiary.agents.records import AgentKey, ClientCredential
 from ostiary.db.database import Transaction
 from ostiary.gateway.caller import Caller, caller_of
@@ -52,7 +52,7 @@ class Roster:
     async def load(self, tx: Transaction) -> set[str]:
         """Read everybody anew; the organizations of whom something is captured."""
         fresh, capturing = Roster(self._organizations), set()
-        async for key in packed.list_packed(tx):
+        async for key in packed_store.list_packed(tx):
             fresh.put_key(key.id, key)
             if key.capture:
                 capturing.add(key.organization_id)
