@@ -55,6 +55,26 @@ async def test_spans_of_any_length_are_exact(database: Database, days: tuple[int
                 assert sum(one.cost_nano for one in found.drawn[line.id].values()) == line.cost_nano
 
 
+@pytest.mark.parametrize("days", [(0, 200), (1, 199), (63, 130), (5, 190), (100, 400), (150, 151), (-90, 70)])
+async def test_months_are_exact_too(database: Database, days: tuple[int, int]) -> None:
+    known = range(0, 200, 3)
+    await keep(
+        database,
+        *(
+            event(f"req_{day}", cost_nano=1_000_000 + day**3, started_at=DAY + day * DAY_MS, agent_key_id=KEYS[day % 2])
+            for day in known
+        ),
+    )
+    within = [day for day in known if days[0] <= day < days[1]]
+    async with database.read() as tx:
+        found = await series.look(tx, ORG, Days(FIRST + days[0], FIRST + days[1]), "agent_key", most=50)
+    assert {line.id: line.cost_nano for line in found.lines} == {
+        key: sum(1_000_000 + day**3 for day in within if KEYS[day % 2] == key)
+        for key in {KEYS[day % 2] for day in within}
+    }
+    assert found.rest.cost_nano == 0
+
+
 @pytest.mark.parametrize(
     ("face", "of"),
     [

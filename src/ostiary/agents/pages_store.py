@@ -53,7 +53,7 @@ async def list_page(tx: Transaction, organization_id: str, wanted: Wanted, at: i
     k = schema.agent_keys.c
     parent = schema.agent_keys.alias("parent")
     status = _status(parent, at)
-    source, value = _sorted_by(wanted.sort, organization_id, status, at)
+    source, value = await _sorted_by(tx, wanted.sort, organization_id, status, at)
     query = select(k.id, value.label("value")).select_from(source.outerjoin(parent, parent.c.id == k.parent_id))
     query = query.where(k.organization_id == organization_id, *_filters(wanted, status))
     if after is not None:
@@ -97,23 +97,23 @@ def _status(parent: FromClause, at: int) -> ColumnElement[str]:
     )
 
 
-def _sorted_by(
-    sort: Sort, organization_id: str, status: ColumnElement[str], at: int
+async def _sorted_by(
+    tx: Transaction, sort: Sort, organization_id: str, status: ColumnElement[str], at: int
 ) -> tuple[FromClause, ColumnElement[Any]]:
     k = schema.agent_keys.c
     if sort == "owner":
         u = schema.users.c
         return schema.agent_keys.outerjoin(schema.users, u.id == k.owner_id), func.coalesce(u.email, "")
     if sort == "requests":
-        sums = _requests(organization_id, at)
+        sums = await _requests(tx, organization_id, at)
         source = schema.agent_keys.outerjoin(sums, sums.c.agent_key_id == k.id)
         return source, func.coalesce(sums.c.requests, 0)
     return schema.agent_keys, status if sort == "status" else k[sort]
 
 
-def _requests(organization_id: str, at: int) -> FromClause:
+async def _requests(tx: Transaction, organization_id: str, at: int) -> FromClause:
     today = day_of(at)
-    source = spans(organization_id, "agent_key", Days(today - RECENT_DAYS + 1, today + 1))
+    source = await spans(tx, organization_id, "agent_key", Days(today - RECENT_DAYS + 1, today + 1))
     # A sum is a Decimal on PostgreSQL, which no cursor could carry.
     total = func.sum(source.c.requests).cast(schema.usage_sums.c.requests.type).label("requests")
     return select(source.c.id.label("agent_key_id"), total).group_by(source.c.id).subquery("sums")

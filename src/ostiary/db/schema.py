@@ -650,7 +650,7 @@ usage_sums = Table(
     PrimaryKeyConstraint("organization_id", "kind", "span", "number", "id"),
     sqlite_with_rowid=False,
 )
-"""The same by one thing at a time (all, model, agent_key, credential, provider_key), by days and by 8 days: where keys
+"""The same by one thing at a time (all, model, agent_key, credential, provider_key), by days, 8 and 64 days: where keys
 that come in meet keys that go out the sums above have nearly as many rows as there are events."""
 
 contents = Table(

@@ -1,4 +1,4 @@
-"""Usage by one thing at a time in SQL: out of sums by days and by 8 days, so that months are few rows."""
+"""Usage by one thing at a time in SQL: out of sums by days, by 8 days and by 64, so that months are few rows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from ostiary.ledger.rollup_store import SPANS, SUMMED
 
 _S: Final = schema.usage_sums.c
 _DAY: Final = 1
-_LONG: Final = SPANS[-1]
 _AT_ONCE: Final = 500
 """Ids in one statement; of more, all there are is quicker."""
 
@@ -45,11 +44,11 @@ class Sum(NamedTuple):
 
 async def list_sums(tx: Transaction, organization_id: str, kind: str, days: Days, limit: int = 0) -> list[Sum]:
     """One for each thing of this kind, the dearest first; `limit` 0 gives all."""
-    source = spans(organization_id, kind, days)
+    source = await spans(tx, organization_id, kind, days)
     dearest = func.sum(source.c.cost_nano).desc(), source.c.id
     if limit:  # of thousands one sum each is enough to rank them by
         ranked = select(source.c.id).group_by(source.c.id).order_by(*dearest).limit(limit)
-        source = spans(organization_id, kind, days, list(await tx.scalars(ranked)))
+        source = await spans(tx, organization_id, kind, days, list(await tx.scalars(ranked)))
         dearest = func.sum(source.c.cost_nano).desc(), source.c.id
     query = select(source.c.id, func.max(source.c.name), *_summed(source)).group_by(source.c.id)
     query = query.order_by(*dearest)
@@ -77,7 +76,7 @@ async def sum_model(
     """Attempts, calls, errors, nano-dollars and milliseconds of a model, of a provider, or of all there are."""
     sums = [0, 0, 0, 0, 0]
     kind = "all" if provider is None and model is None else "model"
-    source = spans(organization_id, kind, days)
+    source = await spans(tx, organization_id, kind, days)
     totals = (func.sum(source.c[name]) for name in ("attempts", "requests", "errors", "cost_nano", "latency_ms"))
     for id_, *row in await tx.execute(select(source.c.id, *totals).group_by(source.c.id)):
         its_provider, _, its_model = id_.partition("/")
@@ -90,20 +89,21 @@ async def count_requests(
     tx: Transaction, organization_id: str, days: Days, keys: Collection[str] | None = None
 ) -> dict[str, int]:
     """Calls by agent key: of `keys`, or of all there are."""
-    source = spans(organization_id, "agent_key", days, keys)
+    source = await spans(tx, organization_id, "agent_key", days, keys)
     rows = await tx.execute(select(source.c.id, func.sum(source.c.requests)).group_by(source.c.id))
     return {id_: int(requests) for id_, requests in rows}
 
 
 async def count_all_requests(tx: Transaction, organization_id: str, days: Days) -> int:
     """Everybody's calls."""
-    source = spans(organization_id, "all", days)
+    source = await spans(tx, organization_id, "all", days)
     return int(await tx.scalar(select(func.sum(source.c.requests))) or 0)
 
 
 async def list_owners(tx: Transaction, organization_id: str, days: Days) -> list[Sum]:
     """One for each owner of agent keys that are still there, by the id of the user, the dearest first."""
-    source, k, u = spans(organization_id, "agent_key", days), schema.agent_keys, schema.users
+    k, u = schema.agent_keys, schema.users
+    source = await spans(tx, organization_id, "agent_key", days)
     by_key = select(source.c.id, *_summed(source)).group_by(source.c.id).subquery()
     owner = k.c.owner_id
     joined = by_key.join(k, k.c.id == by_key.c.id).outerjoin(u, u.c.id == owner)
@@ -146,19 +146,34 @@ def _summed(source: Subquery) -> Sequence[ColumnElement[Any]]:
     return [cast(func.sum(source.c[name]), BigInteger).label(name) for name in SUMMED]
 
 
-def spans(organization_id: str, kind: str, days: Days, ids: Collection[str] | None = None) -> Subquery:
-    """The fewest rows that make up these days: whole spans of 8, and single days at both ends.
+async def spans(
+    tx: Transaction, organization_id: str, kind: str, days: Days, ids: Collection[str] | None = None
+) -> Subquery:
+    """The fewest rows that make up these days: longest spans, and shorter ones of what is cut off at both ends.
 
     Of `ids`, up to some hundreds, each is looked up by itself: between them lie those of thousands of others.
     """
-    first, end = -(-days.first // _LONG), days.end // _LONG
-    parts = [(_DAY, days.first, days.end)]
-    if first < end:
-        parts = [(_LONG, first, end), (_DAY, days.first, first * _LONG), (_DAY, end * _LONG, days.end)]
+    end = days.end
+    latest = select(_S.number).where(_S.organization_id == organization_id, _S.kind == "all", _S.span == _DAY)
+    if (await tx.scalar(latest.order_by(_S.number.desc()).limit(1)) or 0) < end:
+        end = (end // SPANS[-1] + 1) * SPANS[-1]  # nothing lies behind: a span that goes on after the end is as good
     if ids is not None and len(ids) > _AT_ONCE:
         ids = None
+    parts = _cut(days.first, end, SPANS) or [(_DAY, 0, 0)]
     queries = [_part(organization_id, kind, *part, ids) for part in parts]
     return queries[0].subquery() if len(queries) == 1 else union_all(*queries).subquery()
+
+
+def _cut(first: int, end: int, lengths: Sequence[int]) -> list[tuple[int, int, int]]:
+    """Length, first and end of spans that together are the days from the first to before the end."""
+    if first >= end or not lengths:
+        return []
+    *shorter, length = lengths
+    first_span, end_span = -(-first // length), end // length
+    if first_span >= end_span:
+        return _cut(first, end, shorter)
+    rest = [*_cut(first, first_span * length, shorter), *_cut(end_span * length, end, shorter)]
+    return [(length, first_span, end_span), *rest]
 
 
 def _part(organization_id: str, kind: str, span: int, first: int, end: int, ids: Collection[str] | None) -> Select[Any]:
