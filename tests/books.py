@@ -76,7 +76,7 @@ async def check_sums(database: Database) -> None:
             things += [("agent_key", row.agent_key_id)] if row.agent_key_id else []
             things += [("credential", row.credential_id)] if row.credential_id else []
             for kind, id_ in things:
-                for span in (1, 8, 64):
+                for span in (1, 4, 16, 64):
                     number = row.started_at // (span * DAY_MS)
                     wanted[row.organization_id, kind, span, number, id_].update(counted(row))
         found = {

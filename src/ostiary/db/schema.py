@@ -650,8 +650,8 @@ usage_sums = Table(
     PrimaryKeyConstraint("organization_id", "kind", "span", "number", "id"),
     sqlite_with_rowid=False,
 )
-"""The same by one thing at a time (all, model, agent_key, credential, provider_key), by days, 8 and 64 days: where keys
-that come in meet keys that go out the sums above have nearly as many rows as there are events."""
+"""The same by one thing at a time (all, model, agent_key, credential, provider_key), by 1, 4, 16 and 64 days: where
+keys that come in meet keys that go out the sums above have nearly as many rows as there are events."""
 
 contents = Table(
     "contents",

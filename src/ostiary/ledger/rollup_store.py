@@ -68,8 +68,8 @@ def _upsert(table: str, span: str) -> Insert:
 
 Face = tuple[str, str, int, int, str]
 """The key of a row of `usage_sums`: organization, kind, days of the span, its number, the id of what is summed."""
-SPANS: Final = (1, 8, 64)
-"""In days, each a part of the next: a quarter of a year until now is about eight of them."""
+SPANS: Final = (1, 4, 16, 64)
+"""In days, each a part of the next: a month until now, and a quarter of a year, is four or five of them."""
 SUMMED: Final = (
     *("requests", "attempts", "errors", "cancelled", "unpriced", "input_tokens", "output_tokens", "cache_read_tokens"),
     *("latency_ms", "cost_nano"),

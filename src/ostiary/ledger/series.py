@@ -120,7 +120,7 @@ def _line(one: Sum, name: str = "", kind: str = "") -> Line:
 
 async def _lines(tx: Transaction, organization_id: str, days: Days, face: Face, most: int) -> list[Line]:
     if face == "member":
-        return [_line(one, kind=face) for one in (await series_store.list_owners(tx, organization_id, days))[:most]]
+        return [_line(one, kind=face) for one in await series_store.list_owners(tx, organization_id, days, most)]
     if face == "provider":
         models = await series_store.list_sums(tx, organization_id, "model", days)
         return _by_provider(models)[:most]
@@ -151,7 +151,7 @@ async def _drawn(
         for one in await series_store.list_days(tx, organization_id, "model", days):
             found[one.id.partition("/")[0], one.day or 0].append(_line(one))
     elif face == "member":
-        owners = await series_store.list_keys_of_owners(tx, organization_id, wanted)
+        owners = await series_store.list_keys_of_owners(tx, organization_id, wanted, _MOST_DRAWN_KEYS + 1)
         if len(owners) <= _MOST_DRAWN_KEYS:
             for one in await series_store.list_days(tx, organization_id, "agent_key", days, owners):
                 found[owners[one.id], one.day or 0].append(_line(one))

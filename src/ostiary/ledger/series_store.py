@@ -1,8 +1,10 @@
-"""Usage by one thing at a time in SQL: out of sums by days, by 8 days and by 64, so that months are few rows."""
+"""Usage by one thing at a time in SQL: out of sums by days, by 4, 16 and 64 days, so that months are few rows."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
+from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import BigInteger, ColumnElement, Select, Subquery, Table, cast, func, select, union_all
@@ -45,15 +47,18 @@ class Sum(NamedTuple):
 async def list_sums(tx: Transaction, organization_id: str, kind: str, days: Days, limit: int = 0) -> list[Sum]:
     """One for each thing of this kind, the dearest first; `limit` 0 gives all."""
     source = await spans(tx, organization_id, kind, days)
-    dearest = func.sum(source.c.cost_nano).desc(), source.c.id
     if limit:  # of thousands one sum each is enough to rank them by
-        ranked = select(source.c.id).group_by(source.c.id).order_by(*dearest).limit(limit)
+        ranked = _dearest(select(source.c.id).group_by(source.c.id), source, source.c.id).limit(limit)
         source = await spans(tx, organization_id, kind, days, list(await tx.scalars(ranked)))
-        dearest = func.sum(source.c.cost_nano).desc(), source.c.id
     query = select(source.c.id, func.max(source.c.name), *_summed(source)).group_by(source.c.id)
-    query = query.order_by(*dearest)
+    query = _dearest(query, source, source.c.id)
     rows = await tx.execute(query.limit(limit) if limit else query)
     return [Sum(None, *row[:2], *map(int, row[2:])) for row in rows]
+
+
+def _dearest(query: Select[Any], source: Subquery, id: ColumnElement[str]) -> Select[Any]:
+    """What was used, the dearest first."""
+    return query.having(func.sum(source.c.attempts) > 0).order_by(func.sum(source.c.cost_nano).desc(), id)
 
 
 async def list_days(
@@ -100,23 +105,26 @@ async def count_all_requests(tx: Transaction, organization_id: str, days: Days) 
     return int(await tx.scalar(select(func.sum(source.c.requests))) or 0)
 
 
-async def list_owners(tx: Transaction, organization_id: str, days: Days) -> list[Sum]:
+async def list_owners(tx: Transaction, organization_id: str, days: Days, limit: int) -> list[Sum]:
     """One for each owner of agent keys that are still there, by the id of the user, the dearest first."""
     k, u = schema.agent_keys, schema.users
     source = await spans(tx, organization_id, "agent_key", days)
     by_key = select(source.c.id, *_summed(source)).group_by(source.c.id).subquery()
-    owner = k.c.owner_id
-    joined = by_key.join(k, k.c.id == by_key.c.id).outerjoin(u, u.c.id == owner)
-    query = select(owner, func.max(u.c.name), *_summed(by_key)).select_from(joined).where(owner.is_not(None))
-    rows = await tx.execute(query.group_by(owner).order_by(func.sum(by_key.c.cost_nano).desc(), owner))
-    return [Sum(None, *row[:2], *map(int, row[2:])) for row in rows]
+    query = select(k.c.owner_id, *_summed(by_key)).select_from(by_key.join(k, k.c.id == by_key.c.id))
+    query = query.where(k.c.owner_id.is_not(None)).group_by(k.c.owner_id)
+    rows = (await tx.execute(_dearest(query, by_key, k.c.owner_id).limit(limit))).all()
+    named = await tx.execute(select(u.c.id, u.c.name).where(u.c.id.in_([row[0] for row in rows])))
+    names = {row[0]: row[1] for row in named}
+    return [Sum(None, row[0], names.get(row[0]), *map(int, row[1:])) for row in rows]
 
 
-async def list_keys_of_owners(tx: Transaction, organization_id: str, owner_ids: Collection[str]) -> dict[str, str]:
-    """The owner of each agent key that belongs to one of them."""
+async def list_keys_of_owners(
+    tx: Transaction, organization_id: str, owner_ids: Collection[str], limit: int
+) -> dict[str, str]:
+    """The owner of agent keys that belong to one of them, at most so many."""
     k = schema.agent_keys.c
     query = select(k.id, k.owner_id).where(k.organization_id == organization_id, k.owner_id.in_(sorted(owner_ids)))
-    return {row[0]: row[1] for row in await tx.execute(query)}
+    return {row[0]: row[1] for row in await tx.execute(query.limit(limit))}
 
 
 async def list_owner_names(tx: Transaction, organization_id: str) -> dict[str, tuple[str, str]]:
@@ -149,9 +157,10 @@ def _summed(source: Subquery) -> Sequence[ColumnElement[Any]]:
 async def spans(
     tx: Transaction, organization_id: str, kind: str, days: Days, ids: Collection[str] | None = None
 ) -> Subquery:
-    """The fewest rows that make up these days: longest spans, and shorter ones of what is cut off at both ends.
+    """The fewest rows that make up these days: sums of them are right, while single ones may be taken away from others.
 
-    Of `ids`, up to some hundreds, each is looked up by itself: between them lie those of thousands of others.
+    A thing that was not used in these days may be among them, with nothing but zeros. Of `ids`, up to some hundreds,
+    each is looked up by itself: between them lie those of thousands of others.
     """
     end = days.end
     latest = select(_S.number).where(_S.organization_id == organization_id, _S.kind == "all", _S.span == _DAY)
@@ -159,26 +168,52 @@ async def spans(
         end = (end // SPANS[-1] + 1) * SPANS[-1]  # nothing lies behind: a span that goes on after the end is as good
     if ids is not None and len(ids) > _AT_ONCE:
         ids = None
-    parts = _cut(days.first, end, SPANS) or [(_DAY, 0, 0)]
-    queries = [_part(organization_id, kind, *part, ids) for part in parts]
+    queries = [_part(organization_id, kind, part, ids) for part in parts_of(days.first, end)]
     return queries[0].subquery() if len(queries) == 1 else union_all(*queries).subquery()
 
 
-def _cut(first: int, end: int, lengths: Sequence[int]) -> list[tuple[int, int, int]]:
-    """Length, first and end of spans that together are the days from the first to before the end."""
-    if first >= end or not lengths:
-        return []
-    *shorter, length = lengths
-    first_span, end_span = -(-first // length), end // length
-    if first_span >= end_span:
-        return _cut(first, end, shorter)
-    rest = [*_cut(first, first_span * length, shorter), *_cut(end_span * length, end, shorter)]
-    return [(length, first_span, end_span), *rest]
+class Part(NamedTuple):
+    """Spans of one length from a number to before another, to be added or to be taken away."""
+
+    length: int
+    first: int
+    end: int
+    sign: int
 
 
-def _part(organization_id: str, kind: str, span: int, first: int, end: int, ids: Collection[str] | None) -> Select[Any]:
-    columns = (_S.id, _S.name, *(_S[name] for name in SUMMED))
-    query = select(*columns).where(_S.organization_id == organization_id, _S.kind == kind, _S.span == span)
+def parts_of(first: int, end: int) -> list[Part]:
+    """Spans that together are the days from the first to before the end; three days are a longer span less one."""
+    whole: Counter[tuple[int, int]] = Counter()
+    until, since = _up_to(max(end, first), 1, whole), _up_to(first, -1, whole)
+    found = [Part(SPANS[-1], since, until, 1)] if since < until else []
+    for (length, number), sign in sorted(whole.items()):
+        last = found[-1] if found else None
+        if last is not None and sign and (last.length, last.end, last.sign) == (length, number, sign):
+            found[-1] = last._replace(end=number + 1)
+        elif sign:
+            found.append(Part(length, number, number + 1, sign))
+    return found or [Part(_DAY, 0, 0, 1)]
+
+
+def _up_to(day: int, sign: int, whole: Counter[tuple[int, int]]) -> int:
+    """Put in what lies between a day and a nearby beginning of a longest span; the number of that."""
+    number = day
+    for length, longer in pairwise(SPANS):
+        ratio = longer // length
+        number, over = divmod(number, ratio)
+        first = number * ratio
+        if over <= ratio // 2:
+            whole.update({(length, first + one): sign for one in range(over)})
+        else:
+            whole.update({(length, first + one): -sign for one in range(over, ratio)})
+            number += 1
+    return number
+
+
+def _part(organization_id: str, kind: str, part: Part, ids: Collection[str] | None) -> Select[Any]:
+    figures = (_S[name] if part.sign > 0 else (-_S[name]).label(name) for name in SUMMED)
+    query = select(_S.id, _S.name, *figures)
+    query = query.where(_S.organization_id == organization_id, _S.kind == kind, _S.span == part.length)
     if ids is None:
-        return query.where(_S.number >= first, _S.number < end)
-    return query.where(_S.number.in_(range(first, end)), _S.id.in_(sorted(ids)))
+        return query.where(_S.number >= part.first, _S.number < part.end)
+    return query.where(_S.number.in_(range(part.first, part.end)), _S.id.in_(sorted(ids)))

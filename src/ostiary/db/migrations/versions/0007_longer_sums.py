@@ -1,4 +1,4 @@
-"""Sums by one thing at a time over 64 days, of those over 8."""
+"""Sums by one thing at a time over 4, 16 and 64 days in place of those over 8, of those by days."""
 
 from alembic import op
 
@@ -16,8 +16,10 @@ _SUMMED = (
 
 def upgrade() -> None:
     sums = ", ".join(f"SUM({one})" for one in _SUMMED)
-    op.execute(
-        f"INSERT INTO usage_sums ({_PLACE}, span, number, id, name, {', '.join(_SUMMED)}) "  # noqa: S608 - our words
-        f"SELECT {_PLACE}, 64, number / 8, id, MAX(name), {sums} FROM usage_sums WHERE span = 8 "
-        f"GROUP BY {_PLACE}, number / 8, id"
-    )
+    op.execute("DELETE FROM usage_sums WHERE span = 8")
+    for shorter, span in ((1, 4), (4, 16), (16, 64)):
+        op.execute(
+            f"INSERT INTO usage_sums ({_PLACE}, span, number, id, name, {', '.join(_SUMMED)}) "  # noqa: S608 - our words
+            f"SELECT {_PLACE}, {span}, number / 4, id, MAX(name), {sums} FROM usage_sums WHERE span = {shorter} "
+            f"GROUP BY {_PLACE}, number / 4, id"
+        )
