@@ -15,7 +15,7 @@ from ostiary.gateway.caller import Caller, caller_of
 from ostiary.orgs.store import Organization
 
 _MOST_MADE: Final = 20_000
-"""Callers that are kept ready: one that is not costs his next call some 20 µs."""
+"""Callers that are kept ready: one that is not takes its next call some 20 µs longer."""
 
 
 class Roster:
