@@ -123,7 +123,7 @@ def test_what_had_no_price_is_pointed_out(lodge: Lodge) -> None:
         price_version=None, cost_nano=0, status="ok", input_tokens=7,
     )  # fmt: skip
     write(lodge.gateway, [event])
-    assert "1 attempts had no price" in lodge.client("alice").get("/usage").text
+    assert "1 attempt had no price" in lodge.client("alice").get("/usage").text
 
 
 def test_bad_periods_are_refused(lodge: Lodge) -> None:

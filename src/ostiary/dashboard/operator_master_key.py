@@ -28,7 +28,7 @@ async def show(visit: Visit) -> Answer:
     return visit.page(
         "operator/master_key_state.html" if visit.is_partial else "operator/master_key.html",
         custody=found,
-        key_file=keeper.file,
+        key_file=keeper.file and keeper.file.name,
         is_prepared=sum(one.is_held and not one.is_retired for one in found.keys) > 1,
     )
 
