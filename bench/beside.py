@@ -52,6 +52,7 @@ def _served(given: argparse.Namespace) -> Iterator[tuple[Loader, Target]]:
         house = gateway.prepare(direct.ports[0], work=work)
         house.run("members", "add", pages.EMAIL, "--role", "owner")
         house.run("users", "set-password", pages.EMAIL, "--secret-stdin", said=pages.PASSWORD)
+        house.run("users", "operator", pages.EMAIL)
         asyncio.run(pages.fill(Path(house.data_dirs[0]) / "ostiary.db", given))
         target = stack.enter_context(gateway.serving(house, work=work, cores=cores.served))
         yield Loader(work, cores.loading), target

@@ -40,6 +40,8 @@ _MODELS: Final = (
     ("mistral", "mistral-large-latest"),
     ("google", "gemini-2.5-flash"),
 )
+_BUSY: Final = 5
+"""The number of an agent key and of a provider key that are called often."""
 PAGES: Final = (
     *("", "/jump?q=agent-9", "/keys", "/keys?q=agent-77", "/keys?sort=requests", "/vault", "/endpoints", "/models"),
     *("/traces", "/traces?period=all", "/traces?period=30d&status=error", "/traces?period=30d&agent_key=agent-00005"),
@@ -47,6 +49,11 @@ PAGES: Final = (
     *("/traces/summary", "/traces/summary?period=30d", "/traces/summary?period=30d&model=gpt-4o", "/traces/{trace}"),
     *("/usage", "/usage?by=agent_key", "/usage?by=agent_key&period=90d", "/usage?by=provider_key", "/usage?by=member"),
     *("/usage?by=provider&period=90d", "/usage?agent_key=agent-00005", "/audit", "/members", "/settings"),
+    *(f"/keys/key_{_BUSY:022}", f"/keys/key_{_BUSY:022}/edit", "/keys/new", "/keys/models?q=gpt", "/members/agents"),
+    *(f"/vault/pkey_{_BUSY:022}", f"/vault/pkey_{_BUSY:022}/edit", "/vault/providers", "/vault/new?provider=openai"),
+    *("/endpoints/new", "/models/names?q=gpt", "/playground", "/account", "/settings/notifications"),
+    *("/settings/webhooks", "/settings/credentials", "/operator", "/operator/organizations", "/operator/pool"),
+    *("/operator/aliases", "/operator/prices", "/operator/prices/recost", "/operator/gateways", "/operator/master-key"),
 )
 
 
@@ -75,6 +82,7 @@ def _run(folder: Path, given: argparse.Namespace) -> None:
         for words, stdin in (
             (("members", "add", EMAIL, "--role", "owner"), ""),
             (("users", "set-password", EMAIL, "--secret-stdin"), PASSWORD),
+            (("users", "operator", EMAIL), ""),
         ):
             subprocess.run([ostiary, *words], env=env, input=stdin, text=True, check=True, capture_output=True)
         began = time.perf_counter()
