@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.servers import behaviours, canaries, gateway, llama, oidc, postgres, receiver, shell, valkey
 from tests.servers.canaries import REGISTER, Canaries, Leak
@@ -21,6 +22,10 @@ from tests.servers.upstream import Upstream
 
 if TYPE_CHECKING:  # Playwright takes a third of a second to import, which most runs have no use for
     from tests.servers.browser import Browser, Window, Windows
+
+# How long an example takes says something of the machine, which other tests keep busy, and nothing of what is tested.
+settings.register_profile("unhurried", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 _LEAKS = pytest.StashKey[list[Leak]]()
 

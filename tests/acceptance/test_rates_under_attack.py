@@ -273,7 +273,7 @@ def test_a_day_ends_at_midnight_for_all(world: World) -> None:
     world.shift(midnight - world.time.before() - 60)
     tried = world.hammer([secret], lambda count: count < 60, 0.01)
     with world.time.running(8):
-        tried += world.hammer([secret], lambda count: count < 120 or world.time.before() < midnight + 20, 0.03)
+        tried += world.hammer([secret], lambda count: count < 120 or world.time.before() < midnight + 60, 0.03)
     good = served(tried)
     before = [one for one in good if one.heard < midnight]
     after = [one for one in good if one.sent >= midnight]
