@@ -50,9 +50,8 @@ def _served(given: argparse.Namespace) -> Iterator[tuple[Loader, Target]]:
         work = stack.enter_context(stand.workplace())
         direct = stack.enter_context(upstream.serving(200, 5, work=work, cores=cores.loading))
         house = gateway.prepare(direct.ports[0], work=work)
-        house.run("members", "add", pages.EMAIL, "--role", "owner")
-        house.run("users", "set-password", pages.EMAIL, "--secret-stdin", said=pages.PASSWORD)
-        house.run("users", "operator", pages.EMAIL)
+        for words, said in pages.COMMANDS:
+            house.run(*words, said=said)
         asyncio.run(pages.fill(Path(house.data_dirs[0]) / "ostiary.db", given))
         target = stack.enter_context(gateway.serving(house, work=work, cores=cores.served))
         yield Loader(work, cores.loading), target
@@ -88,13 +87,14 @@ def _reader(target: Target, pause_s: float) -> Iterator[list[str]]:
     seen: list[str] = []
     enough = threading.Event()
     with httpx2.Client(base_url=f"http://127.0.0.1:{target.ports[0]}", timeout=60) as client:
-        trace = pages.sign_in(client)
+        pages.sign_in(client)
+        named = pages.find_named(client)
 
         def read() -> None:
             for page in itertools.cycle(pages.PAGES):
                 if enough.wait(pause_s):
                     return
-                client.get(f"/dashboard{page.replace('{trace}', trace)}").raise_for_status()
+                client.get(f"/dashboard{page.format_map(named)}").raise_for_status()
                 seen.append(page)
 
         reading = threading.Thread(target=read)
