@@ -48,7 +48,7 @@ PAGES: Final = (
     *("/traces?period=30d&provider_key=pkey-7", "/traces?period=30d&endpoint=fast", "/traces?min_latency_ms=20000"),
     *("/traces/summary", "/traces/summary?period=30d", "/traces/summary?period=30d&model=gpt-4o", "/traces/{trace}"),
     *("/usage", "/usage?by=agent_key", "/usage?by=agent_key&period=90d", "/usage?by=provider_key", "/usage?by=member"),
-    *("/usage?by=provider&period=90d", "/usage?agent_key=agent-00005", "/usage/csv", "/usage/csv?by=agent_key"),
+    *("/usage?by=provider&period=90d", "/usage?agent_key=agent-00005", "/usage/csv", "/usage/csv?by=provider_key"),
     *("/audit", "/audit/{audit}", "/members", "/members/{member}", "/members/agents", "/settings", "/playground"),
     *(f"/keys/key_{_BUSY:022}", f"/keys/key_{_BUSY:022}/edit", f"/keys/key_{_BUSY:022}/delete", "/keys/new"),
     *("/keys/models?q=gpt", f"/vault/pkey_{_BUSY:022}", f"/vault/pkey_{_BUSY:022}/edit", "/vault/providers"),

@@ -571,13 +571,23 @@ usage_events = Table(
     Index(None, "agent_key_id", "started_at"),
     Index(
         "ix_usage_events_endpoint",
-        *("organization_id", "endpoint", "started_at"),
+        *("organization_id", "endpoint", "started_at", "attempt", "status", "latency_ms", "cost_nano"),
         sqlite_where=text("endpoint IS NOT NULL"),
         postgresql_where=text("endpoint IS NOT NULL"),
     ),
+    *(
+        Index(
+            f"ix_usage_events_failed_of_{whose}",
+            *(f"{whose}_id", "status", "started_at", "attempt", "latency_ms", "cost_nano"),
+            sqlite_where=text("status <> 'ok'"),
+            postgresql_where=text("status <> 'ok'"),
+        )
+        for whose in ("organization", "agent_key")
+    ),
+    Index(None, "provider_key_id", "started_at"),
 )
 """One row an attempt, written once; sums over it and the accounts agree. The period of `held_at` pays, None: of
-`started_at`. One index holds all that traces are filtered by, so that only rows that are shown are looked up."""
+`started_at`. The indexes hold what traces are filtered by, so that only rows that are shown are looked up."""
 
 
 def _rollup(name: str, span: str, *indexes: Index) -> Table:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Hashable
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -60,7 +60,7 @@ class Directory:
         self.find_endpoint = self._routebook.find
         self.near_endpoints = self._routebook.near
         self.list_endpoints = self._routebook.list_for
-        self._plans: dict[tuple[int, str, str], tuple[Caller, int, object]] = {}
+        self._plans: dict[tuple[int, Hashable, str], tuple[Caller, int, object]] = {}
         self._seq = 0
         self._heard_at = clock.monotonic()
         self._looking = asyncio.Lock()
@@ -126,14 +126,14 @@ class Directory:
             return caller
         return None
 
-    def recall(self, caller: Caller, asked: tuple[str, str]) -> Any:  # noqa: ANN401 - the plan's own kind of thing
+    def recall(self, caller: Caller, asked: tuple[Hashable, str]) -> Any:  # noqa: ANN401 - the plan's own kind of thing
         """What was remembered for this very caller since the last change and in this minute, or None."""
         found = self._plans.get((id(caller), *asked))
         if found is None or found[0] is not caller or found[1] != self._clock.now() // _MINUTE_MS:
             return None
         return found[2]
 
-    def remember(self, caller: Caller, asked: tuple[str, str], plan: object) -> None:
+    def remember(self, caller: Caller, asked: tuple[Hashable, str], plan: object) -> None:
         """Keep what was worked out for a caller until something changes."""
         if len(self._plans) >= _MOST_PLANS:
             self._plans.clear()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from ostiary.agents import policy
 from ostiary.errors import Refusal
@@ -29,33 +30,63 @@ def plan(caller: Caller, call: Call, directory: Directory) -> Route:
     asked = (ask.model, " ".join((call.operation, *ask.audio_rates)) if ask.audio_rates else call.operation)
     known: Route | None = directory.recall(caller, asked)
     if known is None:
-        known = _work_out(caller, call, directory)
+        known = _work_out(caller, call, asked[1], directory)
         directory.remember(caller, asked, known)
     return known
 
 
-def _work_out(caller: Caller, call: Call, directory: Directory) -> Route:
-    model, operation = call.ask.model, call.operation
-    resolved = resolve(model, caller.organization_id, operation, directory)
+def _work_out(caller: Caller, call: Call, use: str, directory: Directory) -> Route:
+    model = call.ask.model
+    resolved = resolve(model, caller.organization_id, call.operation, directory)
     legs = _allowed(caller, resolved, model, directory)
-    keys = {leg: _keys_of(caller, leg, directory) for leg in legs}
-    if not any(keys.values()):
+    served = {leg: _served(caller, leg, call, use, directory) for leg in legs}
+    if not any(one.has_keys for one in served.values()):
         provider = legs[0].provider_id
         raise Refusal(
             "no_provider_key",
             f"There is no key for {provider} in the vault. Add one with 'ostiary vault add {provider}'.",
             provider=provider,
         )
-    targets = {leg: _targets(keys[leg], leg.model, call, directory) for leg in legs}
-    if not caller.allow_unpriced:
-        is_capped = bool(caller.allowance.budgets)
-        targets = {
-            leg: [one for one in found if one.price is not None or not (is_capped or _is_capped(one.key))]
-            for leg, found in targets.items()
-        }
-        if not any(targets.values()):
-            raise Refusal("model_not_priced", param="model")
-    return _route(caller.organization_id, resolved, {leg: found for leg, found in targets.items() if found})
+    found = {leg: one for leg, one in served.items() if one.tiers}
+    if not found:
+        raise Refusal("model_not_priced", param="model")
+    return _route(resolved, found)
+
+
+@dataclass(frozen=True, slots=True)
+class _Served:
+    """One leg for one caller: whether there are keys for it, and what may be called by them."""
+
+    has_keys: bool
+    own: list[Tier]
+    """The organization's own keys come first everywhere,"""
+    pool: list[Tier]
+    """and then those of the pool."""
+
+    @property
+    def tiers(self) -> list[Tier]:
+        """All of them, in order."""
+        return [*self.own, *self.pool]
+
+
+def _served(caller: Caller, leg: Leg, call: Call, use: str, directory: Directory) -> _Served:
+    """Endpoints that lead to the same model share what is known of its keys.
+
+    Two hundred endpoints with targets of their own would push each other's out of the processor's cache.
+    """
+    place = (leg.provider_id, leg.model, leg.key_id), use
+    known: _Served | None = directory.recall(caller, place)
+    if known is None:
+        keys = _keys_of(caller, leg, directory)
+        targets = _targets(keys, leg.model, call, directory)
+        if not caller.allow_unpriced:
+            is_capped = bool(caller.allowance.budgets)
+            targets = [one for one in targets if one.price is not None or not (is_capped or _is_capped(one.key))]
+        home = caller.organization_id
+        own = tiers_of(one for one in targets if one.key.organization_id == home)
+        known = _Served(bool(keys), own, tiers_of(one for one in targets if one.key.organization_id != home))
+        directory.remember(caller, place, known)
+    return known
 
 
 def _allowed(caller: Caller, resolved: Resolved, model: str, directory: Directory) -> list[Leg]:
@@ -114,15 +145,16 @@ def _targets(keys: list[OpenKey], bare: str, call: Call, directory: Directory) -
 # ---- in which order ---------------------------------------------------------------------------------------------
 
 
-def _route(organization_id: str, resolved: Resolved, targets: dict[Leg, list[Target]]) -> Route:
+def _route(resolved: Resolved, served: dict[Leg, _Served]) -> Route:
     endpoint = resolved.endpoint
     if endpoint is None:
-        variants: list[list[Tier]] = [_own_first(organization_id, list(targets.values()))]
+        each = served.values()
+        variants = [[tier for one in each for tier in one.own] + [tier for one in each for tier in one.pool]]
         shares: Sequence[int] = ()
     else:
-        tiers = {leg: _own_first(organization_id, [found]) for leg, found in targets.items()}
-        first = [leg for leg in targets if not leg.is_fallback] or list(targets)
-        last = [tier for leg in targets if leg not in first for tier in tiers[leg]]
+        tiers = {leg: one.tiers for leg, one in served.items()}
+        first = [leg for leg in served if not leg.is_fallback] or list(served)
+        last = [tier for leg in served if leg not in first for tier in tiers[leg]]
         starts = first if endpoint.strategy == "split" and len(first) > 1 else first[:1]
         variants = [
             [*tiers[start], *(tier for leg in first if leg is not start for tier in tiers[leg]), *last]
@@ -141,11 +173,3 @@ def _route(organization_id: str, resolved: Resolved, targets: dict[Leg, list[Tar
         attempts=_MOST_ATTEMPTS if endpoint is None else endpoint.retries + 1,
         endpoint=endpoint,
     )
-
-
-def _own_first(organization_id: str, groups: Iterable[list[Target]]) -> list[Tier]:
-    """The organization's own keys everywhere, then those of the pool; each group is one model at one provider."""
-    groups = list(groups)
-    own = [[target for target in group if target.key.organization_id == organization_id] for group in groups]
-    pool = [[target for target in group if target.key.organization_id != organization_id] for group in groups]
-    return [tier for group in (*own, *pool) for tier in tiers_of(group)]

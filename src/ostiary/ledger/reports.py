@@ -13,7 +13,8 @@ from ostiary.db.database import Transaction
 from ostiary.errors import Refusal
 from ostiary.ledger import series_store, trace_store, usage_store
 from ostiary.ledger.series_store import Days
-from ostiary.ledger.trace_store import Filter, Place
+from ostiary.ledger.trace_store import Place
+from ostiary.ledger.trace_windows_store import Filter
 from ostiary.ledger.usage_store import Dimension, UsageFilter
 from ostiary.providers.tokens import Tokens
 
@@ -159,8 +160,13 @@ async def sum_traces(
     most: int = _MOST_MEASURED,
 ) -> Summary:
     """What the list of these traces comes to; how long the newest `most` of them took."""
-    totals = await trace_store.sum_attempts(tx, organization_id, wanted)
-    latencies = sorted(await trace_store.list_latencies(tx, organization_id, wanted, most))
+    if wanted.is_summed:
+        latencies = await trace_store.list_latencies(tx, organization_id, wanted, most)
+        found = None
+    else:
+        found, latencies = await trace_store.measure_few(tx, organization_id, wanted, most)
+    totals = found or await trace_store.sum_attempts(tx, organization_id, wanted)
+    latencies.sort()
     return Summary(
         attempts=totals.attempts,
         requests=totals.requests,

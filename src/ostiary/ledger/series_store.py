@@ -82,12 +82,21 @@ async def sum_model(
     sums = [0, 0, 0, 0, 0]
     kind = "all" if provider is None and model is None else "model"
     source = await spans(tx, organization_id, kind, days)
-    totals = (func.sum(source.c[name]) for name in ("attempts", "requests", "errors", "cost_nano", "latency_ms"))
-    for id_, *row in await tx.execute(select(source.c.id, *totals).group_by(source.c.id)):
+    for id_, *row in await tx.execute(select(source.c.id, *_totals(source)).group_by(source.c.id)):
         its_provider, _, its_model = id_.partition("/")
         if provider in (None, its_provider) and model in (None, its_model):
             sums = [one + int(more) for one, more in zip(sums, row, strict=True)]
     return sums[0], sums[1], sums[2], sums[3], sums[4]
+
+
+async def sum_provider_key(tx: Transaction, organization_id: str, days: Days, id: str) -> Sequence[Any]:
+    """As `sum_model`, of a provider key; each is None where it was not used."""
+    source = await spans(tx, organization_id, "provider_key", days, [id])
+    return (await tx.execute(select(*_totals(source)))).one()
+
+
+def _totals(source: Subquery) -> Sequence[ColumnElement[Any]]:
+    return [func.sum(source.c[name]) for name in ("attempts", "requests", "errors", "cost_nano", "latency_ms")]
 
 
 async def count_requests(
@@ -214,6 +223,8 @@ def _part(organization_id: str, kind: str, part: Part, ids: Collection[str] | No
     figures = (_S[name] if part.sign > 0 else (-_S[name]).label(name) for name in SUMMED)
     query = select(_S.id, _S.name, *figures)
     query = query.where(_S.organization_id == organization_id, _S.kind == kind, _S.span == part.length)
-    if ids is None:
-        return query.where(_S.number >= part.first, _S.number < part.end)
-    return query.where(_S.number.in_(range(part.first, part.end)), _S.id.in_(sorted(ids)))
+    if ids is not None:
+        query = query.where(_S.id.in_(sorted(ids)))
+        if part.end - part.first <= _AT_ONCE:
+            return query.where(_S.number.in_(range(part.first, part.end)))
+    return query.where(_S.number >= part.first, _S.number < part.end)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
@@ -19,47 +20,12 @@ from sqlalchemy import (
 from ostiary.clock import DAY_MS
 from ostiary.db import schema
 from ostiary.db.database import Transaction
-from ostiary.ledger.rollup_store import FAILED, HOUR_MS, HOURS
-from ostiary.ledger.series_store import Days, sum_model
-from ostiary.ledger.usage_store import find_days
+from ostiary.ledger.rollup_store import FAILED
+from ostiary.ledger.series_store import Days, sum_model, sum_provider_key
+from ostiary.ledger.trace_windows_store import LATEST, Filter, Window, batched, windows_of
 
-_MOST_WINDOWS: Final = 32
-_FEW_KEYS: Final = 2
 _MOST_PARTS: Final = 64
 """Of one statement."""
-_LATEST: Final = 1 << 52
-"""A time after all others."""
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """Which attempts; None is any. `since_at` belongs to the period, `until_at` does not."""
-
-    agent_key_ids: Collection[str] | None = None
-    status: str | None = None
-    since_at: int | None = None
-    until_at: int | None = None
-    model: str | None = None
-    provider: str | None = None
-    min_latency_ms: int | None = None
-    min_cost_nano: int | None = None
-    provider_key_id: str | None = None
-    endpoint: str | None = None
-
-    @property
-    def is_summed(self) -> bool:
-        """Whether the sums by day know how many those are, but for days that are cut."""
-        of_sums = (self.status, self.min_latency_ms, self.min_cost_nano, self.endpoint)
-        return all(one is None for one in of_sums)
-
-    @property
-    def is_rare(self) -> bool:
-        """Whether few attempts may be such, so that it pays to ask first where they can be.
-
-        Those of an endpoint have an index of their own.
-        """
-        of_spans = (self.status, self.min_latency_ms, self.min_cost_nano, self.model, self.provider)
-        return self.endpoint is None and any(one is not None for one in (*of_spans, self.provider_key_id))
 
 
 class Place(NamedTuple):
@@ -68,14 +34,6 @@ class Place(NamedTuple):
     started_at: int
     request_id: str
     attempt: int
-
-
-class _Window(NamedTuple):
-    """From this to before that, in milliseconds since the epoch; `keys` None is not only of some agent keys."""
-
-    first: int
-    end: int
-    keys: tuple[str, ...] | None = None
 
 
 # ---- the list ---------------------------------------------------------------------------------------------------
@@ -95,8 +53,8 @@ async def list_attempts(
             "(started_at, request_id, attempt) < (:at, :id, :attempt)", at=after[0], id=after[1], attempt=after[2]
         )
     found: list[RowMapping] = []
-    newest = after.started_at + 1 if after else _LATEST
-    async for windows in _batched(_windows(tx, organization_id, wanted, newest)):
+    newest = after.started_at + 1 if after else LATEST
+    async for windows in batched(windows_of(tx, organization_id, wanted, newest)):
         rows: list[RowMapping] = []
         for statement in look.statements("*", windows, _NEWEST, limit - len(found) if limit else 0):
             rows += (await tx.execute(statement.columns(**_TYPES))).mappings()
@@ -117,6 +75,10 @@ async def list_attempts_of(tx: Transaction, organization_id: str, request_id: st
     return (await tx.execute(query.order_by(e.attempt))).mappings().all()
 
 
+_PLAIN: Final = "organization_id || ''"
+"""Without statistics SQLite cannot know which index is the better one: an expression leaves no choice."""
+
+
 @dataclass(slots=True)
 class _Look:
     """Statements that look for attempts in windows of time. As text: of many parts, SQLAlchemy's own way is slower
@@ -126,14 +88,20 @@ class _Look:
     conditions: list[str]
     values: dict[str, object]
     keys: tuple[str, ...] | None
+    whose: str
+    """The column that an index begins with which leads to what is wanted, where no agent keys are."""
 
     @classmethod
     def of(cls, organization_id: str, wanted: Filter) -> _Look:
         keys = None if wanted.agent_key_ids is None else tuple(sorted(wanted.agent_key_ids))
-        look = cls([], {"organization_id": organization_id}, keys)
+        by_key = wanted.provider_key_id is not None
+        whose = f"provider_key_id = :provider_key_id AND {_PLAIN}" if by_key else "organization_id"
+        look = cls([], {"organization_id": organization_id}, keys, whose)
         for name in ("status", "model", "provider", "provider_key_id", "endpoint"):
             if (value := getattr(wanted, name)) is not None:
                 look.also(f"{name} = :{name}", **{name: value})
+        if wanted.is_failed:
+            look.also("status <> 'ok'")  # in these words, so that the index of those is found to hold them all
         if wanted.min_latency_ms is not None:
             look.also("latency_ms >= :min_latency_ms", min_latency_ms=wanted.min_latency_ms)
         if wanted.min_cost_nano is not None:
@@ -146,7 +114,7 @@ class _Look:
         self.values |= bound
 
     def statements(
-        self, columns: str, windows: Sequence[_Window], order: str = "", limit: int = 0
+        self, columns: str, windows: Sequence[Window], order: str = "", limit: int = 0
     ) -> Iterator[TextClause]:
         """Each window and key is a part with an order and a limit of its own, as the index gives them."""
         parts = [(window, key) for window in windows for key in self._keys_in(window)]
@@ -155,8 +123,7 @@ class _Look:
             bound = self.values | ({"most": limit} if limit else {})
             texts = []
             for number, (window, key) in enumerate(parts[start : start + _MOST_PARTS]):
-                # Without statistics SQLite cannot know which index is the better one: an expression leaves no choice.
-                whose = "organization_id" if key is None else f"agent_key_id = :key_{number} AND organization_id || ''"
+                whose = self.whose if key is None else f"agent_key_id = :key_{number} AND {_PLAIN}"
                 span = f"started_at >= :first_{number} AND started_at < :end_{number}"
                 conditions = " AND ".join((f"{whose} = :organization_id", span, *self.conditions))
                 texts.append(f"SELECT {columns} FROM usage_events WHERE {conditions} {tail}")  # noqa: S608 - our words
@@ -164,7 +131,7 @@ class _Look:
                 bound |= {} if key is None else {f"key_{number}": key}
             yield text(_joined(texts, tail)).bindparams(**bound)
 
-    def _keys_in(self, window: _Window) -> Sequence[str | None]:
+    def _keys_in(self, window: Window) -> Sequence[str | None]:
         """Those to look for one by one, else None for all of them at once."""
         keys = self.keys if self.keys is not None else window.keys
         if self.keys is not None and window.keys is not None:
@@ -177,113 +144,6 @@ def _joined(texts: Sequence[str], tail: str) -> str:
         return texts[0]
     parts = [f"SELECT * FROM ({one}) AS part" for one in texts]  # noqa: S608 - our words
     return f"{' UNION ALL '.join(parts)} {tail}"
-
-
-# ---- where to look ----------------------------------------------------------------------------------------------
-
-
-async def _windows(
-    tx: Transaction, organization_id: str, wanted: Filter, newest: int = _LATEST
-) -> AsyncIterator[_Window]:
-    """Spans of time that hold every attempt wanted, newest first: of rare ones, only hours that have any."""
-    first = wanted.since_at or 0
-    end = min(newest, _LATEST if wanted.until_at is None else wanted.until_at)
-    if not wanted.is_rare:
-        yield _Window(first, end)
-        return
-    first_day, day = await find_days(tx, organization_id)
-    first_day, day = max(first_day, first // DAY_MS), min(day, (end - 1) // DAY_MS)
-    days = 1
-    while day >= first_day:  # the longer nothing is found, the further each look goes
-        for run in _runs(await _list_hours(tx, organization_id, wanted, max(day - days + 1, first_day), day)):
-            window = _Window(max(run.first * HOUR_MS, first), min(run.end * HOUR_MS, end), run.keys)
-            if window.first < window.end:
-                yield window
-        day, days = day - days, days * 2
-
-
-async def _batched(windows: AsyncIterator[_Window]) -> AsyncIterator[list[_Window]]:
-    """One, then two, then four and so on: whoever finds little in the first is likely to need many."""
-    batch: list[_Window] = []
-    size = 1
-    async for window in windows:
-        batch.append(window)
-        if len(batch) == size:
-            yield batch
-            batch, size = [], min(size * 2, _MOST_WINDOWS)
-    if batch:
-        yield batch
-
-
-async def _list_hours(
-    tx: Transaction, organization_id: str, wanted: Filter, first_day: int, last_day: int
-) -> list[_Window]:
-    """Hours in which there is such an attempt, as far as the sums can tell; the newest first.
-
-    Where one or two agent keys made all of them these are named: an hour of a key is smaller than an hour of all.
-    """
-    there, bound = _has_some(wanted)
-    query = text(_HOURS_OF.format(there=there.format("s."), of_hour=there.format("h."))).bindparams(
-        **bound, organization_id=organization_id, first_day=first_day, last_day=last_day
-    )
-    return [
-        _Window(hour, hour + 1, tuple(sorted({least, greatest})) if count <= _FEW_KEYS and least else None)
-        for hour, count, least, greatest in await tx.execute(query)
-    ]
-
-
-_HOURS_OF: Final = (
-    "SELECT h.hour, COUNT(DISTINCT h.agent_key_id), MIN(h.agent_key_id), MAX(h.agent_key_id) "  # noqa: S608 - our words
-    "FROM (SELECT DISTINCT day, agent_key_id FROM usage_days AS s WHERE organization_id = :organization_id "
-    "AND day BETWEEN :first_day AND :last_day AND {there}) AS d "
-    f"CROSS JOIN ({' UNION ALL '.join(f'SELECT {hour} AS hour' for hour in range(HOURS))}) AS n "
-    "CROSS JOIN usage_hours AS h "
-    f"WHERE h.organization_id = :organization_id AND h.hour = d.day * {HOURS} + n.hour "
-    "AND h.agent_key_id = d.agent_key_id AND {of_hour} "
-    "GROUP BY h.hour ORDER BY h.hour DESC"
-)
-"""CROSS JOIN is SQLite's word for this order, days first; left to itself it would begin with all hours there are."""
-_COUNTED: Final = {
-    "ok": "attempts - {0}errors - {0}cancelled",
-    "error": "errors - {0}unknown",
-    "unknown": "unknown",
-    "cancelled": "cancelled",
-}
-
-
-def _has_some(wanted: Filter) -> tuple[str, dict[str, object]]:
-    """Whether the row of a span has such an attempt, or may have one where several things are wanted of it.
-
-    A condition on a row named `{0}`, and the values in it.
-    """
-    found = ["1 = 1"]
-    bound: dict[str, object] = {}
-    for name in ("model", "provider", "provider_key_id"):
-        if (value := getattr(wanted, name)) is not None:
-            found.append(f"{{0}}{name} = :{name}")
-            bound[name] = value
-    if wanted.agent_key_ids is not None:
-        keys = {f"key_{number}": key for number, key in enumerate(sorted(wanted.agent_key_ids))}
-        found.append(f"{{0}}agent_key_id IN ({', '.join(f':{name}' for name in keys) or 'NULL'})")
-        bound |= keys
-    if wanted.status is not None:
-        found.append(f"{{0}}{_COUNTED[wanted.status]} > 0" if wanted.status in _COUNTED else "1 = 0")
-    for name in ("latency_ms", "cost_nano"):
-        if (least := getattr(wanted, f"min_{name}")) is not None:
-            found.append(f"{{0}}max_{name} >= :min_{name}")
-            bound[f"min_{name}"] = least
-    return " AND ".join(found), bound
-
-
-def _runs(hours: Sequence[_Window]) -> list[_Window]:
-    """Neighbours joined, but for those that are of some keys only."""
-    found: list[_Window] = []
-    for hour in hours:
-        if found and found[-1].first == hour.end and found[-1].keys is None and hour.keys is None:
-            found[-1] = _Window(hour.first, found[-1].end)
-        else:
-            found.append(hour)
-    return found
 
 
 # ---- summary ----------------------------------------------------------------------------------------------------
@@ -316,26 +176,32 @@ async def sum_attempts(tx: Transaction, organization_id: str, wanted: Filter) ->
         await _add_events(tx, organization_id, wanted, totals)
         return totals
     days, edges = parts
-    if days is not None and wanted.provider_key_id is None and wanted.agent_key_ids is None:
-        whole = Days(days[0], days[1] + 1)
-        totals.add(await sum_model(tx, organization_id, whole, wanted.provider, wanted.model))
-    elif days is not None:
-        d = schema.usage_days.c
-        sums = (func.sum(one) for one in (d.attempts, d.requests, d.errors, d.cost_nano, d.latency_ms))
-        query = select(*sums).where(d.organization_id == organization_id, d.day.between(*days))
-        names = [name for name in ("model", "provider", "provider_key_id") if getattr(wanted, name)]
-        query = query.where(*(d[name] == getattr(wanted, name) for name in names))
-        if wanted.agent_key_ids is not None:
-            query = query.where(d.agent_key_id.in_(sorted(wanted.agent_key_ids)))
-        totals.add((await tx.execute(query)).one())
+    if days is not None:
+        totals.add(await _sum_days(tx, organization_id, wanted, *days))
     for edge in edges:
         await _add_events(tx, organization_id, replace(wanted, since_at=edge.first, until_at=edge.end), totals)
     return totals
 
 
+async def _sum_days(tx: Transaction, organization_id: str, wanted: Filter, first: int, last: int) -> Sequence[Any]:
+    days = Days(first, last + 1)
+    if wanted.is_of_provider_key and wanted.provider_key_id is not None:
+        return await sum_provider_key(tx, organization_id, days, wanted.provider_key_id)
+    if wanted.provider_key_id is None and wanted.agent_key_ids is None:
+        return await sum_model(tx, organization_id, days, wanted.provider, wanted.model)
+    d = schema.usage_days.c
+    sums = (func.sum(one) for one in (d.attempts, d.requests, d.errors, d.cost_nano, d.latency_ms))
+    query = select(*sums).where(d.organization_id == organization_id, d.day.between(first, last))
+    names = [name for name in ("model", "provider", "provider_key_id") if getattr(wanted, name)]
+    query = query.where(*(d[name] == getattr(wanted, name) for name in names))
+    if wanted.agent_key_ids is not None:
+        query = query.where(d.agent_key_id.in_(sorted(wanted.agent_key_ids)))
+    return (await tx.execute(query)).one()
+
+
 async def _parts(
     tx: Transaction, organization_id: str, wanted: Filter
-) -> tuple[tuple[int, int] | None, list[_Window]] | None:
+) -> tuple[tuple[int, int] | None, list[Window]] | None:
     """A period as whole days, first and last, and what is cut off at its ends; None when there is nothing.
 
     Days before the oldest event and its own are left out: their events were deleted, all or a part, their sums stay.
@@ -344,14 +210,14 @@ async def _parts(
     oldest = await tx.scalar(
         select(e.started_at).where(e.organization_id == organization_id).order_by(e.started_at).limit(1)
     )
-    first, end = wanted.since_at or 0, _LATEST if wanted.until_at is None else wanted.until_at
+    first, end = wanted.since_at or 0, LATEST if wanted.until_at is None else wanted.until_at
     if oldest is None:
         return None
     first = max(first, oldest)
     first_day, end_day = -(-first // DAY_MS), end // DAY_MS
     if first_day >= end_day:
-        return None, [_Window(first, end)]
-    edges = [_Window(first, first_day * DAY_MS), _Window(end_day * DAY_MS, end)]
+        return None, [Window(first, end)]
+    edges = [Window(first, first_day * DAY_MS), Window(end_day * DAY_MS, end)]
     return (first_day, end_day - 1), [edge for edge in edges if edge.first < edge.end]
 
 
@@ -364,7 +230,7 @@ _SUMS: Final = (
 
 async def _add_events(tx: Transaction, organization_id: str, wanted: Filter, totals: Totals) -> None:
     look = _Look.of(organization_id, wanted)
-    async for windows in _batched(_windows(tx, organization_id, wanted)):
+    async for windows in batched(windows_of(tx, organization_id, wanted)):
         for statement in look.statements(_SUMS, windows):
             for row in await tx.execute(statement):
                 totals.add(row)
@@ -372,15 +238,35 @@ async def _add_events(tx: Transaction, organization_id: str, wanted: Filter, tot
 
 async def list_latencies(tx: Transaction, organization_id: str, wanted: Filter, most: int) -> list[int]:
     """Milliseconds of the newest attempts wanted, at most so many."""
+    return [row[1] for row in await _newest(tx, organization_id, wanted, most)]
+
+
+async def measure_few(
+    tx: Transaction, organization_id: str, wanted: Filter, most: int
+) -> tuple[Totals | None, list[int]]:
+    """As `list_latencies`; and what all that are wanted come to, None where they are as many or more.
+
+    To find out that there are few takes a look at everything, which is enough to do once.
+    """
+    rows = await _newest(tx, organization_id, wanted, most, ", attempt, status, cost_nano")
+    latencies = [row[1] for row in rows]
+    if len(rows) == most:
+        return None, latencies
+    firsts, errors = sum(row[2] == 1 for row in rows), sum(row[3] in FAILED for row in rows)
+    return Totals(len(rows), firsts, errors, sum(row[4] for row in rows), sum(latencies)), latencies
+
+
+async def _newest(
+    tx: Transaction, organization_id: str, wanted: Filter, most: int, more: str = ""
+) -> list[Sequence[Any]]:
     look = _Look.of(organization_id, wanted)
-    found: list[tuple[int, int]] = []
-    async for windows in _batched(_windows(tx, organization_id, wanted)):
-        rows: list[tuple[int, int]] = []
-        for statement in look.statements(
-            "started_at, latency_ms", windows, "ORDER BY started_at DESC", most - len(found)
-        ):
-            rows += [(row[0], row[1]) for row in await tx.execute(statement)]
-        found += sorted(rows, reverse=True)
+    found: list[Sequence[Any]] = []
+    async for windows in batched(windows_of(tx, organization_id, wanted)):
+        rows: list[Sequence[Any]] = []
+        columns = f"started_at, latency_ms{more}"
+        for statement in look.statements(columns, windows, "ORDER BY started_at DESC", most - len(found)):
+            rows += await tx.execute(statement)
+        found += sorted(rows, key=itemgetter(0, 1), reverse=True)
         if len(found) >= most:
             break
-    return [latency for _, latency in found[:most]]
+    return found[:most]
