@@ -38,7 +38,7 @@ def measure(target: Target, loader: Loader, plan: Plan) -> dict[str, float]:
     if target.falls_back:
         _fallback(target, loader, plan, found)
     found["load_mb"] = proc.total(target.running).rss_mb
-    if target.stream_path is not None and len(target.ports) == 1:
+    if target.stream_path is not None and len(target.ports) == 1 and target.holds_many:
         for crowd in plan.crowds:
             _held_open(target, loader, crowd, found)
     return found

@@ -27,6 +27,8 @@ class Target:
     model: str = payload.MODEL
     stream_path: str | None = payload.PATH
     """None when it does not stream."""
+    holds_many: bool = True
+    """Whether thousands of streams can be held open through it."""
     falls_back: bool = False
     """Whether it has the endpoints `STEADY` and `FALLING`."""
     token: str | None = None
