@@ -8,7 +8,7 @@ from operator import add, attrgetter, itemgetter
 from typing import Final
 
 from ostiary.clock import DAY_MS
-from ostiary.db.bulk import Insert
+from ostiary.db.bulk import Insert, run_all
 from ostiary.db.database import Transaction
 from ostiary.ledger.events import Event
 
@@ -130,10 +130,9 @@ async def move_costs(tx: Transaction, moved: dict[Place, tuple[Names, int, int, 
 async def _write(tx: Transaction, hours: dict[Place, tuple[Names, Sums]]) -> None:
     """In one fixed order, so that two transactions never cross."""
     days = _coarser(hours, HOURS)
-    await _HOURS.run(tx, _rows(hours))
-    await _DAYS.run(tx, _rows(days))
-    await _BLOCKS.run(tx, _rows(_coarser(days, BLOCK_DAYS)))
-    await _FACES.run(tx, _faces(days))
+    blocks = _coarser(days, BLOCK_DAYS)
+    sums = [(_HOURS, _rows(hours)), (_DAYS, _rows(days)), (_BLOCKS, _rows(blocks)), (_FACES, _faces(days))]
+    await run_all(tx, sums)
 
 
 def _faces(days: dict[Place, tuple[Names, Sums]]) -> Sequence[tuple[object, ...]]:

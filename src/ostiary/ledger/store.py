@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import partial
 from operator import attrgetter
 from typing import Final, NamedTuple
 
@@ -44,6 +45,7 @@ _CONTENTS: Final = Insert(
 
 
 def _row_of(owner: str, event: Event) -> tuple[object, ...]:
+    _fit(event)
     return (*_of_event(event), owner, _json(event.timings).decode(), _json(event.metadata).decode())
 
 
@@ -63,11 +65,8 @@ async def add_events(tx: Transaction, owner: str, events: list[Event]) -> list[E
     The usual batch is all new and goes in at once; a batch sent a second time is sorted out row by row. The sums by
     hour and day move with the rows that were really inserted.
     """
-    for event in events:
-        _fit(event)
     try:
-        async with tx.begin_nested():
-            await _EVENTS.run(tx, [_row_of(owner, event) for event in events])
+        await _EVENTS.run_of(tx, events, partial(_row_of, owner))
     except IntegrityError:
         events = [event for event in events if await _add_event(tx, owner, event)]
     await add_to_rollups(tx, events)

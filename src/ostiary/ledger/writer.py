@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 
 from ostiary.clock import DAY_MS, Clock
@@ -22,6 +23,8 @@ Leased = tuple[tuple[str, str, str], ...]
 Charged = Mapping[AccountKey, tuple[int, int]]
 """What was spent of each account before and after, in nano-dollars."""
 _BATCH = 1_000
+_MOST = 8_000
+"""At once, where many wait: the more turns of the loop a batch takes, the more calls settle meanwhile."""
 _PAUSE_S = 0.25
 """Between batches under load; a few calls are written nearly at once, so that a look at the ledger finds them."""
 _SHORT_PAUSE_S = 0.02
@@ -66,7 +69,7 @@ class Writer:
                 await self._clock.sleep(_BACK_OFF_S)
             else:
                 pause = _SHORT_PAUSE_S if wrote < _FEW else _PAUSE_S
-                await self._clock.sleep(0 if wrote == _BATCH else pause)
+                await self._clock.sleep(0 if wrote >= _BATCH else pause)
 
     async def flush(self) -> None:
         """Write all that is settled now, for a report that must not miss it; what settles later may wait."""
@@ -84,7 +87,7 @@ class Writer:
             return await self._write_batch()
 
     async def _write_batch(self) -> int:
-        batch = [self._spool.unsent[i] for i in range(min(_BATCH, self.behind))]
+        batch = list(islice(self._spool.unsent, _MOST))
         if batch:
             async with self._database.transaction() as tx:
                 charged = await write_events(tx, self._spool.owner, [event for _, event in batch])
