@@ -6,6 +6,7 @@ import asyncio
 import csv
 import io
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 from ostiary.clock import DAY_MS, day_of, iso, moment
@@ -152,21 +153,22 @@ async def download(visit: Visit) -> Answer:
 
 def _row(day: int, line: Line) -> Sequence[object]:
     counts = (line.requests, line.attempts, line.errors, line.input_tokens, line.output_tokens, line.cache_read_tokens)
-    return (_date(day), line.kind, line.id, line.name, *counts, show_usd(line.cost_nano))
+    return (_date(day), line.kind, _cell(line.id), _cell(line.name), *counts, show_usd(line.cost_nano))
 
 
 def _csv(head: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
     out = io.StringIO()
     writer = csv.writer(out)
     writer.writerow(head)
-    writer.writerows([_cell(value) for value in row] for row in rows)
+    writer.writerows(rows)
     return out.getvalue().encode()
 
 
-def _cell(value: object) -> object:
+def _cell(text: str) -> str:
     """Names come from people: none of them is to be a formula in whoever's spreadsheet."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
+@lru_cache(maxsize=512)
 def _date(day: int) -> str:
     return iso(day * DAY_MS)[:10]
