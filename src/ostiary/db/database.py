@@ -59,6 +59,7 @@ class Database:
             raise CannotStart("OSTIARY_DATABASE_URL names no file. Give it as sqlite:///PATH.")
         self.path = Path(parsed.database) if self.is_sqlite and parsed.database else None
         options: dict[str, Any] = {"pool_size": size, "max_overflow": 0, "pool_timeout": _BUSY_MS / 1000}
+        options["pool_use_lifo"] = True  # few connections are busy, and each keeps large statements prepared
         options["hide_parameters"] = True  # an error is logged, and what was being stored is not for logs
         if self.is_sqlite:
             options["connect_args"] = {"timeout": _BUSY_MS / 1000}
