@@ -35,7 +35,9 @@ from tests.servers.waiting import until
 
 _MODEL = "openai-compatible/ok"
 _PER_SECOND = 200
-_MOST_OPEN = 40
+_MOST_OPEN = 100
+_LATE_S = 1.0
+"""What could not be sent for longer than this is not caught up with."""
 _TRIES = 4
 _ROTATIONS = 5
 _KILLS = 2
@@ -157,16 +159,21 @@ class Load:
     broken: list[str] = field(default_factory=list)
     over: threading.Event = field(default_factory=threading.Event)
     open: int = 0
+    per_second: float = 0
+    """What came of it."""
 
     async def run(self) -> None:
         sent = 0
+        began = due = time.monotonic()
         async with asyncio.TaskGroup() as tasks:
             while not self.over.is_set():
                 if self.open < _MOST_OPEN:
                     tasks.create_task(self._call(sent))
                     self.open += 1
                     sent += 1
-                await asyncio.sleep(1 / _PER_SECOND)
+                due = max(due + 1 / _PER_SECOND, time.monotonic() - _LATE_S)
+                await asyncio.sleep(due - time.monotonic())
+        self.per_second = len(self.answers) / (time.monotonic() - began)
 
     async def _call(self, number: int) -> None:
         gateway, secret = self.pair.gateways[number % 2], self.pair.secrets[number // 2 % 2]

@@ -64,7 +64,7 @@ async def test_what_makes_the_rows_may_fail(table: Database) -> None:
 async def test_several_inserts_and_updates_keep_their_order(table: Database) -> None:
     upsert = Insert("things", ("id", "word"), "ON CONFLICT (id) DO UPDATE SET word = excluded.word")
     async with table.transaction() as tx:
-        await run_all(tx, [(THINGS, [(1, "a"), (2, "b")]), (upsert, []), (upsert, [(2, "c"), (3, "d")])])
+        await run_all(tx, lambda: [(THINGS, [(1, "a"), (2, "b")]), (upsert, []), (upsert, [(2, "c"), (3, "d")])])
         await run_each(tx, "UPDATE things SET word = ? WHERE id = ?", [("x", 3), ("y", 1), ("z", 3)])
     async with table.read() as tx:
         rows = await tx.execute(text("SELECT id, word FROM things ORDER BY id"))
@@ -89,3 +89,14 @@ async def test_a_batch_of_the_ledger_is_few_steps_however_long_it_is(
         await writer.write_events(tx, "spool_a", [event(f"req_{number}") for number in range(1_500)])
     assert steps <= _MOST_STEPS
     assert (steps > 0) == database.is_sqlite
+
+
+async def test_of_a_batch_that_is_partly_there_the_rest_goes_in_once(database: Database) -> None:
+    events = [event(f"req_{number}", cost_nano=1) for number in range(1_200)]
+    for batch in (events[:700], [*events, event("req_1199", cost_nano=1), event("req_5", attempt=2, cost_nano=1)]):
+        async with database.transaction() as tx:
+            await writer.write_events(tx, "spool_a", batch)
+    async with database.read() as tx:
+        assert await tx.scalar(text("SELECT count(*) FROM usage_events")) == 1_201
+        assert await tx.scalar(text("SELECT sum(attempts) FROM usage_days")) == 1_201
+        assert await tx.scalar(text("SELECT max(spent_nano) FROM accounts WHERE scope = 'organization'")) == 1_201

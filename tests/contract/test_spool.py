@@ -281,6 +281,19 @@ async def test_a_writer_that_is_stopped_in_the_middle_can_be_closed_at_once(data
     assert _files(tmp_path) == set()
 
 
+async def test_captured_contents_are_written_few_at_a_time(database: Database, tmp_path: Path) -> None:
+    """While a batch is written nobody else can write to SQLite."""
+    spool = Spool(tmp_path, "spool_x", "normal")
+    writer = Writer(database, spool, SetClock())
+    for number in range(5):
+        event = _event(number, cost=1)
+        event.content = "x" * 7_000_000 if number else "x" * 20_000_000
+        await spool.settle(spool.hold(_held(number))[0], event)
+    assert [await writer.flush_once() for _ in range(4)] == [1, 2, 2, 0]
+    assert len((await _books(database))[2]) == 5
+    await writer.close()
+
+
 async def test_a_long_load_leaves_few_files(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

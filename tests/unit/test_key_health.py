@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -11,7 +12,7 @@ from ostiary.gateway.caller import OpenKey
 from ostiary.gateway.health import Health
 from ostiary.gateway.target import Target
 from ostiary.providers import catalog
-from ostiary.providers.transport import Headers
+from ostiary.providers.transport import Answer, Headers
 from ostiary.providers.verdict import judge
 from ostiary.vault.health_store import HealthRow
 from tests.fakes import SetClock
@@ -21,7 +22,8 @@ HOUR_S = 3_600
 
 
 def opened(id: str, url: str = "https://x", **more: Any) -> OpenKey:
-    return OpenKey(id, f"name-{id}", more.pop("organization_id", "ours"), ROW, url, (), (), shared=False, **more)
+    shared = more.pop("shared", False)
+    return OpenKey(id, f"name-{id}", more.pop("organization_id", "ours"), ROW, url, (), (), shared=shared, **more)
 
 
 class World:
@@ -175,6 +177,27 @@ def test_the_last_usable_key_is_never_disabled() -> None:
     assert world.health.confirm("a", "not valid")
     assert not world.health.confirm("b", "not valid")
     assert world.order() == "bz"
+
+
+def test_a_key_for_another_server_is_no_spare() -> None:
+    world = World(opened("a"), opened("b", url="https://elsewhere"))
+    assert not world.health.confirm("a", "not valid")
+    assert world.states() == {}
+
+
+def test_a_private_key_is_no_spare_for_those_who_use_a_shared_one() -> None:
+    world = World(opened("a", shared=True), opened("b"))
+    assert not world.health.confirm("a", "not valid")
+    assert world.health.confirm("b", "not valid"), "its own people may use the shared one"
+
+
+def test_a_quota_that_is_used_up_is_that_of_all_keys_of_the_account() -> None:
+    world = World(opened("a", account="acc"), opened("b", account="acc"), opened("c"))
+    said = {b"x-ratelimit-remaining-requests": b"0", b"x-ratelimit-reset-requests": b"20s"}
+    answer = SimpleNamespace(fields=said, headers=Headers(said))
+    world.health.look(world.target("a"), cast(Answer, answer))
+    assert world.states() == {"a": {"m": "cooling"}, "b": {"m": "cooling"}}
+    assert world.order() == "c"
 
 
 def test_nothing_usable_says_how_each_key_is_and_when_to_come_back() -> None:

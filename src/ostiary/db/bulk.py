@@ -64,13 +64,13 @@ class Insert:
         return f"{self._head}{values} {self._tail}".rstrip()
 
 
-async def run_all(tx: Transaction, inserts: Sequence[tuple[Insert, Sequence[Row]]]) -> None:
-    """Several of them, in this order."""
+async def run_all(tx: Transaction, made: Callable[[], Iterable[tuple[Insert, Sequence[Row]]]]) -> None:
+    """Several of them, in the order in which they are made: on SQLite beside the loop."""
     if tx.dialect.name == "postgresql":
-        for insert, rows in inserts:
+        for insert, rows in made():
             await insert.run(tx, rows)
     else:
-        await _in_one_step(tx, chain.from_iterable(insert.steps(rows, _itself) for insert, rows in inserts))
+        await _in_one_step(tx, (step for insert, rows in made() for step in insert.steps(rows, _itself)))
 
 
 async def run_each(tx: Transaction, statement: str, rows: Sequence[Row]) -> None:
@@ -95,6 +95,8 @@ async def _in_one_step(tx: Transaction, steps: Iterable[Step]) -> None:
     With many calls open a turn takes tens of milliseconds, and SQLAlchemy makes three steps of a statement: a batch of
     the ledger took a second of waiting for turns, and calls came faster than they could be written.
     """
+    if not tx.in_transaction():
+        raise RuntimeError("many rows go into a Database.transaction(): alone they would be committed at once")
     raw: Any = (await tx.get_raw_connection()).driver_connection
     try:
         await raw._execute(_all_or_none, raw._conn, steps)  # noqa: SLF001 - aiosqlite says nothing of several at once

@@ -584,7 +584,7 @@ usage_events = Table(
         )
         for whose in ("organization", "agent_key")
     ),
-    Index(None, "provider_key_id", "started_at"),
+    Index("ix_usage_events_provider_key", "organization_id", "provider_key_id", "started_at"),
 )
 """One row an attempt, written once; sums over it and the accounts agree. The period of `held_at` pays, None: of
 `started_at`. The indexes hold what traces are filtered by, so that only rows that are shown are looked up."""

@@ -132,7 +132,8 @@ class Health:
         if quota.is_spent(answer.fields):
             until = quota.spent_until(answer.headers, self._clock.now())
             if until is not None:
-                self._worsen(target.key.id, target.model, "pace", "its quota is used up", until)
+                for key_id in self._sharing(target.key, "pace"):
+                    self._worsen(key_id, target.model, "pace", "its quota is used up", until)
 
     def failed(self, target: Target, verdict: Verdict, headers: Headers, body: Mapping[str, Any]) -> bool:
         """Only the right thing pays: the key, its model, or, where many fail alike, none of them: then it is True."""
@@ -181,12 +182,12 @@ class Health:
             self.suspects.discard(key_id)
 
     def _has_spare(self, key: OpenKey) -> bool:
-        """Whether whoever uses this key could use another one."""
+        """Whether everybody who uses this key could use another one for the same server."""
         at = self._clock.now()
         for other in self._keys.values():
-            if other.provider is key.provider and other.id != key.id:
+            if other.id != key.id and other.provider is key.provider and other.base_url == key.base_url:
                 known = self.troubles.of(other.id).get(WHOLE)
-                is_reached = other.organization_id == key.organization_id or other.shared
+                is_reached = other.shared or (not key.shared and other.organization_id == key.organization_id)
                 if is_reached and (known is None or not known.is_skipped(at)):
                     return True
         return False

@@ -103,6 +103,7 @@ class HealthWatch:
         self._asked = {key_id: at for key_id, at in self._asked.items() if now - at < _ASK_AGAIN_S}
         for key_id in sorted(suspects - self._asked.keys()):
             self._asked[key_id] = now
+            asked = self._health.find(key_id)  # before its secret is read: what is edited meanwhile is not judged by it
             async with self._database.read() as tx:
                 key = await store.find_provider_key_by_id(tx, key_id)
                 if key is None:
@@ -111,7 +112,6 @@ class HealthWatch:
             row = self._directory.catalog.find(key.provider)
             if row is None:
                 continue
-            asked = self._health.find(key_id)
             result = await trial.test(self._transport, row, key.base_url, key.fields, secret, key.auth)
             if result.outcome == "invalid_key" and self._health.find(key_id) is asked:
                 self._health.confirm(key_id, f"the provider says that it is not valid ({result.message})")

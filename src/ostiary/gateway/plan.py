@@ -39,7 +39,8 @@ def _work_out(caller: Caller, call: Call, use: str, directory: Directory) -> Rou
     model = call.ask.model
     resolved = resolve(model, caller.organization_id, call.operation, directory)
     legs = _allowed(caller, resolved, model, directory)
-    served = {leg: _served(caller, leg, call, use, directory) for leg in legs}
+    is_shared = resolved.endpoint is not None
+    served = {leg: _served(caller, leg, call, use, directory, is_shared=is_shared) for leg in legs}
     if not any(one.has_keys for one in served.values()):
         provider = legs[0].provider_id
         raise Refusal(
@@ -59,9 +60,9 @@ class _Served:
 
     has_keys: bool
     own: list[Tier]
-    """The organization's own keys come first everywhere,"""
+    """By the organization's own keys, which come first everywhere."""
     pool: list[Tier]
-    """and then those of the pool."""
+    """By those that others share."""
 
     @property
     def tiers(self) -> list[Tier]:
@@ -69,13 +70,13 @@ class _Served:
         return [*self.own, *self.pool]
 
 
-def _served(caller: Caller, leg: Leg, call: Call, use: str, directory: Directory) -> _Served:
+def _served(caller: Caller, leg: Leg, call: Call, use: str, directory: Directory, *, is_shared: bool) -> _Served:
     """Endpoints that lead to the same model share what is known of its keys.
 
     Two hundred endpoints with targets of their own would push each other's out of the processor's cache.
     """
     place = (leg.provider_id, leg.model, leg.key_id), use
-    known: _Served | None = directory.recall(caller, place)
+    known: _Served | None = directory.recall(caller, place) if is_shared else None
     if known is None:
         keys = _keys_of(caller, leg, directory)
         targets = _targets(keys, leg.model, call, directory)
@@ -85,7 +86,8 @@ def _served(caller: Caller, leg: Leg, call: Call, use: str, directory: Directory
         home = caller.organization_id
         own = tiers_of(one for one in targets if one.key.organization_id == home)
         known = _Served(bool(keys), own, tiers_of(one for one in targets if one.key.organization_id != home))
-        directory.remember(caller, place, known)
+        if is_shared:
+            directory.remember(caller, place, known)
     return known
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import add, attrgetter, itemgetter
 from typing import Final
 
 from ostiary.clock import DAY_MS
-from ostiary.db.bulk import Insert, run_all
+from ostiary.db.bulk import Insert, Row, run_all
 from ostiary.db.database import Transaction
 from ostiary.ledger.events import Event
 
@@ -107,10 +107,14 @@ def place_of(row: Event, hour: int) -> Place:
 
 async def add_to_rollups(tx: Transaction, events: Iterable[Event]) -> None:
     """Add new events, and only new ones, to the sums."""
-    together: defaultdict[Place, list[Event]] = defaultdict(list)
-    for event in events:
-        together[place_of(event, event.started_at // HOUR_MS)].append(event)
-    await _write(tx, {place: (_names_of(group[-1]), _sums_of(group)) for place, group in together.items()})
+
+    def made() -> Iterator[tuple[Insert, Sequence[Row]]]:
+        together: defaultdict[Place, list[Event]] = defaultdict(list)
+        for event in events:
+            together[place_of(event, event.started_at // HOUR_MS)].append(event)
+        return _inserts({place: (_names_of(group[-1]), _sums_of(group)) for place, group in together.items()})
+
+    await run_all(tx, made)
 
 
 async def move_costs(tx: Transaction, moved: dict[Place, tuple[Names, int, int, int]]) -> None:
@@ -118,21 +122,20 @@ async def move_costs(tx: Transaction, moved: dict[Place, tuple[Names, int, int, 
     greatest of the new costs.
     """
     zeros = (0,) * len(COUNTED)
-    await _write(
-        tx,
-        {
-            place: (names, (0, 0, 0, 0, 0, -priced, *zeros, 0, nano, 0, greatest))
-            for place, (names, nano, priced, greatest) in moved.items()
-        },
-    )
+    hours: dict[Place, tuple[Names, Sums]] = {
+        place: (names, (0, 0, 0, 0, 0, -priced, *zeros, 0, nano, 0, greatest))
+        for place, (names, nano, priced, greatest) in moved.items()
+    }
+    await run_all(tx, lambda: _inserts(hours))
 
 
-async def _write(tx: Transaction, hours: dict[Place, tuple[Names, Sums]]) -> None:
+def _inserts(hours: dict[Place, tuple[Names, Sums]]) -> Iterator[tuple[Insert, Sequence[Row]]]:
     """In one fixed order, so that two transactions never cross."""
     days = _coarser(hours, HOURS)
-    blocks = _coarser(days, BLOCK_DAYS)
-    sums = [(_HOURS, _rows(hours)), (_DAYS, _rows(days)), (_BLOCKS, _rows(blocks)), (_FACES, _faces(days))]
-    await run_all(tx, sums)
+    yield _HOURS, _rows(hours)
+    yield _DAYS, _rows(days)
+    yield _BLOCKS, _rows(_coarser(days, BLOCK_DAYS))
+    yield _FACES, _faces(days)
 
 
 def _faces(days: dict[Place, tuple[Names, Sums]]) -> Sequence[tuple[object, ...]]:

@@ -16,7 +16,7 @@ from ostiary.ledger.rollup_store import SPANS, SUMMED
 _S: Final = schema.usage_sums.c
 _DAY: Final = 1
 _AT_ONCE: Final = 500
-"""Ids in one statement; of more, all there are is quicker."""
+"""Ids, or days, named in one statement; of more, all there are is quicker."""
 
 
 class Days(NamedTuple):

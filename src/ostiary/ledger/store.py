@@ -32,6 +32,8 @@ _TEXTS: Final = tuple(
 RESPONSE_ID: Final = re.compile(r"(?!\.+\Z)[A-Za-z0-9_.:=-]{1,200}")
 """An id under which a response can be kept and asked for; what a provider gives beside that is not remembered."""
 _json = msgspec.json.Encoder().encode
+_AT_ONCE: Final = 500
+"""Ids in one statement."""
 
 _EVENTS: Final = Insert("usage_events", [*_PLAIN, *_MADE])
 _RESPONSES: Final = Insert(
@@ -62,26 +64,37 @@ def _fit(event: Event) -> None:
 async def add_events(tx: Transaction, owner: str, events: list[Event]) -> list[Event]:
     """Insert what is not there yet, and say which that was: only those may be charged.
 
-    The usual batch is all new and goes in at once; a batch sent a second time is sorted out row by row. The sums by
-    hour and day move with the rows that were really inserted.
+    The usual batch is all new and goes in at once; a batch sent a second time is sorted out. The sums by hour and day
+    move with the rows that were really inserted.
     """
+    row_of = partial(_row_of, owner)
     try:
-        await _EVENTS.run_of(tx, events, partial(_row_of, owner))
+        await _EVENTS.run_of(tx, events, row_of)
     except IntegrityError:
-        events = [event for event in events if await _add_event(tx, owner, event)]
+        events = await _list_new(tx, events)
+        await _EVENTS.run_of(tx, events, row_of)
     await add_to_rollups(tx, events)
     await _RESPONSES.run(tx, [_response_of(event) for event in events if event.response_id is not None])
     await _CONTENTS.run(tx, [_content_of(event) for event in events if event.content is not None])
     return events
 
 
-async def _add_event(tx: Transaction, owner: str, event: Event) -> bool:
+async def _list_new(tx: Transaction, events: list[Event]) -> list[Event]:
+    """Those that are not there, each of them once."""
     c = schema.usage_events.c
-    known = select(c.attempt).where(c.request_id == event.request_id, c.attempt == event.attempt)
-    if (await tx.execute(known)).first() is not None:
-        return False
-    await _EVENTS.run(tx, [_row_of(owner, event)])
-    return True
+    known: set[tuple[str, int]] = set()
+    found = []
+    for start in range(0, len(events), _AT_ONCE):
+        portion = events[start : start + _AT_ONCE]
+        for event in portion:
+            _fit(event)
+        query = select(c.request_id, c.attempt).where(c.request_id.in_({event.request_id for event in portion}))
+        known |= {(row[0], row[1]) for row in await tx.execute(query)}
+        for event in portion:
+            if (event.request_id, event.attempt) not in known:
+                known.add((event.request_id, event.attempt))
+                found.append(event)
+    return found
 
 
 # ---- responses --------------------------------------------------------------------------------------------------

@@ -75,10 +75,6 @@ async def list_attempts_of(tx: Transaction, organization_id: str, request_id: st
     return (await tx.execute(query.order_by(e.attempt))).mappings().all()
 
 
-_PLAIN: Final = "organization_id || ''"
-"""Without statistics SQLite cannot know which index is the better one: an expression leaves no choice."""
-
-
 @dataclass(slots=True)
 class _Look:
     """Statements that look for attempts in windows of time. As text: of many parts, SQLAlchemy's own way is slower
@@ -88,15 +84,11 @@ class _Look:
     conditions: list[str]
     values: dict[str, object]
     keys: tuple[str, ...] | None
-    whose: str
-    """The column that an index begins with which leads to what is wanted, where no agent keys are."""
 
     @classmethod
     def of(cls, organization_id: str, wanted: Filter) -> _Look:
         keys = None if wanted.agent_key_ids is None else tuple(sorted(wanted.agent_key_ids))
-        by_key = wanted.provider_key_id is not None
-        whose = f"provider_key_id = :provider_key_id AND {_PLAIN}" if by_key else "organization_id"
-        look = cls([], {"organization_id": organization_id}, keys, whose)
+        look = cls([], {"organization_id": organization_id}, keys)
         for name in ("status", "model", "provider", "provider_key_id", "endpoint"):
             if (value := getattr(wanted, name)) is not None:
                 look.also(f"{name} = :{name}", **{name: value})
@@ -123,7 +115,8 @@ class _Look:
             bound = self.values | ({"most": limit} if limit else {})
             texts = []
             for number, (window, key) in enumerate(parts[start : start + _MOST_PARTS]):
-                whose = self.whose if key is None else f"agent_key_id = :key_{number} AND {_PLAIN}"
+                # Without statistics SQLite cannot know which index is the better one: an expression leaves no choice.
+                whose = "organization_id" if key is None else f"agent_key_id = :key_{number} AND organization_id || ''"
                 span = f"started_at >= :first_{number} AND started_at < :end_{number}"
                 conditions = " AND ".join((f"{whose} = :organization_id", span, *self.conditions))
                 texts.append(f"SELECT {columns} FROM usage_events WHERE {conditions} {tail}")  # noqa: S608 - our words

@@ -53,9 +53,10 @@ class Filter:
 
     @property
     def is_indexed(self) -> bool:
-        """Whether an index leads to what is wanted: that of endpoints, of what failed, of provider keys."""
-        is_led = self.endpoint is not None or self.is_failed
-        return is_led or (self.provider_key_id is not None and self.agent_key_ids is None)
+        """Whether an index leads to it and to little else: that of endpoints, of what failed, of provider keys."""
+        is_named = self.model is not None or self.provider is not None or self.provider_key_id is not None
+        is_led = self.endpoint is not None or (self.is_failed and not is_named)
+        return is_led or (self.is_of_provider_key and self.agent_key_ids is None)
 
     @property
     def is_rare(self) -> bool:

@@ -23,8 +23,11 @@ Leased = tuple[tuple[str, str, str], ...]
 Charged = Mapping[AccountKey, tuple[int, int]]
 """What was spent of each account before and after, in nano-dollars."""
 _BATCH = 1_000
-_MOST = 8_000
-"""At once, where many wait: the more turns of the loop a batch takes, the more calls settle meanwhile."""
+"""Of so many the next follows at once; PostgreSQL is never told more in one go."""
+_MOST = 4_000
+"""SQLite is: the more turns of the loop a batch takes, the more calls settle meanwhile."""
+_MOST_BYTES = 16_000_000
+"""Of captured contents in a batch: while they are written nobody else can write to SQLite."""
 _PAUSE_S = 0.25
 """Between batches under load; a few calls are written nearly at once, so that a look at the ledger finds them."""
 _SHORT_PAUSE_S = 0.02
@@ -87,7 +90,7 @@ class Writer:
             return await self._write_batch()
 
     async def _write_batch(self) -> int:
-        batch = list(islice(self._spool.unsent, _MOST))
+        batch = self._next_batch()
         if batch:
             async with self._database.transaction() as tx:
                 charged = await write_events(tx, self._spool.owner, [event for _, event in batch])
@@ -96,6 +99,16 @@ class Writer:
                 self._spool.unsent.popleft()
             self._spool.mark_sent(batch[-1][0])
         return len(batch)
+
+    def _next_batch(self) -> list[tuple[int, Event]]:
+        batch: list[tuple[int, Event]] = []
+        size = 0
+        for one in islice(self._spool.unsent, _MOST if self._database.is_sqlite else _BATCH):
+            size += len(one[1].content or "")
+            if batch and size > _MOST_BYTES:
+                break
+            batch.append(one)
+        return batch
 
     async def close(self) -> None:
         """Write everything, give every lease back, and delete the spool.

@@ -21,4 +21,4 @@ def upgrade() -> None:
         columns = [f"{whose}_id", "status", "started_at", "attempt", *_SHOWN]
         name = f"ix_usage_events_failed_of_{whose}"
         op.create_index(name, _EVENTS, columns, sqlite_where=failed, postgresql_where=failed)
-    op.create_index("ix_usage_events_provider_key_id_started_at", _EVENTS, ["provider_key_id", "started_at"])
+    op.create_index("ix_usage_events_provider_key", _EVENTS, ["organization_id", "provider_key_id", "started_at"])
