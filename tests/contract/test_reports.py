@@ -325,6 +325,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
     """Few events are read through; here the way to find them among many is gone, too."""
     if request.param == "asked first where they are":
         monkeypatch.setattr(trace_windows_store, "_COMMON", 0)
+        monkeypatch.setattr(trace_windows_store, "_FEW", -1)
         monkeypatch.setattr(trace_windows_store, "_SUM_TO_ATTEMPT", 0)
 
 

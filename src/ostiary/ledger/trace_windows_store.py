@@ -12,13 +12,15 @@ from ostiary.clock import DAY_MS
 from ostiary.db import schema
 from ostiary.db.database import Transaction
 from ostiary.ledger.rollup_store import HOUR_MS, HOURS
-from ostiary.ledger.series_store import Days, sum_model
+from ostiary.ledger.series_store import Days, sum_model, sum_provider_key
 from ostiary.ledger.usage_store import find_days
 
 _MOST_WINDOWS: Final = 32
 _FEW_KEYS: Final = 2
 _COMMON: Final = 64
 """Of so many attempts, one or more."""
+_FEW: Final = 10_000
+"""Attempts that are looked up one by one in the time of a question where they are."""
 _SUM_TO_ATTEMPT: Final = 6
 """So many attempts in the index of traces are read in the time of one sum of a day with its hours."""
 LATEST: Final = 1 << 52
@@ -123,8 +125,11 @@ async def _is_read_through(tx: Transaction, organization_id: str, wanted: Filter
     It does where what is wanted is common, and where almost every attempt is by another key: then there are as many
     sums as attempts.
     """
-    if wanted.agent_key_ids is not None or wanted.provider_key_id is not None:
+    if wanted.agent_key_ids is not None:
         return False
+    if wanted.provider_key_id is not None:
+        of_key, *_ = await sum_provider_key(tx, organization_id, days, wanted.provider_key_id)
+        return int(of_key or 0) <= _FEW
     among, *_ = await sum_model(tx, organization_id, days, None, None)
     if wanted.is_summed:
         found, *_ = await sum_model(tx, organization_id, days, wanted.provider, wanted.model)
