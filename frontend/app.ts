@@ -13,8 +13,15 @@ document.addEventListener('htmx:config:request', (event: any) => {
   const { ctx } = event.detail
   ctx.request.headers['X-CSRF-Token'] = meta('csrf')?.content ?? ''
   // Pages that look again by themselves keep nobody signed in.
-  if (ctx.sourceEvent?.type === 'look' || ctx.sourceElement?.dataset?.live !== undefined) ctx.request.headers['X-Ostiary-Look'] = '1'
+  if (isLook(ctx)) ctx.request.headers['X-Ostiary-Look'] = '1'
 })
+
+/** Whether a page asks by itself, and nobody has pressed anything: a live part, or what such a part brings in turn. */
+function isLook(ctx: any): boolean {
+  const asks: HTMLElement | undefined = ctx?.sourceElement
+  if (ctx?.sourceEvent?.type === 'look' || asks?.dataset?.live !== undefined) return true
+  return asks?.getAttribute?.('hx-trigger') === 'load' && asks.closest('[data-live]') !== null
+}
 
 /** What waits for somebody to sign in again: it is sent anew then, with all that was typed. */
 let waiting: HTMLElement | null = null
@@ -26,7 +33,12 @@ document.addEventListener('htmx:before:response', (event: any) => {
   const dialog = document.getElementById('sign-in-again') as HTMLDialogElement | null
   if (dialog === null) return
   event.preventDefault()
-  waiting = ctx.sourceElement
+  if (isLook(ctx)) {
+    if (dialog.open) return // somebody is typing there
+    waiting = null
+  } else {
+    waiting = ctx.sourceElement
+  }
   dialog.querySelector('[data-why=session]')!.toggleAttribute('hidden', asked !== 'session')
   dialog.querySelector('[data-why=proof]')!.toggleAttribute('hidden', asked !== 'proof')
   dialog.querySelector('form')!.reset()
@@ -52,8 +64,22 @@ document.addEventListener('submit', async (event) => {
   else again?.click()
 })
 
-document.addEventListener('htmx:error', () => {
-  toast('The gateway does not answer. What you typed is still here; try again in a moment.', 'error')
+/** Whether a live page has said that the gateway is away: it looks every few seconds, and once is enough. */
+let isAway = false
+
+document.addEventListener('htmx:error', (event: any) => {
+  if (!isLook(event.detail?.ctx)) {
+    toast('The gateway does not answer. What you typed is still here; try again in a moment.', 'error')
+  } else if (!isAway) {
+    isAway = true
+    toast('The gateway does not answer. This page goes on looking.', 'error')
+  }
+})
+
+document.addEventListener('htmx:after:request', (event: any) => {
+  if (!isAway || event.detail?.ctx?.response === undefined) return
+  isAway = false
+  toast('The gateway answers again.')
 })
 
 // ---- toasts -------------------------------------------------------------------------------------------------------

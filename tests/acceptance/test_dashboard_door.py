@@ -21,6 +21,7 @@ from ostiary.db import schema
 from ostiary.orgs import roles
 from tests.acceptance import corpus
 from tests.acceptance.lobby import Lobby
+from tests.acceptance.pages import PASSWORD
 from tests.servers import gateway as gateways_of
 from tests.servers.browser import Window, expect
 from tests.servers.canaries import Canaries
@@ -40,6 +41,8 @@ SAFE: Final = {
 }
 NEVER_WRITTEN: Final = frozenset({"audit_log", "sessions", "accounts", "events", "contents"})
 """Tables that looking, or being refused, may add to."""
+_LOOKS_MS: Final = 3_500
+"""In this time the page of the master key looks three times."""
 
 
 class Place(Lobby):
@@ -396,6 +399,34 @@ def test_a_restart_is_said_and_got_over_without_loading_the_page_again(place: Pl
     expect(name).to_have_value("Endurance")
     page.get_by_role("button", name="Create", exact=True).click()
     expect(page.get_by_text("Endurance is made.")).to_be_visible()
+
+
+def test_a_live_page_says_once_that_the_gateway_is_away_and_once_that_it_is_back(place: Place, window: Window) -> None:
+    page = place.enter(window, "olga", "/operator/master-key")
+    window.expect("ERR_CONNECTION_REFUSED", "Failed to fetch")
+    place.gateway.stop()
+    away = page.get_by_text("This page goes on looking.")
+    expect(away).to_be_visible()
+    page.wait_for_timeout(_LOOKS_MS)
+    expect(away).to_have_count(1)
+    place.gateway.start()
+    expect(page.get_by_text("The gateway answers again.")).to_be_visible()
+
+
+def test_who_has_to_sign_in_again_on_a_live_page_can_type_in_peace(place: Place, window: Window) -> None:
+    page = place.enter(window, "olga", "/operator/master-key")
+    window.expect("401")
+    with place.database() as database:
+        database.execute("DELETE FROM sessions WHERE user_id = (SELECT id FROM users WHERE email LIKE 'olga@%')")
+    password = page.get_by_label("Password")
+    expect(password).to_be_visible()
+    password.fill(PASSWORD)
+    page.wait_for_timeout(_LOOKS_MS)
+    expect(password).to_have_value(PASSWORD)
+    page.get_by_role("button", name="Sign in", exact=True).click()
+    expect(password).to_be_hidden()
+    page.wait_for_timeout(_LOOKS_MS)
+    expect(password).to_be_hidden()
 
 
 # ---- what others have written ------------------------------------------------------------------------------------

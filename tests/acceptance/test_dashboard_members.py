@@ -128,6 +128,21 @@ def test_another_role_counts_at_the_next_click(lodge: Lodge, windows: Windows) -
     expect(theirs.get_by_role("heading", name="does not allow members.list")).to_be_visible()
 
 
+def test_all_the_keys_of_a_member_are_theirs_alone(lodge: Lodge, window: Window) -> None:
+    lodge.admit("nina")
+    for number in range(2):
+        lodge.gateway.create_key(f"ninas-{number}", "--owner", "nina@example.org")
+    lodge.gateway.create_key("somebody-elses", "--owner", "alice@example.org")
+    owner = next(one["id"] for one in lodge.gateway.json("members", "list") if one["email"].startswith("nina@"))
+    page = lodge.sign_in(window, "alice", f"/keys?owner={owner}")
+    expect(page.get_by_text("ninas-0", exact=True)).to_be_visible()
+    expect(page.get_by_text("ninas-1", exact=True)).to_be_visible()
+    expect(page.get_by_text("somebody-elses")).to_have_count(0)
+    expect(page.get_by_role("combobox", name="Owner")).to_have_value(owner)
+    of_others = lodge.client("bob").get(f"/keys?owner={owner}")
+    assert "ninas-0" not in of_others.text
+
+
 def test_the_last_owner_stays_one_and_changing_ones_own_role_renews_the_session(lodge: Lodge, window: Window) -> None:
     page = lodge.sign_in(window, "alice", "/members")
     page.get_by_role("cell").get_by_role("link", name="alice", exact=True).click()

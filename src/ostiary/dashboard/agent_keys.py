@@ -48,6 +48,7 @@ async def show(visit: Visit) -> Answer:
         spent=spent,
         traffic=traffic,
         owners=owners,
+        other_owner=wanted.owner_id if wanted.owner_id != visit.by.id else None,
         expiring={key.id for key in page.keys if is_expiring(key, visit.at)},
         statuses=STATUSES,
         sort=wanted.sort,
@@ -103,11 +104,11 @@ def back(visit: Visit) -> str:
 
 def _wanted(visit: Visit) -> Wanted:
     query = visit.query
-    sort, status = query.text("sort"), query.text("status")
+    sort, status, owner = query.text("sort"), query.text("status"), query.text("owner")[:_LONGEST_SEARCH]
     return Wanted(
         search=query.text("q")[:_LONGEST_SEARCH] or None,
         status=cast("ShownStatus", status) if status in get_args(ShownStatus) else None,
-        owner_id=visit.by.id if query.text("owner") == "me" else None,
+        owner_id=visit.by.id if owner == "me" else owner or None,
         sort=cast("Sort", sort) if sort in get_args(Sort) else "created_at",
         descending=query.text("direction", "descending") != "ascending",
         limit=_ON_A_PAGE,
