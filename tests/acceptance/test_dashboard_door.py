@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import re
 import sqlite3
@@ -41,6 +42,7 @@ SAFE: Final = {
 }
 NEVER_WRITTEN: Final = frozenset({"audit_log", "sessions", "accounts", "events", "contents"})
 """Tables that looking, or being refused, may add to."""
+_MOST_FIRST: Final = 200_000
 _LOOKS_MS: Final = 3_500
 """In this time the page of the master key looks three times."""
 
@@ -353,6 +355,26 @@ def test_addresses_of_old_lead_to_pages(place: Place, old: str) -> None:
     assert answer.status_code == httpx2.codes.PERMANENT_REDIRECT
     there = place.as_("olga").get(answer.headers["location"])
     assert there.status_code == httpx2.codes.OK, (old, there.status_code)
+
+
+def test_a_first_look_brings_little(place: Place) -> None:
+    """All that a browser fetches for the page that has most, compressed as it travels, and the page as if it were."""
+    client = place.as_("alice")
+    html = client.get(HOME).text
+    fetched = {
+        one.replace("&amp;", "&").partition("#")[0]
+        for one in re.findall(r'(?:src|href)="(/dashboard/static/[^"]+)"', html)
+    }
+    assert {Path(one.partition("?")[0]).name for one in fetched} >= {"app.css", "app.js", "icons.svg", "theme.js"}
+    size = len(gzip.compress(html.encode()))
+    for one in sorted(fetched):
+        answer = client.get(one, headers={"accept-encoding": "gzip"})
+        assert answer.status_code == httpx2.codes.OK
+        size += answer.num_bytes_downloaded
+        if one.partition("?")[0].endswith(".css"):
+            for font in set(re.findall(r"url\([\"']?([^)\"']+\.woff2[^)\"']*)", answer.text)):
+                size += client.get(str(httpx2.URL(f"http://x{one}").join(font).raw_path.decode())).num_bytes_downloaded
+    assert size <= _MOST_FIRST, f"{size:,} bytes"
 
 
 # ---- when something is away --------------------------------------------------------------------------------------
