@@ -253,6 +253,7 @@ def _doors(base: Ground, gate: Gate, pool: Database) -> Callable[[Exchange], Awa
         identify=identified,
         address_of=address,
         flush=gate.writer.flush,
+        hear=gate.directory.hear_now,
     )
     calls, admin = Door(gate), AdminDoor(office)
     pages = DashboardDoor(_hall(base, gate, pool, address))
@@ -293,6 +294,7 @@ def _hall(base: Ground, gate: Gate, pool: Database, address: Callable[[hall.Line
         settings=base.settings,
         address_of=address,
         flush=gate.writer.flush,
+        hear=gate.directory.hear_now,
         explain=explain,
         mailer=Mailer(Server.parse(url), sender) if url is not None and sender is not None else None,
         oidc=Oidc.of(base.settings, gate.transport, base.egress, base.clock),

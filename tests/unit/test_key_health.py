@@ -119,6 +119,15 @@ def test_a_call_that_began_before_says_nothing_of_what_came_after() -> None:
     assert world.order() == "b"
 
 
+def test_what_a_call_finds_in_the_millisecond_it_began_its_good_end_does_not_undo() -> None:
+    world = World(opened("a"), opened("b"))
+    began_at = world.clock.now()
+    said = {b"x-ratelimit-remaining-requests": b"0", b"x-ratelimit-reset-requests": b"20s"}
+    world.health.look(world.target("a"), cast(Answer, SimpleNamespace(fields=said, headers=Headers(said))))
+    world.health.ended(world.target("a"), "ok", began_at)
+    assert world.order() == "b"
+
+
 def test_the_only_key_is_never_refused_for_failures() -> None:
     world = World(opened("a"))
     for _ in range(9):

@@ -77,5 +77,7 @@ class Office:
     address_of: Callable[[Line], str | None]
     flush: Callable[[], Awaitable[None]]
     """Writes what this process has settled into the ledger, so that reports are whole."""
+    hear: Callable[[], Awaitable[None]]
+    """Has this process's gateway know of what was just written."""
     body_s: float = 60
     """How long a body may take."""

@@ -133,6 +133,8 @@ class Door:
         if route.is_guarded and not sessions.is_proved(visit.here.session, visit.at):
             return _sign_in(visit, "proof")
         answer = await self._within(visit)
+        if route.is_write:
+            await self._hall.hear()
         await self._touch(visit)
         return answer
 

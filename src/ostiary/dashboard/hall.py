@@ -58,6 +58,8 @@ class Hall:
     address_of: Callable[[Line], str | None]
     flush: Callable[[], Awaitable[None]]
     """Writes what this process has settled into the ledger, so that pages are whole."""
+    hear: Callable[[], Awaitable[None]]
+    """Has this process's gateway know of what was just written."""
     explain: Callable[[str, bytes, str | None, str], Awaitable[dict[str, Any]]]
     """What a call would do: the agent key's id, the body, the operation (None: by its shape), the caller's address."""
     mailer: Mailer | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Collection, Hashable
+from contextlib import suppress
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -193,6 +194,14 @@ class Directory:
             except Refusal:
                 return False
         return True
+
+    async def hear_now(self) -> None:
+        """After a deed at this very process: it counts here before whoever did it is told so.
+
+        A feed that can't be read just now is heard later, as always: the deed is done.
+        """
+        with suppress(Refusal):
+            await self.catch_up()
 
     async def catch_up(self) -> None:
         """Read what changed since the last look, and nothing else."""

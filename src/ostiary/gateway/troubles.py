@@ -103,7 +103,8 @@ class Troubles:
     def heal(self, key_id: str, model: str, began_at: int) -> None:
         """An attempt went well with the key and this model: what was known against them when it began is over.
 
-        Only a person takes back what a person must mend.
+        What was found in the very millisecond it began may be what it found itself, so that stays. Only a person
+        takes back what a person must mend.
         """
         of_it = (WHOLE, model)
         self._keep(
@@ -111,7 +112,7 @@ class Troubles:
             {
                 place: one
                 for place, one in self.of(key_id).items()
-                if place not in of_it or one.state in LASTING or max(one.since, one.failed_at) > began_at
+                if place not in of_it or one.state in LASTING or max(one.since, one.failed_at) >= began_at
             },
         )
 
