@@ -16,6 +16,7 @@ from tests.acceptance.pair import Pair, pair_of
 from tests.servers import behaviours
 from tests.servers.canaries import Canaries
 from tests.servers.shell import Shell
+from tests.servers.upstream import Exchange
 from tests.servers.waiting import until
 
 TWENTY = [f"k-{number:02}" for number in range(20)]
@@ -64,6 +65,24 @@ def test_one_bad_key_of_twenty_is_disabled_and_nobody_sees_a_failure(pair: Pair)
     assert used["k-07"] == 0, "nor at the gateway that never saw it fail"
     assert len(used) == 19
     assert all(pair.health(name) == [] for name in ("k-00", "k-19"))
+
+
+def test_a_test_call_that_takes_long_keeps_no_other_waiting(pair: Pair) -> None:
+    pair.reset("k-07")
+
+    async def slow_to_say(exchange: Exchange) -> None:
+        await (exchange.stall() if exchange.request.method == "GET" else behaviours.unauthorized(exchange))
+
+    pair.by_key |= {"k-07": slow_to_say, "k-08": behaviours.unauthorized}
+    say(pair, FLEET, 200)
+    pair.await_state("k-08", "disabled")
+    assert [one["state"] for one in pair.health("k-07")] in (["degraded"], ["unhealthy"])
+    pair.by_key["k-07"] = behaviours.unauthorized
+    del pair.by_key["k-08"]
+    pair.reset("k-08")
+    pair.shift(31)
+    say(pair, FLEET, 200)
+    pair.await_state("k-07", "disabled")
 
 
 def test_who_is_disabled_comes_back_by_hand(pair: Pair) -> None:

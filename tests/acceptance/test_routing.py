@@ -138,10 +138,23 @@ def test_who_does_not_answer_in_the_endpoints_time_is_left(pair: Pair) -> None:
         assert (first["error_code"], second["status"]) == ("provider_timeout", "ok")
         assert first["cost_nano"] == first["held_nano"] > 0, "it may have been billed, and is"
         assert pair.health("a") == [], "an endpoint's impatience is no fault of the key"
+    pair.by_key["a"] = faults.drip
+    answer = pair.ask("hurried", stream=True)
+    assert told(answer) == (200, "xai", "2", "groq"), "a stream that says nothing has not begun"
+    assert pair.health("a") == []
+    pair.by_key["a"] = faults.stall_first_byte
     (poor,) = mint(pair.gateways[0], NewAgentKey("poor", budget=Budget("total", first["held_nano"] * 3 // 2)))
     late = pair.ask("hurried", key=poor)
     assert (late.status_code, late.json()["error"]["code"]) == (504, "provider_timeout")
     assert len(late.json()["error"]["attempts"]) == 1, "nothing was left for another attempt"
+
+
+def test_what_is_late_by_the_providers_own_word_is_the_keys_fault(pair: Pair) -> None:
+    pair.endpoint("patient", A, B, timeout_ms=60_000)
+    pair.by_key["a"] = behaviours.status(504)
+    assert told(pair.ask("patient")) == (200, "xai", "2", "groq")
+    pair.await_state("a", "degraded")
+    pair.reset("a")
 
 
 def test_a_stream_falls_back_before_its_first_content_and_never_after(pair: Pair) -> None:

@@ -430,6 +430,19 @@ async def test_a_drip_is_bounded_by_the_total() -> None:
     assert (error.kind, error.sent) == ("total_timeout", True)
 
 
+async def test_what_does_not_begin_in_time_is_given_up_and_what_has_begun_goes_on() -> None:
+    waits = Waits(connect_s=5, first_byte_s=5, idle_s=5, total_s=30, begin_s=0.6)
+    drip = says(CHUNKED, *[PIECE] * 12, b"0\r\n\r\n", pause_s=0.1)
+    async with serving(drip) as (_, origin), transport_to(origin) as transport:
+        error = await failing(transport, origin, waits=waits)
+        assert (error.kind, error.sent) == ("total_timeout", True)
+        got = await transport.send("POST", origin, [], b"{}", waits)
+        chunks = got.chunks()
+        assert await anext(chunks) == EVENT
+        got.begun()
+        assert b"".join([chunk async for chunk in chunks]) == EVENT * 11
+
+
 async def test_a_slow_reader_of_ours_is_not_the_providers_fault() -> None:
     """While nobody reads, reading is paused, and a pause of ours is not an idle provider."""
     much = b"x" * 400_000

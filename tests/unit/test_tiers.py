@@ -93,6 +93,33 @@ def test_a_conversation_stays_where_it_is_cached() -> None:
     assert len(others) > 100, "other conversations go elsewhere, though they begin alike"
 
 
+def going_on(operation: str, **asked: Any) -> Call:
+    return Call(operation, OpenAI().read_ask(operation, json.dumps({"model": "m", **asked}).encode()), None)
+
+
+def test_a_conversation_by_responses_stays_where_it_is_cached() -> None:
+    user, again = {"role": "user", "content": "hello"}, {"role": "user", "content": "and now?"}
+    items = [
+        {"id": "msg_1", "type": "message", "content": [{"type": "output_text", "text": "hi"}], "role": "assistant"},
+        {"type": "function_call_output", "call_id": "c", "output": "7"},
+    ]
+    first = slot_of(going_on("responses", instructions="be kind", input=[user]), count())
+    assert slot_of(going_on("responses", instructions="be kind", input=[user, *items, again]), count(5)) == first
+    others = {
+        slot_of(going_on("responses", instructions=told, input=said), count())
+        for told in ("be kind", "be brief")
+        for said in (*(f"hello {number}" for number in range(50)), [again], [items[1], user])
+    }
+    assert len(others) > 50, "others go elsewhere, though they are told alike"
+
+
+def test_a_text_that_grows_stays_where_its_beginning_is_cached() -> None:
+    story = "Once upon a time " * 400
+    slots = {slot_of(going_on("completions", prompt=story + more), count()) for more in ("", "there", "there was")}
+    assert len(slots) == 1
+    assert len({slot_of(going_on("completions", prompt=f"{number}{story}"), count()) for number in range(100)}) > 50
+
+
 def test_a_key_for_the_cache_says_which_conversation_it_is() -> None:
     slots = {slot_of(call("be kind", text, prompt_cache_key="mine"), count()) for text in ("a", "b", "c")}
     assert len(slots) == 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Final
@@ -14,6 +14,7 @@ import msgspec
 from ostiary.errors import TABLE, Refusal
 from ostiary.gateway.call import Call
 from ostiary.gateway.gate import Gate
+from ostiary.gateway.hurry import hurried
 from ostiary.gateway.target import Target
 from ostiary.providers.address import url_of
 from ostiary.providers.tokens import Tokens
@@ -73,7 +74,7 @@ async def attempt(
     """
     waits = gate.patience.provider
     if timeout_s is not None:
-        waits = replace(waits, first_byte_s=timeout_s, total_s=waits.total_s if call.ask.stream else timeout_s)
+        waits = hurried(waits, timeout_s, is_stream=call.ask.stream)
     is_ours = max_tokens is not None and call.ask.output_tokens is None
     if max_tokens is None or not is_ours:
         return await _send(gate, call, target, max_tokens, waits)

@@ -20,6 +20,8 @@ from ostiary.vault.seal import Seal
 _LOOK_S: Final = 0.25
 _ASK_AGAIN_S: Final = 30.0
 """Between two test calls with one key, however often it is suspected."""
+_AT_ONCE: Final = 8
+"""Test calls; the next ones wait."""
 NOUN: Final = "key_health"
 
 
@@ -55,8 +57,7 @@ class HealthWatch:
         while True:
             await self._clock.sleep(_LOOK_S)
             if self._health.suspects:
-                with suppress(Refusal):  # the next failure suspects it anew
-                    await self.confirm()
+                await self.confirm()
 
     async def write(self) -> None:
         """Put down how the keys are of which there is news."""
@@ -101,17 +102,28 @@ class HealthWatch:
         suspects, self._health.suspects = self._health.suspects, set()
         now = self._clock.monotonic()
         self._asked = {key_id: at for key_id, at in self._asked.items() if now - at < _ASK_AGAIN_S}
-        for key_id in sorted(suspects - self._asked.keys()):
-            self._asked[key_id] = now
+        room = asyncio.Semaphore(_AT_ONCE)
+        async with asyncio.TaskGroup() as each:
+            for key_id in sorted(suspects - self._asked.keys()):
+                self._asked[key_id] = now
+                each.create_task(self._judge(key_id, room))
+
+    async def _judge(self, key_id: str, room: asyncio.Semaphore) -> None:
+        """One suspect: a provider that takes long to answer keeps none of the others waiting."""
+        async with room:
             asked = self._health.find(key_id)  # before its secret is read: what is edited meanwhile is not judged by it
-            async with self._database.read() as tx:
-                key = await store.find_provider_key_by_id(tx, key_id)
-                if key is None:
-                    continue
-                secret = await provider_keys.open_secret(tx, self._seal, key)
-            row = self._directory.catalog.find(key.provider)
-            if row is None:
-                continue
+            try:
+                async with self._database.read() as tx:
+                    key = await store.find_provider_key_by_id(tx, key_id)
+                    secret = await provider_keys.open_secret(tx, self._seal, key) if key is not None else None
+            except Refusal as refusal:
+                if refusal.code == "service_unavailable":  # it is asked when the database is back
+                    del self._asked[key_id]
+                    self._health.suspects.add(key_id)
+                return
+            row = self._directory.catalog.find(key.provider) if key is not None else None
+            if key is None or secret is None or row is None:
+                return
             result = await trial.test(self._transport, row, key.base_url, key.fields, secret, key.auth)
-            if result.outcome == "invalid_key" and self._health.find(key_id) is asked:
-                self._health.confirm(key_id, f"the provider says that it is not valid ({result.message})")
+        if result.outcome == "invalid_key" and self._health.find(key_id) is asked:
+            self._health.confirm(key_id, f"the provider says that it is not valid ({result.message})")

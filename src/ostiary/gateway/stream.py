@@ -51,6 +51,7 @@ class Passage:
                 whole = self._read(data)
                 if self.first_at is None and reader.has_content:
                     self.first_at = self._book.gate.clock.now()
+                    self._answer.begun()
                     await exchange.start(_OK, [*_SSE, *self._headers])
                 if whole and self.first_at is not None:
                     await exchange.write(whole)

@@ -10,6 +10,7 @@ from ostiary.gateway.call import Call
 from ostiary.gateway.caller import Caller
 from ostiary.gateway.choose import Order
 from ostiary.gateway.exchange import Headers
+from ostiary.gateway.hurry import was_hurried
 from ostiary.gateway.key_limits import hold_key
 from ostiary.gateway.pace import pace_headers
 from ostiary.gateway.relay import relay, relay_stream
@@ -52,7 +53,7 @@ async def try_in_order(book: Book, admitted: Admitted) -> None:
             left = list(admitted.order.others(book.gate.clock.now()))
         failures.append((target, failure))
         verdict, tokens = failure.verdict, failure.tokens
-        is_hurried = admitted.route.timeout_s is not None and verdict.code == "provider_timeout"
+        is_hurried = was_hurried(failure.how, admitted.route.timeout_s, book.gate.patience.provider)
         is_of_provider = not is_hurried and health.failed(target, verdict, failure.headers, failure.body)
         outcome = Outcome(
             "error", failure.http_status, verdict.code, tokens, billed=verdict.billed or tokens is not None

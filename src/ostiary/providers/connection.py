@@ -61,6 +61,8 @@ class Waits:
     first_byte_s: float = 120
     idle_s: float = 60
     total_s: float = 600
+    begin_s: float | None = None
+    """Until `begun` is said, whatever comes before that; None where `total_s` is the only bound."""
 
 
 class _NotAsAgreedError(Exception):
@@ -87,6 +89,7 @@ class Connection(asyncio.Protocol):
         "_transport",
         "_waiter",
         "_waits",
+        "_whole_at",
         "due_at",
         "has_body",
         "has_head",
@@ -123,7 +126,7 @@ class Connection(asyncio.Protocol):
         self._parser: httptools.HttpResponseParser | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._waits = Waits()
-        self._total_at = _NEVER
+        self._total_at = self._whole_at = _NEVER
         self._failure: tuple[Failure, str] | None = None
         self._pieces: list[bytes] = []
         self._behind = self._framing = self._fields = 0
@@ -154,7 +157,9 @@ class Connection(asyncio.Protocol):
         self._pieces = []
         self._behind = self._framing = self._fields = 0
         self._waits = waits
-        self._total_at = began_at + waits.total_s
+        self._total_at = self._whole_at = began_at + waits.total_s
+        if waits.begin_s is not None:
+            self._total_at = min(began_at + waits.begin_s, self._whole_at)
         transport = cast("asyncio.Transport", self._transport)
         if body is None:
             transport.write(head)
@@ -206,6 +211,10 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
         self._wake()
+
+    def begun(self) -> None:
+        """What was waited for has begun to come; what is left is bounded by the time for everything."""
+        self.due_at = self._total_at = self._whole_at
 
     def nudge(self) -> None:
         """Wake who waits: the tap has seen what it was waiting for, and hears no more."""

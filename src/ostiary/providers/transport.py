@@ -89,7 +89,8 @@ class Transport:
         began_at = asyncio.get_running_loop().time()
         connection = pool.take(head.target.origin)
         if connection is None:
-            outcome = await pool.connect(head.target, min(limits.connect_s, limits.total_s))
+            begin_s = limits.total_s if limits.begin_s is None else limits.begin_s
+            outcome = await pool.connect(head.target, min(limits.connect_s, limits.total_s, begin_s))
             if isinstance(outcome, TransportError):
                 raise outcome
             connection = outcome
@@ -191,6 +192,11 @@ class Answer:
         """
         if self._connection is not None and not self._connection.is_done:
             self._connection.tap = pass_on
+
+    def begun(self) -> None:
+        """The first of what was asked for has come: `begin_s` of the waits bounds it no longer."""
+        if self._connection is not None:
+            self._connection.begun()
 
     def nudge(self) -> None:
         """End the tap, and have `piece` return, empty, though the body may not have ended."""
