@@ -10,7 +10,7 @@ import pytest
 
 from ostiary.dashboard.routes import ROUTES
 from ostiary.ground import Ground
-from ostiary.orgs import organizations
+from ostiary.orgs import organizations, roles
 from ostiary.vault import aliases
 from ostiary.vault.endpoint_changes import NewEndpoint
 from ostiary.vault.endpoint_store import EndpointTarget
@@ -145,6 +145,7 @@ def test_an_alias_says_where_it_leads_and_why_it_is_not_usable(gateways: Gateway
         async with base.database.transaction() as tx:
             await lobby.add_provider_key(base, tx, lobby.home, "groq", HOSTILE, shared=True)
             await lobby.add_provider_key(base, tx, lobby.home, "openai", "of its own")
+            await organizations.create(tx, roles.operator(), "Another", base.clock.now())
         openai = EndpointTarget("openai", "gpt-5-mini")
         await _create(base, NewEndpoint(HOSTILE, targets, "split"), NewEndpoint("ostiary/own", [openai]))
 

@@ -16,6 +16,7 @@ from ostiary.agents.policy import Choice
 from ostiary.db import changes, schema
 from ostiary.db.database import Database, Transaction
 from ostiary.ledger.audit_store import list_audit
+from ostiary.orgs import organizations, roles
 from ostiary.providers.catalog import Catalog, load
 from ostiary.secret import Secret
 from ostiary.vault import aliases, endpoint_store, endpoints, store
@@ -525,6 +526,24 @@ async def test_aliases_are_made_over_the_pool_alone(database: Database, catalog:
     assert await made(database, catalog, folk, NOW, first=True) == everywhere
     assert await traces(database) - before == type(ONE)(3, 3)
     assert await made(database, catalog, folk, NOW) == {}
+
+
+async def test_where_there_is_one_organization_alone_its_keys_need_not_be_shared(
+    database: Database, catalog: Catalog
+) -> None:
+    async with database.transaction() as tx:
+        alone = await organizations.create(tx, roles.operator(), "Alone", NOW)
+    await provider_key(database, alone.id, "g", "groq")
+
+    async def make(at: int) -> list[str]:
+        async with database.transaction() as tx:
+            return [one.name for one in await aliases.make(tx, roles.operator(), catalog=catalog, at=at)]
+
+    assert await make(NOW) == ["ostiary/fast", "ostiary/smart", "ostiary/cheap"]
+    async with database.transaction() as tx:
+        await organizations.create(tx, roles.operator(), "Another", NOW)
+    await provider_key(database, alone.id, "o", "openai")
+    assert await make(NOW + 1) == [], "from now on it is nobody else's business who has keys for what"
 
 
 async def test_what_was_made_grows_unless_it_was_edited(database: Database, catalog: Catalog) -> None:

@@ -60,6 +60,8 @@ def create(  # noqa: PLR0913 - one argument an option
 def make(*, data_dir: DataDir = None, json: Json = False) -> None:
     """Make ostiary/fast, smart, cheap and embed, over the providers that have keys in the pool.
 
+    Where there is one organization alone, all its keys count, shared or not.
+
     Those that were made before are extended to new providers, unless somebody has edited them.
     """
 

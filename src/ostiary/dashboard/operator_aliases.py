@@ -44,25 +44,25 @@ async def list_(visit: Visit) -> Answer:
     query = visit.query
     async with visit.reading() as tx:
         known = await aliases.list_(tx, visit.by)
-        shared = await pool.list_(tx, visit.by, visit.at)
+        usable = await pool.list_for_all(tx, visit.by, visit.at)
     found = fitting(query, known)
     page, after = cut(found, query.text("after"))
-    keys = _pooled(shared)
+    keys = _pooled(usable)
     return visit.page(
         "operator/aliases_list.html" if visit.is_partial else "operator/aliases.html",
         rows=[Row(one, drawn(one, keys), aliases.origin(one)) for one in page],
         total=len(known),
         fitting=len(found),
         following=after,
-        pooled=len(shared),
+        pooled=len(usable),
         providers=sorted(providers_of(known)),
         sort=query.text("sort", "name"),
     )
 
 
-def _pooled(shared: list[Standing]) -> Keys:
+def _pooled(usable: list[Standing]) -> Keys:
     keys: Keys = {}
-    for one in shared:
+    for one in usable:
         state = KeyState(one.key.id, one.key.name, one.key.provider, one.status, one.health, is_shared=True)
         keys.setdefault(state.provider, []).append(state)
     return keys

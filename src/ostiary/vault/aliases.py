@@ -136,6 +136,7 @@ async def _meant(tx: Transaction, id_or_name: str) -> str:
 async def make(tx: Transaction, by: Actor, *, catalog: Catalog, at: int) -> list[Endpoint]:
     """Make those of `MODELS` that there are not, over the providers with keys in the pool; the ones made or remade.
 
+    Where there is one organization alone, its keys count, shared or not: nobody else could use them.
     One that was made before gets the providers that have got a key since, unless somebody has edited it.
     """
     by.require("aliases.create", None)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from sqlalchemy import ColumnElement, Select, Text, and_, cast, delete, exists, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Select, Text, and_, cast, delete, exists, func, insert, or_, select, true, update
 from sqlalchemy.exc import IntegrityError
 
 from ostiary.db import schema
@@ -307,10 +307,18 @@ async def list_key_names(tx: Transaction, ids: Collection[str]) -> list[KeyName]
 
 
 async def list_keyed_providers(tx: Transaction, organization_id: str) -> set[str]:
-    """The providers of which the organization may use a key; for `EVERYBODY` those with keys in the pool."""
+    """The providers of which the organization may use a key; for `EVERYBODY` those that all may use."""
     p = schema.provider_keys.c
-    query = select(p.provider).where(or_(p.organization_id == organization_id, p.shared)).distinct()
-    return set((await tx.execute(query)).scalars())
+    is_theirs = or_(p.organization_id == organization_id, p.shared)
+    if organization_id == EVERYBODY and await is_alone(tx):
+        is_theirs = true()
+    return set((await tx.execute(select(p.provider).where(is_theirs).distinct())).scalars())
+
+
+async def is_alone(tx: Transaction) -> bool:
+    """Whether there is one organization only: then its keys are everybody's, shared or not."""
+    count: int = (await tx.execute(select(func.count()).select_from(schema.organizations))).scalar_one()
+    return count == 1
 
 
 def _key_names() -> Select[Any]:

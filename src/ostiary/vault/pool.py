@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ostiary.actor import Actor
 from ostiary.db.database import Transaction
-from ostiary.vault import key_uses, store
+from ostiary.vault import endpoint_store, key_uses, store
 from ostiary.vault.key_uses import Standing
 
 
@@ -13,3 +13,11 @@ async def list_(tx: Transaction, by: Actor, at: int) -> list[Standing]:
     by.require("organizations.list", None)
     shared = [key for key in await store.list_all_provider_keys(tx) if key.shared]
     return await key_uses.stand(tx, shared, at)
+
+
+async def list_for_all(tx: Transaction, by: Actor, at: int) -> list[Standing]:
+    """What aliases can count on whoever calls: the pool, and where there is one organization alone, all its keys."""
+    by.require("organizations.list", None)
+    is_alone = await endpoint_store.is_alone(tx)
+    usable = [key for key in await store.list_all_provider_keys(tx) if key.shared or is_alone]
+    return await key_uses.stand(tx, usable, at)
