@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -249,6 +250,27 @@ def test_slow_heads_get_408_after_five_seconds(shared_gateway: Gateway) -> None:
         assert say(shared_gateway, get()).status == 200
         idle.send(get())
         assert idle.answer().status == 200
+
+
+def test_who_sent_while_the_gateway_did_not_run_was_not_slow(gateways: GatewayMaker) -> None:
+    gateway = gateways()
+    with wire(gateway, 20) as half, wire(gateway, 20) as fresh, wire(gateway, 20) as behind:
+        half.send(b"GET /health HTTP/1.1\r\nhost: x\r\nx-a")
+        behind.send(get())
+        assert behind.answer().status == 200
+        behind.send(b"GET /heal")
+        assert say(gateway, get()).status == 200, "what was sent before is read"
+        gateway.process.send_signal(signal.SIGSTOP)
+        try:
+            half.send(b": b\r\n\r\n")
+            fresh.send(get())
+            time.sleep(7)
+        finally:
+            gateway.process.send_signal(signal.SIGCONT)
+        assert half.answer().status == 200
+        assert fresh.answer().status == 200
+        behind.send(b"th HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert behind.answer().status == 200
 
 
 # ---- many on one connection -------------------------------------------------------------------------------------

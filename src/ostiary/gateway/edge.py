@@ -305,6 +305,15 @@ class EdgeProtocol(asyncio.Protocol):
         elif now - self._stuck_since > patience:
             self.transport.abort()
 
+    def excuse(self, seconds: float) -> None:
+        """So long this process did not run: what has come meanwhile is not read yet, and nobody was slow."""
+        if self._head_since is not None:
+            self._head_since += seconds
+        if self._idle_since is not None:
+            self._idle_since += seconds
+        if self._stuck_since is not None:
+            self._stuck_since += seconds
+
     def _patience(self) -> float | None:
         """How long things may stay as they are: a reader that does not read, a body that nobody wants."""
         if self.is_stuck or self.transport.is_closing():
@@ -325,11 +334,15 @@ _SHORT_URL: Final = 200
 
 
 async def sweep_connections(state: ServerState) -> None:
-    """Once a second, until cancelled, close the connections that stall."""
+    """Once a second, until cancelled, close the connections that stall; none for a sleep of this very process."""
     loop = asyncio.get_running_loop()
     while True:
+        slept_at = loop.time()
         await asyncio.sleep(_SWEEP_S)
         now = loop.time()
+        late = now - slept_at - _SWEEP_S
         for connection in list(state.connections):
             if isinstance(connection, EdgeProtocol):
+                if late > _SWEEP_S:
+                    connection.excuse(late)
                 connection.sweep(now)
