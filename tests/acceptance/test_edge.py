@@ -254,19 +254,21 @@ def test_slow_heads_get_408_after_five_seconds(shared_gateway: Gateway) -> None:
 
 def test_who_sent_while_the_gateway_did_not_run_was_not_slow(gateways: GatewayMaker) -> None:
     gateway = gateways()
+    process = gateway.process
+    assert process is not None
     with wire(gateway, 20) as half, wire(gateway, 20) as fresh, wire(gateway, 20) as behind:
         half.send(b"GET /health HTTP/1.1\r\nhost: x\r\nx-a")
         behind.send(get())
         assert behind.answer().status == 200
         behind.send(b"GET /heal")
         assert say(gateway, get()).status == 200, "what was sent before is read"
-        gateway.process.send_signal(signal.SIGSTOP)
+        process.send_signal(signal.SIGSTOP)
         try:
             half.send(b": b\r\n\r\n")
             fresh.send(get())
             time.sleep(7)
         finally:
-            gateway.process.send_signal(signal.SIGCONT)
+            process.send_signal(signal.SIGCONT)
         assert half.answer().status == 200
         assert fresh.answer().status == 200
         behind.send(b"th HTTP/1.1\r\nhost: x\r\n\r\n")
