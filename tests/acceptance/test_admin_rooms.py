@@ -35,6 +35,20 @@ def test_an_organization_shows_and_changes_its_rules(bureau: Bureau) -> None:
     bureau.done("erin", "PATCH", path, json={"tpm": None, "trace_days": None, "allow_unpriced": False})
 
 
+def test_an_organization_forbids_that_content_is_kept(bureau: Bureau) -> None:
+    path = f"/organizations/{bureau.home}"
+    key = f"/agent-keys/{bureau.key(capture=True)['id']}"
+    assert bureau.done("alice", "GET", key)["content_is_captured"]
+    assert code(bureau.ask("bob", "PATCH", path, json={"capture_is_forbidden": False})) == "insufficient_scope"
+    assert bureau.done("erin", "PATCH", path, json={"capture_is_forbidden": True})["capture_is_forbidden"]
+    shown = bureau.done("alice", "GET", key)
+    assert (shown["capture"], shown["content_is_captured"]) == (True, False)
+    refused = bureau.ask("alice", "POST", "/agent-keys", json={"name": bureau.name(), "capture": True})
+    assert (refused.status_code, fields(refused)) == (422, {"capture"})
+    assert not bureau.done("erin", "PATCH", path, json={"capture_is_forbidden": False})["capture_is_forbidden"]
+    assert bureau.done("alice", "GET", key)["content_is_captured"]
+
+
 def test_its_budget_is_the_owners_to_set(bureau: Bureau) -> None:
     path = f"/organizations/{bureau.home}"
     wish = {"budget": {"limit_usd": "100", "soft_usd": "80", "thresholds": [50, 90]}}
@@ -49,6 +63,7 @@ def test_its_budget_is_the_owners_to_set(bureau: Bureau) -> None:
     "wrong",
     [
         *({"rpm": 0}, {"trace_days": 0}, {"max_lifetime_s": 10}, {"revocation_is_final": "yes"}),
+        *({"capture_is_forbidden": None}, {"capture_is_forbidden": 1}),
         *({"name": ""}, {"client_id": "org_x"}, {"id": "x"}, {"budget": {"limit_usd": "1", "soft_usd": "2"}}),
     ],
     ids=str,

@@ -70,7 +70,8 @@ def test_rules_limits_and_budget_are_set(lodge: Lodge, window: Window) -> None:
     expect(page.get_by_text("Limits saved.")).to_be_visible()
     page.get_by_label("Days traces are kept").fill("90")
     page.get_by_label("Days contents are kept").fill("7")
-    page.get_by_role("button", name="Save days").click()
+    page.get_by_label("What was asked and answered").select_option("yes")
+    page.get_by_role("button", name="Save recording").click()
     expect(page.get_by_text("Recording saved.")).to_be_visible()
     page.get_by_label("Hard limit in USD").fill("a lot")
     page.get_by_role("button", name="Save budget").click()
@@ -85,7 +86,28 @@ def test_rules_limits_and_budget_are_set(lodge: Lodge, window: Window) -> None:
     expect(page.get_by_text("of $12.50")).to_be_visible()
     found = lodge.gateway.json("orgs", "show", lodge.home)
     assert (found["rpm"], found["trace_days"], found["content_days"]) == (600, 90, 7)
-    assert found["revocation_is_final"] is True
+    assert (found["revocation_is_final"], found["capture_is_forbidden"]) == (True, True)
+
+
+def test_a_page_of_a_key_says_what_is_forbidden_to_keep(lodge: Lodge, window: Window) -> None:
+    lodge.gateway.cli("orgs", "edit", "--let-capture", "--max-lifetime", "none")
+    lodge.gateway.create_key("kept", "--capture")
+    id_ = lodge.gateway.json("keys", "show", "kept")["id"]
+    page = lodge.sign_in(window, "alice", f"/keys/{id_}")
+    expect(page.get_by_text("Prompts and answers of its calls are kept, redacted.")).to_be_visible()
+    lodge.gateway.cli("orgs", "edit", "--forbid-capture")
+    page.reload()
+    expect(page.get_by_text("its organization forbids it: nothing is kept.")).to_be_visible()
+    page.goto(lodge.url("/keys/new"))
+    page.get_by_label("Key Name").fill("another")
+    page.get_by_role("tab", name="Advanced").click()
+    expect(page.get_by_text("The organization forbids content capture")).to_be_visible()
+    window.axe("capture is forbidden")
+    page.get_by_label("content capture").check()
+    window.expect("422")
+    page.get_by_role("button", name="Create Key").click()
+    expect(page.get_by_text("This organization forbids that prompts and answers are kept.")).to_be_visible()
+    lodge.gateway.cli("orgs", "edit", "--let-capture")
 
 
 def test_two_who_edit_at_once_lose_nothing(lodge: Lodge, windows: Windows) -> None:

@@ -127,6 +127,7 @@ EVERY_FIELD: dict[str, object] = {
     "allow_unpriced": True,
     "trace_days": 30,
     "content_days": 7,
+    "capture_is_forbidden": True,
     "budget": Budget("month", 5 * USD, 4 * USD, (50,)),
 }
 
@@ -145,8 +146,9 @@ async def test_every_field_is_set_found_again_and_lifted(database: Database) -> 
     assert {name: getattr(shown, name) for name in EVERY_FIELD} == EVERY_FIELD
     assert (shown.id, shown.client_id, shown.created_at) == (folk.home.id, folk.home.client_id, NOW)
     assert caps == {"2026-11": 5 * USD, "total": None}
-    lifted = {name: None for name in EVERY_FIELD if name not in {"name", "revocation_is_final", "allow_unpriced"}}
-    again = await edit(database, folk, "alice", **lifted, revocation_is_final=False, allow_unpriced=False, name="Home")
+    switches = {name: False for name, value in EVERY_FIELD.items() if value is True}
+    lifted = {name: None for name in EVERY_FIELD if name != "name"} | switches
+    again = await edit(database, folk, "alice", **lifted | {"name": "Home"})
     assert again == folk.home
     async with database.read() as tx:
         assert await store.find_organization(tx, folk.home.id) == folk.home

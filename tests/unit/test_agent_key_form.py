@@ -111,6 +111,17 @@ def test_a_key_in_words() -> None:
     assert (money, ()) in said
 
 
+def test_what_is_kept_of_a_keys_calls_in_words() -> None:
+    kept = "Prompts and answers of its calls are kept, redacted."
+    key, parent = _key(), _key(capture=True)
+    child = replace(key, parent_id=parent.id, parent=parent)
+    for one, is_said in ((key, False), (parent, True), (child, True)):
+        assert (kept in {power.words for power in powers(one)}) is is_said
+        said = {power.words for power in powers(one, capture_is_forbidden=True)}
+        assert kept not in said
+        assert any("its organization forbids it" in words for words in said) is is_said
+
+
 def test_what_expires_within_a_week_is_marked() -> None:
     assert not is_expiring(_key(), NOW)
     assert is_expiring(_key(expires_at=NOW + DAY_MS), NOW)

@@ -99,6 +99,16 @@ def test_what_a_key_may_not_do_is_said() -> None:
     assert "Prompts and answers are kept, redacted." in text
 
 
+def test_what_an_organization_forbids_to_keep_is_said() -> None:
+    sight = replace(SIGHT, key=replace(KEY, capture=True), capture_is_forbidden=True)
+    assert "Prompts and answers would be kept, but its organization forbids it." in "\n".join(key_views.tell(sight))
+    assert not key_views.details(sight)["content_is_captured"]
+    assert key_views.details(replace(sight, capture_is_forbidden=False))["content_is_captured"]
+    child = replace(KEY, parent=replace(KEY, capture=True))
+    assert key_views.details(replace(SIGHT, key=child))["content_is_captured"]
+    assert not key_views.details(SIGHT)["content_is_captured"]
+
+
 def test_a_child_without_its_parent_is_told_as_revoked() -> None:
     text = told(parent_id="key_0", is_ephemeral=True)
     assert "is revoked. It is a child of a key that is gone." in text

@@ -53,7 +53,9 @@ class NewKey(Asked):
     addresses: GivenChoice = Field(default=[])
     metadata: Metadata = Field(default={})
     budget: GivenBudget | None = None
-    capture: bool = Field(default=False, description="Whether prompts and answers are kept.")
+    capture: bool = Field(
+        default=False, description="Whether prompts and answers are kept, where the organization does not forbid it."
+    )
 
 
 class KeyPatch(Asked):
@@ -129,7 +131,7 @@ class ShownKey(Shown):
     metadata: dict[str, JsonValue]
     budget: ShownBudget | None
     spent_usd: ShownUsd = Field(description="In the running period of the budget; without one, this month.")
-    capture: bool
+    capture: bool = Field(description="As it is set. Nothing is kept where the organization forbids it.")
     is_ephemeral: bool
     parent_id: str | None
     created_at: ShownMoment
@@ -162,6 +164,9 @@ class DetailedKey(ListedKey):
     """An agent key with everything that is known of its use."""
 
     by_model: list[ModelSpend] = Field(description="In the last 30 days, the dearest first.")
+    content_is_captured: bool = Field(
+        description="Whether prompts and answers are kept: it or its parent is set to, and the organization lets them."
+    )
 
 
 class Keys(Shown):

@@ -26,6 +26,7 @@ from ostiary.admin.shapes import Asking, Id, usd
 from ostiary.agents import agent_keys
 from ostiary.agents.agent_keys import AgentKey, NewAgentKey
 from ostiary.agents.pages_store import RECENT_DAYS, Wanted, list_spent
+from ostiary.agents.store import get_rules
 from ostiary.clock import DAY_MS, day_ends
 from ostiary.db.database import Transaction
 from ostiary.ledger import reports
@@ -84,6 +85,7 @@ async def show(asking: Asking, id: Id) -> DetailedKey:
     key = await agent_keys.show(tx, asking.by, home, id)
     wanted = UsageFilter(day_ends(at) - RECENT_DAYS * DAY_MS, agent_key_ids=[key.id])
     rows = await reports.sum_usage(tx, home, wanted, ("provider", "model"))
+    rules = await get_rules(tx, home)
     return DetailedKey(
         **shown(key, await spent(tx, key, at), at),
         **shares(key.id, await reports.list_traffic(tx, home, at, [key.id])),
@@ -91,6 +93,7 @@ async def show(asking: Asking, id: Id) -> DetailedKey:
             ModelSpend(model=f"{row.provider}/{row.model}", requests=row.requests, cost_usd=usd(row.cost_nano))
             for row in rows
         ],
+        content_is_captured=key.is_captured and not rules.capture_is_forbidden,
     )
 
 

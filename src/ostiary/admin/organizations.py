@@ -22,7 +22,7 @@ from ostiary.orgs.store import SCOPE
 Days = Annotated[int, Field(ge=1, le=3_650)]
 _PLAIN: Final = (
     *("id", "client_id", "name", "rpm", "rpd", "tpm", "parallel"),
-    *("revocation_is_final", "allow_unpriced", "trace_days", "content_days"),
+    *("revocation_is_final", "allow_unpriced", "trace_days", "content_days", "capture_is_forbidden"),
 )
 
 
@@ -53,6 +53,7 @@ class OrganizationPatch(Asked):
     allow_unpriced: bool = ABSENT
     trace_days: Days | None = ABSENT
     content_days: Days | None = ABSENT
+    capture_is_forbidden: bool = ABSENT
 
     def wished(self) -> dict[str, object]:
         """The fields that were named, as the deed takes them."""
@@ -82,6 +83,9 @@ class ShownOrganization(Shown):
     allow_unpriced: bool
     trace_days: int | None
     content_days: int | None
+    capture_is_forbidden: bool = Field(
+        description="Whether no key keeps what was asked and answered, whatever it says."
+    )
     created_at: ShownMoment
 
 

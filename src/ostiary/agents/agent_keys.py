@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 from ostiary.actor import Actor
 from ostiary.agents import credential, pages_store, store
-from ostiary.agents.fields import USUAL_EXPIRY_MS, checked, require_lifetime
+from ostiary.agents.fields import USUAL_EXPIRY_MS, checked, require_capture, require_lifetime
 from ostiary.agents.lineage import require_narrower
 from ostiary.agents.pages_store import After, Page, Wanted
 from ostiary.agents.policy import ALL, SCOPES, Choice, Status
@@ -83,6 +83,7 @@ async def create(
         wished["expires_at"] = at + min(USUAL_EXPIRY_MS, rules.max_lifetime_ms or USUAL_EXPIRY_MS)
     values: dict[str, Any] = checked(wished, at)
     require_lifetime(values["expires_at"], rules.max_lifetime_ms, at)
+    require_capture(values, rules)
     owner = await find_owner(tx, organization_id, owner_id)
     require_grant(grant, by, owner, values["scopes"])
     return await issue(tx, by, "agent_keys.create", organization_id, owner_id, values, pepper=pepper, at=at)
@@ -164,8 +165,9 @@ async def change(
     values = {name: value for name, value in values.items() if value != getattr(key, name)}
     if not values:
         return key
+    rules = await store.get_rules(tx, organization_id)
+    require_capture(values, rules)
     if "expires_at" in values:
-        rules = await store.get_rules(tx, organization_id)
         require_lifetime(values["expires_at"], rules.max_lifetime_ms, at)
     if "scopes" in values:
         owner = await find_owner(tx, organization_id, values.get("owner_id", key.owner_id), stays=True)

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from ostiary.actor import Actor
 from ostiary.agents import agent_keys, store
-from ostiary.agents.fields import checked, require_lifetime
+from ostiary.agents.fields import checked, require_capture, require_lifetime
 from ostiary.agents.lineage import POWERS, require_narrower
 from ostiary.agents.policy import ALL, SCOPES
 from ostiary.agents.records import AgentKey
@@ -87,6 +87,8 @@ async def create(
         require_narrower(values, parent)
     rules = await store.get_rules(tx, organization_id)
     require_lifetime(values["expires_at"], rules.max_lifetime_ms, at)
+    if parent is None or not parent.capture:  # what a parent must let be seen, its child has to say as well
+        require_capture(values, rules)
     if parent is None:
         await agent_keys.find_owner(tx, organization_id, owner_id)
     values |= {"is_ephemeral": True, "parent_id": parent.id if parent else None, "parent": parent}

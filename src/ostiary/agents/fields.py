@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Final
 
 from ostiary.agents.policy import SCOPES, Choice, choice_of, parse_networks
+from ostiary.agents.records import Rules
 from ostiary.clock import DAY_MS
 from ostiary.errors import Refusal
 from ostiary.limits.budgets import Budget
@@ -46,6 +47,12 @@ def require_lifetime(expires_at: int | None, most_ms: int | None, at: int) -> No
         days, rest = divmod(most_ms, DAY_MS)
         longest = f"{days} days" if days and not rest else f"{most_ms // _SHORTEST_EXPIRY_MS} hours"
         raise _refusal("expires_at", f"Keys of this organization expire after {longest} at the latest.")
+
+
+def require_capture(values: Mapping[str, object], rules: Rules) -> None:
+    """Refuse to have content kept where the organization forbids it; who has it kept already may stay so."""
+    if values.get("capture") and rules.capture_is_forbidden:
+        raise _refusal("capture", "This organization forbids that prompts and answers are kept.")
 
 
 def _name(name: str, value: object, _at: int) -> str:

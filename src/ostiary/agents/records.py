@@ -42,6 +42,11 @@ class AgentKey:
     parent: AgentKey | None = None
     """The key that `parent_id` names; whatever is read here comes with it."""
 
+    @property
+    def is_captured(self) -> bool:
+        """Whether what is said is kept where the organization lets it: a child cannot hide what its parent shows."""
+        return self.capture or (self.parent is not None and self.parent.capture)
+
     def policy(self) -> Policy:
         """What is asked about this key on the path of a call, with its networks read once."""
         networks = None if self.addresses.mode == "all" else parse_networks(sorted(self.addresses.items))
@@ -90,6 +95,7 @@ class Rules:
 
     revocation_is_final: bool
     max_lifetime_ms: int | None
+    capture_is_forbidden: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -223,7 +223,7 @@ async def find_owner(tx: Transaction, organization_id: str, user_id: str) -> Own
 async def get_rules(tx: Transaction, organization_id: str) -> Rules:
     """What the organization says of its keys; refuses with `not_found` when there is none."""
     o = schema.organizations.c
-    query = select(o.revocation_is_final, o.max_lifetime_ms).where(o.id == organization_id)
+    query = select(o.revocation_is_final, o.max_lifetime_ms, o.capture_is_forbidden).where(o.id == organization_id)
     row = (await tx.execute(query)).first()
     if row is None:
         raise Refusal("not_found", "There is no such organization.")

@@ -58,6 +58,8 @@ def explain(
         show.print_json(told)
     else:
         show.say(told["in_words"])
+        if told.get("content_is_captured"):
+            show.say("What is asked and answered would be kept, redacted.")
         show.print_table(
             ["", "provider", "model", "provider key", "price"],
             [

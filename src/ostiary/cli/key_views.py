@@ -47,6 +47,8 @@ class Sight:
     """Requests and nano-dollars of the last 30 days."""
     children: tuple[AgentKey, ...]
     secrets: tuple[KeySecret, ...]
+    capture_is_forbidden: bool = False
+    """Whether its organization lets nobody keep what was asked and answered."""
 
 
 async def look(tx: Transaction, key: AgentKey, at: int) -> Sight:
@@ -67,6 +69,7 @@ async def look(tx: Transaction, key: AgentKey, at: int) -> Sight:
         by_model=await _by_model(tx, key, at),
         children=tuple(children),
         secrets=tuple(await store.list_secrets(tx, key.id)),
+        capture_is_forbidden=(await store.get_rules(tx, key.organization_id)).capture_is_forbidden,
     )
 
 
@@ -144,6 +147,7 @@ def details(sight: Sight) -> dict[str, Any]:
     return {
         **summary(key, at, sight.spent_nano, sight.traffic),
         "owner": sight.owner,
+        "content_is_captured": key.is_captured and not sight.capture_is_forbidden,
         "budget_resets_at": show.when(resets_at),
         "beside": [
             {"whose": who, "budget_usd": show.usd(other.cap_nano), "spent_usd": show.usd(spent)}
@@ -224,7 +228,7 @@ def tell(sight: Sight) -> Iterator[str]:
     if key.parent_id is not None:
         owner = f"It is a child of {key.parent.name if key.parent else 'a key that is gone'}. {owner}"
     yield f"{key.name} ({', '.join(key.previews)}) is {status}. {owner}"
-    yield from _section("What it may do", _powers(key))
+    yield from _section("What it may do", _powers(sight))
     yield from _section("What it has used", _uses(sight))
     yield from _section("What happens next", _next(sight))
 
@@ -236,7 +240,8 @@ def _section(title: str, lines: Iterator[str]) -> Iterator[str]:
         yield f"  {line}"
 
 
-def _powers(key: AgentKey) -> Iterator[str]:
+def _powers(sight: Sight) -> Iterator[str]:
+    key = sight.key
     admin = sorted(scope for scope in key.scopes if scope not in _USES)
     uses = [says for scope, says in _USES.items() if scope in key.scopes]
     yield f"It may {', '.join(uses)}." if uses else "It may not call anything."
@@ -249,8 +254,12 @@ def _powers(key: AgentKey) -> Iterator[str]:
     yield _limited("addresses", key.addresses, "From any address", "Only from these addresses")
     if key.parent_id is not None:
         yield "And never more than its parent may at that moment."
-    if key.capture:
-        yield "Prompts and answers are kept, redacted."
+    if key.is_captured:
+        yield (
+            "Prompts and answers would be kept, but its organization forbids it."
+            if sight.capture_is_forbidden
+            else "Prompts and answers are kept, redacted."
+        )
     if key.metadata:
         yield f"Written to each trace: {show.cell(dict(key.metadata))}."
 

@@ -70,6 +70,15 @@ _ContentDays = Annotated[
     typer.Option("--content-days", parser=reader(words.days), metavar="N", help="How long captured content is kept."),
 ]
 
+_ForbidCapture = Annotated[
+    bool | None,
+    typer.Option(
+        "--forbid-capture/--let-capture",
+        help="Whether no key may keep what was asked and answered, whatever it says; what was kept stays its days.",
+        show_default=False,
+    ),
+]
+
 
 @app.command()
 def create(
@@ -145,6 +154,7 @@ def edit(  # noqa: PLR0913 - one argument an option
     allow_unpriced: _AllowUnpriced = None,
     trace_days: _TraceDays = None,
     content_days: _ContentDays = None,
+    forbid_capture: _ForbidCapture = None,
     org: Org = None,
     data_dir: DataDir = None,
     json: Json = False,
@@ -154,6 +164,7 @@ def edit(  # noqa: PLR0913 - one argument an option
         **limits(rpm=rpm, rpd=rpd, tpm=tpm, parallel=parallel, trace_days=trace_days, content_days=content_days),
         **limits(max_lifetime_ms=max_lifetime),
         **plain(name=new_name, revocation_is_final=revocation_is_final, allow_unpriced=allow_unpriced),
+        **plain(capture_is_forbidden=forbid_capture),
     }
     money = Money(budget_usd, soft_budget_usd, budget_period, alert_at)
     if not (wished or money.is_given):
@@ -203,6 +214,7 @@ async def _details(tx: Transaction, one: Organization, at: int) -> dict[str, Any
         "allow_unpriced": one.allow_unpriced,
         "trace_days": one.trace_days,
         "content_days": one.content_days,
+        "capture_is_forbidden": one.capture_is_forbidden,
     }
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 from ostiary.agents import agent_keys
 from ostiary.agents.agent_keys import AgentKey
 from ostiary.agents.pages_store import RECENT_DAYS, Wanted, list_spent
-from ostiary.agents.store import list_secrets
+from ostiary.agents.store import get_rules, list_secrets
 from ostiary.clock import DAY_MS, day_ends
 from ostiary.dashboard.agent_key_connect import connect
 from ostiary.dashboard.agent_key_words import is_expiring, powers
@@ -84,11 +84,12 @@ async def _known(visit: Visit, tx: Transaction, key: AgentKey) -> dict[str, Any]
     wanted = Wanted(parent_id=key.id, descending=True, limit=_MOST_CHILDREN)
     children = await agent_keys.list_page(tx, visit.by, home, wanted, at)
     owners = await names_of(tx, visit, {key.owner_id} if key.owner_id else set())
+    rules = await get_rules(tx, home)
     return {
         "key": key,
         "state": key.shown_status(at),
         "owner": owners.get(key.owner_id or ""),
-        "powers": powers(key),
+        "powers": powers(key, capture_is_forbidden=rules.capture_is_forbidden),
         "is_expiring": is_expiring(key, at),
         "spent": (await list_spent(tx, [key], at))[key.id],
         "resets_at": key.budget.resets_at(at) if key.budget else None,

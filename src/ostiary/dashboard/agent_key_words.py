@@ -31,8 +31,8 @@ class Power:
     names: tuple[str, ...] = ()
 
 
-def powers(key: AgentKey) -> list[Power]:
-    """Everything, in the order in which a call is asked for it."""
+def powers(key: AgentKey, *, capture_is_forbidden: bool = False) -> list[Power]:
+    """Everything, in the order in which a call is asked for it. Its organization may forbid that content is kept."""
     uses = [says for scope, says in _USES.items() if scope in key.scopes]
     admin = tuple(sorted(scope for scope in key.scopes if scope not in _USES))
     found = [Power("badge-check", f"It may {_joined(uses)}." if uses else "It may not call anything.")]
@@ -47,8 +47,10 @@ def powers(key: AgentKey) -> list[Power]:
     found.append(_money(key))
     if key.parent_id is not None:
         found.append(Power("corner-down-right", "Never more than its parent may at that moment."))
-    if key.capture:
-        found.append(Power("eye", "Prompts and answers of its calls are kept, redacted."))
+    if key.is_captured:
+        said = "Prompts and answers of its calls are kept, redacted."
+        forbidden = "It is set to keep prompts and answers, but its organization forbids it: nothing is kept."
+        found.append(Power("eye", forbidden if capture_is_forbidden else said))
     return found
 
 

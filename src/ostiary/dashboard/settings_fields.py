@@ -107,9 +107,19 @@ PARTS: Final[Mapping[str, Part]] = {
     ),
     "recording": Part(
         "Recording",
-        {"trace_days": "Days traces are kept", "content_days": "Days contents are kept"},
-        lambda one: {name: _number(getattr(one, name)) for name in _DAYS},
-        lambda form: {name: form.number(name) for name in _DAYS},
+        {
+            "trace_days": "Days traces are kept",
+            "content_days": "Days contents are kept",
+            "capture_is_forbidden": "Contents never kept",
+        },
+        lambda one: {
+            **{name: _number(getattr(one, name)) for name in _DAYS},
+            "capture_is_forbidden": "yes" if one.capture_is_forbidden else "no",
+        },
+        lambda form: {
+            **{name: form.number(name) for name in _DAYS},
+            "capture_is_forbidden": form.text("capture_is_forbidden") == "yes",
+        },
     ),
     "limits": Part(
         "Limits",

@@ -130,6 +130,7 @@ organizations = Table(
     _no("allow_unpriced"),
     Column("trace_days", Integer),
     Column("content_days", Integer),
+    _no("capture_is_forbidden"),
 )
 """A tenant, its limits beside those of its keys, and its rules. Days of None: kept for ever."""
 

@@ -28,12 +28,8 @@ class Caller:
     """Whether a hard budget lets models pass that nobody has a price for: the organization's choice."""
     warnings: tuple[tuple[str, str, Budget], ...] = ()
     """(scope, id, budget) of every soft limit the calls count in."""
-
-    @property
-    def is_captured(self) -> bool:
-        """Whether what is said is kept: a child cannot hide what its parent shows."""
-        key = self.key
-        return key is not None and (key.capture or (key.parent is not None and key.parent.capture))
+    is_captured: bool = False
+    """Whether what is said is kept: as the key says, or its parent, unless the organization forbids it."""
 
     @property
     def holder_id(self) -> str:
@@ -95,4 +91,5 @@ def caller_of(
         client,
         allow_unpriced=whole is not None and whole.allow_unpriced,
         warnings=tuple(one for one in budgets if one[2].soft_nano is not None),
+        is_captured=key is not None and key.is_captured and not (whole is not None and whole.capture_is_forbidden),
     )

@@ -23,10 +23,11 @@ def note(said: bytearray, data: bytes) -> None:
 def capture(directory: Directory, event: Event, fields: Mapping[str, Any], said: bytearray) -> None:
     """Seal it into the event, which carries it through the spool to the ledger, once.
 
-    Nothing is kept where the organization's data key is not at hand: what was said must never lie open.
+    Nothing is kept where the organization's data key is not at hand: what was said must never lie open. Nor where the
+    organization has come to forbid it since the call began.
     """
-    sealer = directory.sealers.get(event.organization_id)
-    if sealer is not None:
+    sealer, whole = directory.sealers.get(event.organization_id), directory.organizations.get(event.organization_id)
+    if sealer is not None and not (whole is not None and whole.capture_is_forbidden):
         request = msgspec.json.encode(fields)
         event.content = sealer.seal(event.request_id, event.attempt, request, bytes(said))
         event.content_version = sealer.version

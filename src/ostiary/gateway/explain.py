@@ -74,6 +74,7 @@ def _told(caller: Caller, admitted: Admitted, operation: str, at: int) -> dict[s
         "most_output_tokens": size.output_tokens,
         "max_tokens_capped": size.shrunk,
         "held_on": accounts,
+        "content_is_captured": caller.is_captured,
         "expires_at": iso(caller.policy.expires_at) if caller.policy.expires_at else None,
         "in_words": f"Yes: {first.model} at {first.provider.id} would be asked first, of {len(targets)} "
         f"{'way' if len(targets) == 1 else 'ways'}, and it could cost up to ${show_usd(size.nano)}.",

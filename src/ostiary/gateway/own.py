@@ -39,7 +39,7 @@ async def key(gate: Gate, exchange: Exchange) -> None:
         one = caller.credential
         shown |= {"kind": "client_credential", "id": one.id, "name": one.name, "preview": one.preview}
     elif caller.key is not None:
-        shown |= _key(caller.key, gate.clock.now())
+        shown |= _key(caller.key, gate.clock.now()) | {"content_is_captured": caller.is_captured}
     limits = await _limits(gate, caller)
     own = next((one for one in limits if one["id"] == caller.holder_id), {})
     empty = dict.fromkeys((*_NAMES.values(), "budget"))
@@ -103,7 +103,6 @@ def _key(known: AgentKey, now: int) -> dict[str, Any]:
         "providers": {"mode": known.providers.mode, "items": sorted(known.providers.items)},
         "addresses": {"mode": known.addresses.mode, "items": sorted(known.addresses.items)},
         "free_only": known.policy().is_free_only,
-        "content_is_captured": known.capture,
         "metadata": known.metadata,
     }
 

@@ -61,5 +61,6 @@ _CHECKS: Final[Mapping[str, Callable[[str, object], object]]] = MappingProxyType
         "allow_unpriced": _switch,
         "trace_days": _days,
         "content_days": _days,
+        "capture_is_forbidden": _switch,
     }
 )

@@ -24,6 +24,7 @@ class Organization:
     """A tenant. Usage and spend are attributed to its `client_id`, which is no secret.
 
     Its limits count beside those of its keys; `trace_days` and `content_days` of None keep things for ever.
+    Where capture is forbidden nothing that is said is kept, whatever a key says; what was kept before stays its days.
     """
 
     id: str
@@ -39,6 +40,7 @@ class Organization:
     allow_unpriced: bool = False
     trace_days: int | None = None
     content_days: int | None = None
+    capture_is_forbidden: bool = False
     budget: Budget | None = None
 
 
