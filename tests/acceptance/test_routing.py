@@ -15,8 +15,11 @@ from openai import OpenAI
 from ostiary.agents.agent_keys import NewAgentKey
 from ostiary.agents.policy import choice_of
 from ostiary.limits.budgets import Budget
-from ostiary.vault import endpoints
+from ostiary.orgs import organizations, roles, users
+from ostiary.secret import Secret
+from ostiary.vault import endpoints, provider_keys
 from ostiary.vault.endpoint_store import EndpointTarget
+from ostiary.vault.provider_keys import NewProviderKey
 from tests.acceptance.inside import OPERATOR, USD, events, mint, set_prices
 from tests.acceptance.pair import Pair, pair_of
 from tests.servers import behaviours, faults
@@ -116,6 +119,30 @@ def test_a_split_shares_calls_by_weight_and_conversations_stay(pair: Pair) -> No
             for at, said in ((0, [first]), (1, later))
         }
         assert len(seen) == 1, "at both gateways"
+
+
+def test_of_the_pool_the_operators_key_comes_before_what_another_organization_shares(pair: Pair) -> None:
+    secrets = {name: pair.gateways[0].canaries.plant() for name in ("theirs", "house")}
+
+    async def share(base: Any, tx: Any, _home: Any) -> None:
+        at = base.clock.now()
+        elsewhere = await organizations.create(tx, OPERATOR, "Elsewhere", at)
+        dora = await users.ensure(tx, "dora@example.org", "Dora", at)
+        # Reaching further than an owner does, since only so may what is shared lead to the test's own server.
+        owner = replace(roles.member_actor(dora, "owner", elsewhere.id, "test"), organization_id=None)
+        for by, name in ((owner, "theirs"), (OPERATOR, "house")):
+            row, secret = base.catalog.get("sambanova"), Secret(secrets[name])
+            wish = NewProviderKey(name, row, secret, pair.upstream.url, shared=True, priority=9 if by is owner else 0)
+            await provider_keys.add(tx, by, elsewhere.id, wish, seal=base.seal, egress=base.egress, at=at)
+
+    pair.secrets |= secrets
+    pair.do(share)
+    since = len(pair.upstream.calls)
+    assert {pair.ask("sambanova/m", f"{number}", at=number % 2).status_code for number in range(6)} == {200}
+    assert pair.used(since) == {"house": 6}
+    pair.by_key["house"] = behaviours.quota
+    assert told(pair.ask("sambanova/m", "more"))[:3] == (200, "sambanova", "2")
+    assert pair.used(since) == {"house": 7, "theirs": 1}
 
 
 def test_as_many_attempts_as_the_endpoint_says(pair: Pair) -> None:

@@ -92,7 +92,7 @@ async def test_every_field_is_kept_and_told(database: Database, seal: Seal, folk
     key = await added(database, seal, folk, full, by="erin")
     assert (key.priority, key.weight, key.strategy, key.free_tier, key.account) == (-7, 3, "rotate", True, "acme")
     assert (key.tags, key.rpm, key.rpd, key.tpm, key.parallel) == (("prod", "eu"), 60, 1_000, 90_000, 4)
-    assert (key.budget, key.added_by) == (DAY_CAP, "erin@example.org")
+    assert (key.budget, key.added_by, key.by_operator) == (DAY_CAP, "erin@example.org", False)
     assert await kept(database, key) == key
     async with database.read() as tx:
         assert await store.list_provider_keys(tx, folk.home.id) == [key]

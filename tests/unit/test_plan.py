@@ -303,6 +303,15 @@ def test_a_provider_key_that_is_named_is_the_only_one_and_must_be_ours_to_use() 
     assert planned("chat", known=replace(known, keys=[*EVERYWHERE.keys, shared])) == ["x:m", "b2:m"]
 
 
+def test_the_operators_keys_come_before_those_that_others_share() -> None:
+    mine, theirs = key("z", ALPHA, "house", shared=True), replace(key("a", ALPHA, "theirs", shared=True), priority=9)
+    pool = [theirs, replace(mine, is_operators=True), replace(key("b1", BETA, "theirs", shared=True))]
+    assert planned("alpha/m", known=Known(pool)) == ["z:m", "a:m"], "whatever others think of their own"
+    assert planned("m", known=Known(pool)) == ["z:m", "a:m", "b1:m"]
+    own = [*pool, key("o", BETA)]
+    assert planned("m", known=Known(own)) == ["o:m", "z:m", "a:m", "b1:m"]
+
+
 def test_own_keys_come_before_the_pool_at_whatever_provider() -> None:
     pool = [key("p", ALPHA, "theirs", shared=True), key("b1", BETA)]
     assert planned("m", known=Known(pool)) == ["b1:m", "p:m"]

@@ -356,6 +356,7 @@ provider_keys = Table(
     Column("tpm", Integer),
     Column("parallel", Integer),
     Column("added_by", String(320)),
+    _no("by_operator"),
     UniqueConstraint("organization_id", "name"),
 )
 """`auth` is a method of the catalogue's row, None its first; `strategy` is rotate or fill, and the highest `priority`

@@ -58,6 +58,8 @@ class OpenKey:
     """Used until its quota is, before the next one: what is given for nothing goes first."""
     account: str = ""
     """Whose quota it draws on, with every other key of that account; empty where it is alone."""
+    is_operators: bool = False
+    """Added by who runs the instance: in the pool it comes before what others share."""
     fields: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """What its provider's addresses are made with."""
     allowance: Allowance | None = None

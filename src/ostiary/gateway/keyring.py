@@ -96,6 +96,7 @@ class Keyring:
             weight=key.weight,
             is_filled=key.strategy == "fill",
             account=key.account or "",
+            is_operators=key.by_operator,
             fields=key.fields,
             allowance=_allowance(key, budget),
         )

@@ -61,13 +61,15 @@ class _Served:
     has_keys: bool
     own: list[Tier]
     """By the organization's own keys, which come first everywhere."""
-    pool: list[Tier]
-    """By those that others share."""
+    operators: list[Tier]
+    """By those of the pool that who runs the instance has added."""
+    shared: list[Tier]
+    """By those that other organizations share."""
 
     @property
     def tiers(self) -> list[Tier]:
         """All of them, in order."""
-        return [*self.own, *self.pool]
+        return [*self.own, *self.operators, *self.shared]
 
 
 def _served(caller: Caller, leg: Leg, call: Call, use: str, directory: Directory, *, is_shared: bool) -> _Served:
@@ -85,7 +87,9 @@ def _served(caller: Caller, leg: Leg, call: Call, use: str, directory: Directory
             targets = [one for one in targets if one.price is not None or not (is_capped or _is_capped(one.key))]
         home = caller.organization_id
         own = tiers_of(one for one in targets if one.key.organization_id == home)
-        known = _Served(bool(keys), own, tiers_of(one for one in targets if one.key.organization_id != home))
+        pool = [one for one in targets if one.key.organization_id != home]
+        operators, shared = (tiers_of(one for one in pool if one.key.is_operators is is_so) for is_so in (True, False))
+        known = _Served(bool(keys), own, operators, shared)
         if is_shared:
             directory.remember(caller, place, known)
     return known
@@ -151,7 +155,8 @@ def _route(resolved: Resolved, served: dict[Leg, _Served]) -> Route:
     endpoint = resolved.endpoint
     if endpoint is None:
         each = served.values()
-        variants = [[tier for one in each for tier in one.own] + [tier for one in each for tier in one.pool]]
+        kinds = ([one.own for one in each], [one.operators for one in each], [one.shared for one in each])
+        variants = [[tier for kind in kinds for tiers in kind for tier in tiers]]
         shares: Sequence[int] = ()
     else:
         tiers = {leg: one.tiers for leg, one in served.items()}

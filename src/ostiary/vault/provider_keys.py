@@ -116,6 +116,7 @@ async def add(
         updated_at=at,
         last_used_at=None,
         added_by=key_fields.contributor(by.name),
+        by_operator=by.role == "operator",
     )
     key = await _sealed(tx, seal, key, secret, at)
     await store.add_provider_key(tx, key)

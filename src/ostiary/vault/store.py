@@ -100,6 +100,8 @@ class ProviderKey:
     tpm: int | None = None
     parallel: int | None = None
     added_by: str | None = None
+    by_operator: bool = False
+    """Whoever added it ran the instance: of the pool, such keys come first."""
     budget: Budget | None = None
     """What may be spent with it per day or month or in total; it stands in a table of its own."""
 
