@@ -11,13 +11,21 @@ from contextvars import ContextVar
 from typing import Any, Final, TextIO
 
 import msgspec
-import structlog
-from structlog.stdlib import BoundLogger, ProcessorFormatter
-from structlog.typing import EventDict, Processor
 
 from ostiary.clock import SystemClock, moment
 from ostiary.secret import Secret
 from ostiary.settings import Settings
+
+# Where rich is installed structlog takes it along, for tracebacks that print every local variable: 3 MB we never use.
+_rich = sys.modules.get("rich")
+sys.modules["rich"] = None  # type: ignore[assignment]
+import structlog  # noqa: E402 - what stands before decides what it takes along
+from structlog.stdlib import BoundLogger, ProcessorFormatter  # noqa: E402 - as above
+from structlog.typing import EventDict, Processor  # noqa: E402 - as above
+
+del sys.modules["rich"]
+if _rich is not None:
+    sys.modules["rich"] = _rich
 
 REQUEST_ID: Final[ContextVar[str | None]] = ContextVar("ostiary_request_id", default=None)
 """Set by the gateway at the head of each request; every line written in its context carries it."""
