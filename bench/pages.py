@@ -49,7 +49,8 @@ PAGES: Final = (
     *("/traces/summary", "/traces/summary?period=30d", "/traces/summary?period=30d&model=gpt-4o", "/traces/{trace}"),
     *("/usage", "/usage?by=agent_key", "/usage?by=agent_key&period=90d", "/usage?by=provider_key", "/usage?by=member"),
     *("/usage?by=provider&period=90d", "/usage?agent_key=agent-00005", "/usage/csv", "/usage/csv?by=provider_key"),
-    *("/audit", "/audit/{audit}", "/members", "/members/{member}", "/members/agents", "/settings", "/playground"),
+    *("/audit", "/audit/{audit}", "/settings/members", "/settings/members/{member}", "/settings/members/agents"),
+    *("/settings", "/settings/gateways", "/playground"),
     *(f"/keys/key_{_BUSY:022}", f"/keys/key_{_BUSY:022}/edit", f"/keys/key_{_BUSY:022}/delete", "/keys/new"),
     *("/keys/models?q=gpt", f"/vault/pkey_{_BUSY:022}", f"/vault/pkey_{_BUSY:022}/edit", "/vault/providers"),
     *("/vault/new?provider=openai", "/vault/import", "/endpoints/new", "/endpoints/keys?provider=openai"),
@@ -77,7 +78,7 @@ COMMANDS: Final = (
 _LINKED: Final = {
     "trace": ("/traces?period=all", '/traces/(req_[^"/?]+)'),
     "audit": ("/audit", "/audit/([0-9]+)"),
-    "member": ("/members", '/members/(usr_[^"/?]+)'),
+    "member": ("/settings/members", '/members/(usr_[^"/?]+)'),
     "endpoint": ("/endpoints", '/endpoints/(endp_[^"/?]+)'),
     "alias": ("/endpoints", '/endpoints/aliases/(endp_[^"/?]+)'),
     "webhook": ("/settings/webhooks", '/settings/webhooks/(wh_[^"/?]+)'),

@@ -190,6 +190,18 @@ def test_an_operator_sees_the_gateways(bureau: Bureau) -> None:
     assert code(bureau.ask("olga", "POST", f"/gateways/{one['id']}/retire")) == "conflict"
 
 
+def test_an_organization_sees_what_serves_it_and_nothing_more(bureau: Bureau) -> None:
+    [whole] = bureau.done("olga", "GET", "/gateways")["data"]
+    seen = {"name", "version", "state", "started_at", "heartbeat_at", "revision", "behind"}
+    for who in ("alice", "erin", "dora"):
+        [one] = bureau.done(who, "GET", "/gateways/serving")["data"]
+        assert set(one) == seen
+        assert (one["name"], one["version"], one["state"]) == (whole["name"], whole["version"], "live")
+        assert code(bureau.ask(who, "GET", "/gateways")) == "insufficient_scope"
+        assert code(bureau.ask(who, "POST", f"/gateways/{whole['id']}/retire")) == "insufficient_scope"
+    assert code(bureau.ask("bob", "GET", "/gateways/serving")) == "insufficient_scope"
+
+
 def test_settings_show_no_secret(bureau: Bureau) -> None:
     found = {one["name"]: one for one in bureau.done("olga", "GET", "/settings")["data"]}
     assert found["mail_from"]["value"] == "door@example.org"

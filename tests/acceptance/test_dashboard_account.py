@@ -72,7 +72,7 @@ def test_a_new_name_is_shown_wherever_one_is_listed(lodge: Lodge, windows: Windo
     window.picture("name-narrow")
     window.wide()
 
-    page = lodge.sign_in(other, "alice", "/members")
+    page = lodge.sign_in(other, "alice", "/settings/members")
     expect(page.get_by_role("link", name=corpus.EVIL, exact=True)).to_be_visible()
     page.goto(lodge.url("/audit?deed=users.name"))
     expect(page.get_by_role("row").filter(has_text="users.name")).to_have_count(1)

@@ -303,7 +303,7 @@ def test_the_list_is_searched_filtered_sorted_and_paged_and_its_address_keeps_it
 
 def test_the_same_keys_stand_under_members(desk: Desk, window: Window) -> None:
     _, name = desk.key("Shared view")
-    page = desk.sign_in(window, "alice", "/members/agents?q=Shared%20view")
+    page = desk.sign_in(window, "alice", "/settings/members/agents?q=Shared%20view")
     expect(page.get_by_role("heading", name="Members")).to_be_visible()
     expect(page.get_by_role("link", name=name)).to_be_visible()
     window.axe("agents")

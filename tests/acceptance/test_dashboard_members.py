@@ -36,7 +36,7 @@ def lodge(
 
 def test_somebody_is_invited_by_mail_and_comes_in(lodge: Lodge, windows: Windows, post: Smtp) -> None:
     alice, guest = windows(), windows()
-    page = lodge.sign_in(alice, "alice", "/members")
+    page = lodge.sign_in(alice, "alice", "/settings/members")
     alice.axe("members")
     page.get_by_role("button", name="Invite").click()
     dialog = page.get_by_role("dialog", name="Invite somebody")
@@ -55,7 +55,7 @@ def test_somebody_is_invited_by_mail_and_comes_in(lodge: Lodge, windows: Windows
     found = re.search(r"http://\S+/invitation#\S+", mail.text)
     assert found is not None
     token = lodge.gateway.canaries.watch(found.group().partition("#")[2])
-    page.goto(lodge.url("/members"))
+    page.goto(lodge.url("/settings/members"))
     expect(page.get_by_role("row").filter(has_text="ivy@example.org")).to_contain_text("admin")
     assert token not in page.content()
     alice.picture("members")
@@ -78,13 +78,13 @@ def test_somebody_is_invited_by_mail_and_comes_in(lodge: Lodge, windows: Windows
     other.get_by_role("button", name="Accept").click()
     other.wait_for_url(lodge.url())
     expect(other.get_by_text("Welcome. You are in.")).to_be_visible()
-    other.goto(lodge.url("/members"))
+    other.goto(lodge.url("/settings/members"))
     expect(other.get_by_role("cell").get_by_role("link", name=HOSTILE)).to_be_visible()
     assert "does not work any more" in lodge.client().post("/invitation/look", token=token).text
 
 
 def test_a_copied_link_is_shown_once_and_taken_back(lodge: Lodge, window: Window) -> None:
-    page = lodge.sign_in(window, "erin", "/members")
+    page = lodge.sign_in(window, "erin", "/settings/members")
     page.get_by_role("button", name="Invite").click()
     dialog = page.get_by_role("dialog", name="Invite somebody")
     assert dialog.get_by_label("Role").locator("option").all_inner_texts()[-1].startswith("Admin")
@@ -111,7 +111,7 @@ def test_another_role_counts_at_the_next_click(lodge: Lodge, windows: Windows) -
     lodge.admit("kim", "admin")
     alice, kim = windows(), windows()
     theirs = lodge.sign_in(kim, "kim", "/settings")
-    page = lodge.sign_in(alice, "alice", "/members")
+    page = lodge.sign_in(alice, "alice", "/settings/members")
     page.get_by_role("link", name="kim", exact=True).click()
     alice.axe("member")
     alice.picture("member")
@@ -124,7 +124,7 @@ def test_another_role_counts_at_the_next_click(lodge: Lodge, windows: Windows) -
     theirs.get_by_label("E-mail").fill("kim@example.org")
     theirs.get_by_label("Password").fill(PASSWORD)
     theirs.get_by_role("button", name="Sign in", exact=True).click()
-    theirs.wait_for_url(lodge.url("/members"))
+    theirs.wait_for_url(lodge.url("/settings/members"))
     expect(theirs.get_by_role("heading", name="does not allow members.list")).to_be_visible()
 
 
@@ -144,7 +144,7 @@ def test_all_the_keys_of_a_member_are_theirs_alone(lodge: Lodge, window: Window)
 
 
 def test_the_last_owner_stays_one_and_changing_ones_own_role_renews_the_session(lodge: Lodge, window: Window) -> None:
-    page = lodge.sign_in(window, "alice", "/members")
+    page = lodge.sign_in(window, "alice", "/settings/members")
     page.get_by_role("cell").get_by_role("link", name="alice", exact=True).click()
     page.get_by_role("combobox", name="Role").select_option("member")
     window.expect("409")
@@ -153,10 +153,10 @@ def test_the_last_owner_stays_one_and_changing_ones_own_role_renews_the_session(
     window.axe("last owner")
     lodge.admit("lea", "owner")
     lea = lodge.client("lea")
-    id_ = re.search(r"/dashboard/members/(usr_\w+)\" title=\"lea\"", lea.get("/members").text)
+    id_ = re.search(r"/dashboard/settings/members/(usr_\w+)\" title=\"lea\"", lea.get("/settings/members").text)
     assert id_ is not None
     old = dict(lea.http.cookies)["ostiary_session"]
-    done = lea.post(f"/members/{id_.group(1)}/role", role="admin", was="owner")
+    done = lea.post(f"/settings/members/{id_.group(1)}/role", role="admin", was="owner")
     assert done.status_code == 303
     assert dict(lea.http.cookies)["ostiary_session"] != old
     assert ">admin</dd>" in lea.get("/account").text
@@ -170,7 +170,7 @@ def test_somebody_is_let_go_with_all_that_is_theirs(lodge: Lodge, windows: Windo
     lodge.gateway.create_key("max's agent", "--owner", "max@example.org")
     alice, theirs = windows(), windows()
     gone = lodge.sign_in(theirs, "max", "/account")
-    page = lodge.sign_in(alice, "alice", "/members?q=max")
+    page = lodge.sign_in(alice, "alice", "/settings/members?q=max")
     expect(page.get_by_role("row")).to_have_count(2)
     page.get_by_role("link", name="max", exact=True).click()
     page.get_by_role("button", name="Remove").click()
@@ -186,18 +186,61 @@ def test_somebody_is_let_go_with_all_that_is_theirs(lodge: Lodge, windows: Windo
     expect(gone.get_by_role("heading", name="Sign in")).to_be_visible()
 
 
+def test_members_are_a_part_of_the_settings_with_their_agents_beneath(lodge: Lodge, windows: Windows) -> None:
+    lodge.gateway.create_key("bobs agent", "--owner", "bob@example.org")
+    lodge.gateway.create_key("erins agent", "--owner", "erin@example.org")
+    alice, bob = windows(), windows()
+    page = lodge.sign_in(alice, "alice", "/settings")
+    tabs, beneath = (page.get_by_role("navigation", name=name) for name in ("Settings", "Members"))
+    tabs.get_by_role("link", name="Members").click()
+    page.wait_for_url(lodge.url("/settings/members"))
+    expect(tabs.get_by_role("link", name="Members")).to_have_attribute("aria-current", "page")
+    expect(beneath.get_by_role("link", name="People")).to_have_attribute("aria-current", "page")
+    main = page.get_by_role("navigation", name="Main")
+    expect(main.locator("[aria-current=page]")).to_have_text("Settings")
+    beneath.get_by_role("link", name="Agents").click()
+    page.wait_for_url(lodge.url("/settings/members/agents"))
+    expect(tabs.get_by_role("link", name="Members")).to_have_attribute("aria-current", "page")
+    expect(beneath.get_by_role("link", name="Agents")).to_have_attribute("aria-current", "page")
+    for name in ("bobs agent", "erins agent"):
+        expect(page.get_by_role("link", name=name)).to_be_visible()
+    alice.axe("agents among the settings")
+    page.get_by_role("button", name="Jump to").click()
+    page.get_by_role("dialog").get_by_role("link", name="Members").click()
+    page.wait_for_url(lodge.url("/settings/members"))
+    theirs = lodge.sign_in(bob, "bob", "/settings/members/agents")
+    expect(theirs.get_by_role("link", name="bobs agent")).to_be_visible()
+    expect(theirs.get_by_text("erins agent")).to_have_count(0)
+    expect(theirs.get_by_role("navigation", name="Settings")).to_have_count(0)
+    expect(theirs.get_by_role("link", name="People")).to_have_count(0)
+
+
+def test_addresses_that_members_had_before_lead_to_them(lodge: Lodge) -> None:
+    alice = lodge.client("alice")
+    for old, new in (
+        ("/members?q=max&role=owner", "/settings/members?q=max&role=owner"),
+        ("/members/agents?q=x", "/settings/members/agents?q=x"),
+        ("/members/usr_1", "/settings/members/usr_1"),
+        ("/members/%0d%0ax-evil:%201%3f", "/settings/members/%0D%0Ax-evil%3A%201%3F"),
+        ("/members//evil.example", "/settings/members//evil.example"),
+    ):
+        answer = alice.get(old)
+        assert (answer.status_code, answer.headers["location"]) == (308, f"/dashboard{new}"), old
+        assert "x-evil" not in answer.headers
+
+
 def test_members_and_strangers_are_refused(lodge: Lodge) -> None:
     elsewhere = lodge.gateway.json("orgs", "create", "Elsewhere")["id"]
     lodge.admit("dora", "owner", elsewhere)
     alice, bob, dora = lodge.client("alice"), lodge.client("bob"), lodge.client("dora")
-    id_ = re.search(r"/dashboard/members/(usr_\w+)\" title=\"bob\"", alice.get("/members").text)
+    id_ = re.search(r"/dashboard/settings/members/(usr_\w+)\" title=\"bob\"", alice.get("/settings/members").text)
     assert id_ is not None
-    assert bob.get("/members").status_code == 403
-    assert bob.post("/members/invite", email="x@example.org", role="member").status_code == 403
-    assert bob.post(f"/members/{id_.group(1)}/role", role="owner").status_code == 403
+    assert bob.get("/settings/members").status_code == 403
+    assert bob.post("/settings/members/invite", email="x@example.org", role="member").status_code == 403
+    assert bob.post(f"/settings/members/{id_.group(1)}/role", role="owner").status_code == 403
     for path in ("", "/role", "/remove", "/sessions/end"):
         method = dora.get if not path else lambda path: dora.post(path, role="owner")
-        assert method(f"/members/{id_.group(1)}{path}").status_code == 404, path
-    long = alice.post("/members/invite", email="x" * 10_000 + "@example.org", role="member")
+        assert method(f"/settings/members/{id_.group(1)}{path}").status_code == 404, path
+    long = alice.post("/settings/members/invite", email="x" * 10_000 + "@example.org", role="member")
     assert long.status_code == 422
     assert "email must be an address" in long.text

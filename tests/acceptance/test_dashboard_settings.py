@@ -134,13 +134,32 @@ def test_admins_leave_the_budget_alone_and_members_see_nothing(lodge: Lodge) -> 
     assert "Owners can change it." in erin.get("/settings").text
     shown = dict(re.findall(r'name="(was\.budget_\w+)" value="([^"]*)"', lodge.client("alice").get("/settings").text))
     assert erin.post("/settings/budget", budget_cap="1", **shown).status_code == 403
-    for path in ("", "/notifications", "/webhooks", "/credentials"):
+    for path in ("", "/notifications", "/webhooks", "/credentials", "/gateways", "/members"):
         assert bob.get(f"/settings{path}").status_code == 403, path
     assert bob.post("/settings/organization", name="Bob's").status_code == 403
     assert erin.post("/settings/nothing", name="x").status_code == 404
     long = erin.post("/settings/organization", name="x" * 10_000, **{"was.name": "default"})
     assert long.status_code == 422
     assert "must be 1 to 200 visible characters" in long.text
+
+
+def test_who_runs_an_organization_sees_which_gateways_serve_it(lodge: Lodge, windows: Windows) -> None:
+    [known] = lodge.gateway.json("gateways", "list")
+    for name in ("alice", "erin"):
+        window = windows()
+        page = lodge.sign_in(window, name, "/settings/webhooks")
+        page.get_by_role("navigation", name="Settings").get_by_role("link", name="Gateways").click()
+        row = page.get_by_role("row").filter(has_text=known["name"])
+        expect(row).to_contain_text(known["version"])
+        expect(row).to_contain_text("live")
+        expect(row).to_contain_text("up to date")
+        window.axe("gateways of the settings")
+        window.picture("settings-gateways")
+        shown = page.content()
+        hidden = {known["id"], str(lodge.gateway.data_dir), "Retire", "leased", "operator/gateways"}
+        assert not [one for one in hidden if one in shown]
+        assert lodge.client(name).get("/operator/gateways").status_code == 403
+    assert lodge.client("bob").get("/settings/gateways").status_code == 403
 
 
 def test_a_test_is_sent_and_its_way_is_shown(lodge: Lodge, window: Window, post: Smtp) -> None:
@@ -247,3 +266,7 @@ def test_another_organizations_things_are_not_there(lodge: Lodge, hooks: Receive
     for deed in ("test", "secret", "delete"):
         assert dora.post(f"/settings/webhooks/{made['id']}/{deed}").status_code == 404, deed
     assert dora.post("/settings/credentials/cred_nothing/revoke").status_code == 404
+    shown = dora.get("/settings/gateways").text
+    [known] = lodge.gateway.json("gateways", "list")
+    assert f'title="{known["name"]}"' in shown, "gateways serve everybody"
+    assert not [one for one in (known["id"], lodge.home, "Retire", str(lodge.gateway.data_dir)) if one in shown]

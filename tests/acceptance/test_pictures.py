@@ -20,8 +20,9 @@ from tests.servers.upstream import Upstream
 _MODEL: Final = "openai-compatible/ok"
 _PAGES: Final = (
     *("", "/keys", "/keys/new", "/vault", "/vault/providers", "/vault/new?provider=openai", "/vault/import"),
-    *("/endpoints", "/endpoints/new", "/models?q=gpt-4o", "/playground", "/traces", "/usage", "/members", "/audit"),
-    *("/members/agents", "/settings", "/settings/notifications", "/settings/webhooks", "/settings/credentials"),
+    *("/endpoints", "/endpoints/new", "/models?q=gpt-4o", "/playground", "/traces", "/usage", "/audit", "/settings"),
+    *("/settings/members", "/settings/members/agents", "/settings/notifications", "/settings/webhooks"),
+    *("/settings/credentials", "/settings/gateways"),
     *("/operator", "/operator/organizations", "/operator/pool", "/operator/aliases", "/operator/prices"),
     *("/operator/prices/recost", "/operator/gateways", "/operator/master-key", "/account"),
 )
@@ -29,7 +30,7 @@ _DETAILS: Final = {
     "key": ("/keys", "Production API"),
     "provider-key": ("/vault", "upstream"),
     "endpoint": ("/endpoints", "assistant"),
-    "member": ("/members", "Bob"),
+    "member": ("/settings/members", "Bob"),
 }
 """Pages of one thing: where it is listed, and the link that leads to it."""
 _SCROLLS: Final = "document.documentElement.scrollWidth > window.innerWidth"

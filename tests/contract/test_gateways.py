@@ -105,6 +105,21 @@ async def test_only_the_operator_sees_or_retires_gateways(database: Database, pe
             await gateways.retire(tx, people[name], "west", NOW)
 
 
+async def test_who_runs_an_organization_sees_what_serves_it(database: Database, people: People) -> None:
+    async with database.transaction() as tx:
+        latest = await changes.latest(tx)
+        await operation_store.mark_revision(tx, "s1", latest)
+        for name in ("operator", "alice", "erin"):
+            found = await gateways.list_serving(tx, people[name], people.home.id, NOW)
+            assert sorted((one.name, one.is_live, one.revision, one.behind) for one in found) == [
+                *[("east", True, latest, 0), ("west", False, None, None), ("west", False, None, None)]
+            ]
+        for name, code in {"bob": "insufficient_scope", "charlie": "not_found", "dora": "not_found"}.items():
+            with refused(code):
+                await gateways.list_serving(tx, people[name], people.home.id, NOW)
+        assert len(await gateways.list_serving(tx, people["dora"], people.elsewhere.id, NOW)) == 3
+
+
 async def test_jobs_and_what_was_not_delivered_are_counted(database: Database, people: People) -> None:
     assert people
     async with database.transaction() as tx:

@@ -110,6 +110,7 @@ ROUTES: Final = (
     Route("DELETE", "/webhooks/{id}", "webhooks.delete", "webhooks", "delete", 204),
     Route("POST", "/webhooks/{id}/test", "webhooks.test", "webhooks", "test", 202),
     Route("GET", "/gateways", "gateways.list", "gateways", "list_"),
+    Route("GET", "/gateways/serving", "gateways.show", "gateways", "list_serving"),
     Route("POST", "/gateways/{id}/retire", "gateways.retire", "gateways", "retire"),
     Route("GET", "/settings", "settings.show", "settings", "show"),
 )

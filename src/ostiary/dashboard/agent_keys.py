@@ -20,7 +20,7 @@ from ostiary.orgs import members
 from ostiary.orgs.store import find_user_by_id
 
 LIST: Final = "/dashboard/keys"
-AMONG_MEMBERS: Final = "/dashboard/members/agents"
+AMONG_MEMBERS: Final = "/dashboard/settings/members/agents"
 STATUSES: Final = (
     ("", "All"),
     ("active", "Active"),
@@ -58,6 +58,7 @@ async def show(visit: Visit) -> Answer:
         next_page=None if page.after is None else _link(visit, wanted, page.after),
         first_page=_link(visit, wanted, None),
         among_members=visit.line.path == AMONG_MEMBERS,
+        tab="members",
         sees_all=visit.may("agent_keys.list"),
     )
 

@@ -19,7 +19,7 @@ from ostiary.dashboard.answers import SAFE, SAID, Answer
 from ostiary.dashboard.assets import Assets
 from ostiary.dashboard.hall import Hall, Line
 from ostiary.dashboard.render import Renderer
-from ostiary.dashboard.routes import ANYBODY, MOVED, ROUTES, SIGNED_IN, Route, Table, check
+from ostiary.dashboard.routes import ANYBODY, ROUTES, SIGNED_IN, Route, Table, check, moved
 from ostiary.dashboard.visit import Visit
 from ostiary.errors import Refusal
 from ostiary.ledger import audit
@@ -76,8 +76,10 @@ class Door:
         return Refusal("service_unavailable", "The gateway failed at this page; it is in the log.")
 
     async def _answer(self, line: Line) -> Answer:
-        if line.path in MOVED:
-            return Answer(308, b"", [(b"location", MOVED[line.path].encode()), (b"cache-control", b"no-store")])
+        there = moved(line.path)
+        if there is not None:
+            where = there.encode() + (b"?" + line.query if line.query else b"")
+            return Answer(308, b"", [(b"location", where), (b"cache-control", b"no-store")])
         await self._ready()
         if line.path.startswith(assets.PREFIX):
             assert self._assets is not None  # noqa: S101 - it is ready

@@ -20,7 +20,7 @@ from ostiary.orgs.invitations import Invitation
 from ostiary.orgs.members import Member
 from ostiary.secret import Secret
 
-_PAGE: Final = f"{HOME}/members"
+_PAGE: Final = f"{HOME}/settings/members"
 _ROWS: Final = 50
 _KEYS_SHOWN: Final = 20
 ROLES: Final = (
@@ -47,7 +47,10 @@ async def list_(visit: Visit) -> Answer:
     if visit.is_partial:
         return visit.page("members/rows.html", found=found)
     has_mail = visit.hall.mailer is not None
-    return visit.page("members/list.html", found=found, invitations=asked, roles=_roles(visit), has_mail=has_mail)
+    roles = _roles(visit)
+    return visit.page(
+        "members/list.html", found=found, invitations=asked, roles=roles, has_mail=has_mail, tab="members"
+    )
 
 
 def _listed(visit: Visit, everybody: list[Member]) -> Listed:

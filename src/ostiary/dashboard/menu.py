@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from ostiary.actor import Actor
@@ -20,6 +20,8 @@ class Item:
     deed: str
     is_operators: bool = False
     is_here: bool = False
+    is_beneath: bool = False
+    """A tab of another line: only named where one jumps to a page."""
 
 
 _ITEMS: Final = (
@@ -31,9 +33,15 @@ _ITEMS: Final = (
     Item("Playground", "terminal", "/dashboard/playground", "agent_keys.list"),
     Item("Traces", "activity", "/dashboard/traces", "traces.show"),
     Item("Usage", "chart-column", "/dashboard/usage", "usage.show"),
-    Item("Members", "users", "/dashboard/members", "members.list"),
     Item("Audit log", "file-clock", "/dashboard/audit", "audit.show"),
     Item("Settings", "settings", "/dashboard/settings", "organizations.show"),
+    Item("Members", "users", "/dashboard/settings/members", "members.list", is_beneath=True),
+    Item("Notifications", "bell", "/dashboard/settings/notifications", "notifications.test", is_beneath=True),
+    Item("Webhooks", "webhook", "/dashboard/settings/webhooks", "webhooks.list", is_beneath=True),
+    Item(
+        "Client credentials", "id-card", "/dashboard/settings/credentials", "client_credentials.list", is_beneath=True
+    ),
+    Item("Gateways", "server", "/dashboard/settings/gateways", "gateways.show", is_beneath=True),
     Item("Operator", "server-cog", "/dashboard/operator", "gateways.list", is_operators=True),
 )
 
@@ -43,9 +51,7 @@ def menu(path: str, by: Actor, organization: Organization | None) -> tuple[Item,
     if organization is None:
         return ()
     shown = [one for one in _ITEMS if one.deed == SIGNED_IN or one.deed in by.grants]
-    return tuple(
-        Item(one.name, one.icon, one.path, one.deed, one.is_operators, is_here=_is_at(path, one.path)) for one in shown
-    )
+    return tuple(replace(one, is_here=_is_at(path, one.path)) for one in shown)
 
 
 def _is_at(path: str, place: str) -> bool:

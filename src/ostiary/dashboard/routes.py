@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import quote
 
 from ostiary.errors import CannotStart, Refusal
 from ostiary.orgs.roles import DEEDS
@@ -49,9 +50,11 @@ MOVED: Final[Mapping[str, str]] = {
     "/dashboard/gate/vault": "/dashboard/vault",
     "/dashboard/gate/keys": "/dashboard/keys",
     "/dashboard/configuration/api-keys": "/dashboard/keys",
-    "/dashboard/settings/members/agents": "/dashboard/members/agents",
+    "/dashboard/members": "/dashboard/settings/members",
 }
 """Addresses that people know from elsewhere."""
+_MOVED_WITH_ALL: Final[Mapping[str, str]] = {"/dashboard/members/": "/dashboard/settings/members/"}
+"""The same of what stands beneath them."""
 
 _SIGN_IN: Final = (
     Route("GET", "/sign-in", ANYBODY, "sign_in", "show"),
@@ -80,7 +83,7 @@ _OVERVIEW: Final = (
 
 _KEYS: Final[tuple[Route, ...]] = (
     Route("GET", "/keys", "agent_keys.list", "agent_keys", "show"),
-    Route("GET", "/members/agents", "agent_keys.list", "agent_keys", "show"),
+    Route("GET", "/settings/members/agents", "agent_keys.list", "agent_keys", "show"),
     Route("GET", "/keys/new", "agent_keys.create", "agent_key_form", "new"),
     Route("POST", "/keys/new", "agent_keys.create", "agent_key_form", "create"),
     Route("GET", "/keys/models", "agent_keys.list", "agent_key_form", "find_models"),
@@ -159,13 +162,13 @@ _ACCOUNT: Final = (
     Route("POST", "/account/factor/remove", SIGNED_IN, "account_factor", "remove"),
 )
 _MEMBERS: Final = (
-    Route("GET", "/members", "members.list", "members", "list_"),
-    Route("POST", "/members/invite", "members.add", "members", "invite"),
-    Route("POST", "/members/invitations/{id}/revoke", "members.add", "members", "revoke"),
-    Route("GET", "/members/{id}", "members.list", "members", "show"),
-    Route("POST", "/members/{id}/role", "members.role", "members", "change_role", is_guarded=True),
-    Route("POST", "/members/{id}/sessions/end", "sessions.end", "members", "end_sessions"),
-    Route("POST", "/members/{id}/remove", "members.remove", "members", "remove", is_guarded=True),
+    Route("GET", "/settings/members", "members.list", "members", "list_"),
+    Route("POST", "/settings/members/invite", "members.add", "members", "invite"),
+    Route("POST", "/settings/members/invitations/{id}/revoke", "members.add", "members", "revoke"),
+    Route("GET", "/settings/members/{id}", "members.list", "members", "show"),
+    Route("POST", "/settings/members/{id}/role", "members.role", "members", "change_role", is_guarded=True),
+    Route("POST", "/settings/members/{id}/sessions/end", "sessions.end", "members", "end_sessions"),
+    Route("POST", "/settings/members/{id}/remove", "members.remove", "members", "remove", is_guarded=True),
 )
 _AUDIT: Final = (
     Route("GET", "/audit", "audit.show", "audit", "list_"),
@@ -177,6 +180,7 @@ _SETTINGS: Final = (
     Route("POST", "/settings/{part}", "organizations.edit", "settings", "change"),
     Route("GET", "/settings/notifications", "notifications.test", "settings_notifications", "show"),
     Route("POST", "/settings/notifications/test", "notifications.test", "settings_notifications", "test"),
+    Route("GET", "/settings/gateways", "gateways.show", "settings_gateways", "show"),
     Route("GET", "/settings/webhooks", "webhooks.list", "settings_webhooks", "list_"),
     Route("POST", "/settings/webhooks", "webhooks.create", "settings_webhooks", "create"),
     Route("GET", "/settings/webhooks/{id}", "webhooks.list", "settings_webhooks", "show"),
@@ -238,6 +242,14 @@ def check(routes: Iterable[Route]) -> None:
     for route in routes:
         if route.deed not in (*DEEDS, ANYBODY, SIGNED_IN):
             raise CannotStart(f"The page {route.method} {route.full_path} does not declare a deed that is known.")
+
+
+def moved(path: str) -> str | None:
+    """Where a page is by now that had this address before, as it stands in a header; None for all others."""
+    for old, new in _MOVED_WITH_ALL.items():
+        if path.startswith(old):
+            return new + quote(path.removeprefix(old))
+    return MOVED.get(path)
 
 
 class Table:

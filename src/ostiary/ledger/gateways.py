@@ -40,10 +40,32 @@ class Gateway:
     leased_nano: int
 
 
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A gateway as those see it whom it serves: whether it is up, and holds what was configured. No money, no id."""
+
+    name: str
+    version: str
+    is_live: bool
+    started_at: int
+    heartbeat_at: int
+    revision: int | None
+    behind: int | None
+
+
 async def list_(tx: Transaction, by: Actor, at: int, *, everyone: bool = False) -> list[Gateway]:
     """Those that live or are lost, the newest start first; with `everyone` also what closed or was retired."""
     by.require("gateways.list", None)
     return await look(tx, at, everyone=everyone)
+
+
+async def list_serving(tx: Transaction, by: Actor, organization_id: str, at: int) -> list[Serving]:
+    """What an organization may know of those that serve it, as all others: the newest start first."""
+    by.require("gateways.show", organization_id)
+    return [
+        Serving(one.name, one.version, one.state == "live", one.started_at, one.heartbeat_at, one.revision, one.behind)
+        for one in await look(tx, at)
+    ]
 
 
 async def look(tx: Transaction, at: int, *, everyone: bool = False) -> list[Gateway]:

@@ -78,6 +78,7 @@ DEEDS: Final = (
     *_ENDPOINTS,
     "aliases.list",
     "prices.show",
+    "gateways.show",
     *_SEEN,
     *_AUDIT,
     *_TOLD,
@@ -132,7 +133,7 @@ _READ: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "usage": ("usage.show",),
         "traces": ("traces.show", "traces.content"),
         "audit": _AUDIT,
-        "gateways": ("gateways.list",),
+        "gateways": ("gateways.list", "gateways.show"),
         "notifications": ("notifications.list", "webhooks.list"),
         "settings": ("settings.show",),
     }
