@@ -1,6 +1,8 @@
 // What every page has: requests that carry their token, toasts, copying, confirming by name, jumping, and the theme.
 import Alpine from '@alpinejs/csp'
-import 'basecoat-css/all'
+import 'basecoat-css/basecoat'
+import 'basecoat-css/sidebar'
+import 'basecoat-css/tabs'
 import htmx from 'htmx.org'
 
 Object.assign(window, { htmx, Alpine })
@@ -84,13 +86,28 @@ document.addEventListener('htmx:after:request', (event: any) => {
 
 // ---- toasts -------------------------------------------------------------------------------------------------------
 
-export function toast(text: string, kind = 'success') {
-  const toaster = document.getElementById('toaster')
+/** What screen readers listen to. A modal dialog shuts off all that is not in it, so there it is while one is open. */
+const toaster = document.getElementById('toaster')
+
+function settle() {
   if (toaster === null) return
+  const modal = document.activeElement?.closest('dialog:modal') ?? [...document.querySelectorAll('dialog:modal')].at(-1)
+  const place = modal?.firstElementChild ?? document.body
+  if (toaster.parentNode !== place) place.append(toaster)
+  // Above every dialog; moved, it is hidden, and shown again it is the topmost.
+  toaster.popover = 'manual'
+  if (!toaster.matches(':popover-open')) toaster.showPopover()
+}
+
+// Before the first toast: what a live region is born with is not read out.
+for (const what of ['toggle', 'close', 'htmx:after:swap']) document.addEventListener(what, settle, true)
+
+export function toast(text: string, kind = 'success') {
+  if (toaster === null) return
+  settle()
   const box = document.createElement('div')
   box.className = 'toast'
   box.dataset.category = kind
-  box.setAttribute('role', kind === 'error' ? 'alert' : 'status')
   const content = document.createElement('div')
   content.className = 'toast-content'
   const section = document.createElement('section')
@@ -101,8 +118,12 @@ export function toast(text: string, kind = 'success') {
   content.append(section)
   box.append(content)
   toaster.append(box)
-  setTimeout(() => box.setAttribute('aria-hidden', 'true'), kind === 'error' ? 8000 : 4000)
-  setTimeout(() => box.remove(), kind === 'error' ? 8500 : 4500)
+  const leave = () => {
+    if (box.matches(':hover')) return void setTimeout(leave, 1000) // somebody is reading it
+    box.setAttribute('aria-hidden', 'true')
+    setTimeout(() => box.remove(), 500)
+  }
+  setTimeout(leave, kind === 'error' ? 8000 : 4000)
 }
 
 document.addEventListener('toast', (event: any) => toast(event.detail.text ?? event.detail.value, event.detail.kind))
@@ -196,5 +217,5 @@ export function start() {
   Alpine.start()
   keepLooking()
   const said = meta('said')
-  if (said !== null) toast(said.content, said.dataset.kind ?? 'success')
+  if (said !== null) setTimeout(() => toast(said.content, said.dataset.kind), 100)
 }
