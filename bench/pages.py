@@ -52,6 +52,7 @@ PAGES: Final = (
     *("/audit", "/audit/{audit}", "/settings/members", "/settings/members/{member}", "/settings/members/agents"),
     *("/settings", "/settings/gateways", "/playground"),
     *(f"/keys/key_{_BUSY:022}", f"/keys/key_{_BUSY:022}/edit", f"/keys/key_{_BUSY:022}/delete", "/keys/new"),
+    *(f"/keys/key_{_BUSY:022}/menu", f"/keys/key_{_BUSY:022}/revoke"),
     *("/keys/models?q=gpt", f"/vault/pkey_{_BUSY:022}", f"/vault/pkey_{_BUSY:022}/edit", "/vault/providers"),
     *("/vault/new?provider=openai", "/vault/import", "/endpoints/new", "/endpoints/keys?provider=openai"),
     *("/endpoints/{endpoint}", "/endpoints/aliases/new", "/endpoints/aliases/{alias}", "/models/names?q=gpt"),

@@ -216,6 +216,12 @@ function keepLooking() {
 export function start() {
   Alpine.start()
   keepLooking()
+  // A link from elsewhere may lead to a dialog of this page.
+  const named = document.getElementById(location.hash.slice(1))
+  if (named instanceof HTMLDialogElement) {
+    history.replaceState(history.state, '', location.pathname + location.search)
+    named.showModal()
+  }
   const said = meta('said')
   if (said !== null) setTimeout(() => toast(said.content, said.dataset.kind), 100)
 }

@@ -1,4 +1,4 @@
-// Keys: fields that come and go, providers that are counted, models that are picked, and secrets that are seen once.
+// Keys: fields that come and go, providers that are counted, models that are picked, the menu of a row, secrets seen once.
 import Alpine from '@alpinejs/csp'
 
 const form = () => document.getElementById('key-form') as HTMLFormElement | null
@@ -98,4 +98,33 @@ addEventListener('pagehide', () => {
 })
 addEventListener('pageshow', (event) => {
   if (event.persisted && document.querySelector('#made:empty, #rotate-body:empty, #ephemeral-body:empty')) location.reload()
+})
+
+// ---- the menu of a row: fetched when it is asked for, and gone by Escape or a press elsewhere ------------------------
+
+const menu = document.getElementById('row-menu')
+let opener: HTMLElement | null = null
+
+document.addEventListener('htmx:after:swap', (event: any) => {
+  if (menu === null || event.detail.ctx?.target !== menu) return
+  menu.hidePopover()
+  opener = event.detail.ctx.sourceElement as HTMLElement
+  opener.focus() // where the focus goes back to
+  menu.showPopover()
+  const at = opener.getBoundingClientRect()
+  const isBelow = at.bottom + menu.offsetHeight < innerHeight
+  menu.style.top = `${isBelow ? at.bottom : Math.max(0, at.top - menu.offsetHeight)}px`
+  menu.style.left = `${Math.max(0, at.right - menu.offsetWidth)}px`
+  menu.querySelector<HTMLElement>('[role=menuitem]')!.focus()
+})
+menu?.addEventListener('toggle', (event: any) => opener?.setAttribute('aria-expanded', String(event.newState === 'open')))
+menu?.addEventListener('click', () => menu.hidePopover())
+menu?.addEventListener('keydown', (event) => {
+  const items = [...menu.querySelectorAll<HTMLElement>('[role=menuitem]')]
+  const at = items.indexOf(document.activeElement as HTMLElement)
+  const next: Record<string, number> = { ArrowDown: (at + 1) % items.length, ArrowUp: at - 1, Home: 0, End: -1 }
+  if (event.key === 'Tab') menu.hidePopover()
+  if (!(event.key in next)) return
+  event.preventDefault()
+  items.at(next[event.key])!.focus()
 })

@@ -399,8 +399,11 @@ def test_a_child_is_made_and_a_key_is_stopped_and_let_in_again(desk: Desk, windo
     expect(page.get_by_text("The key is active again.")).to_be_visible()
     until(lambda: desk.opens(secret), "the child again")
     page.get_by_role("button", name="Revoke").click()
+    button = page.get_by_role("dialog").get_by_role("button", name="Revoke")
+    expect(button).to_be_disabled()
     window.axe("revoke")
-    page.get_by_role("dialog").get_by_role("button", name="Revoke").click()
+    page.get_by_label(f"Type {name} to confirm").fill(name)
+    button.click()
     expect(page.get_by_text("The key is revoked.")).to_be_visible()
     expect(page.get_by_role("button", name="Activate")).to_be_visible()
     expect(page.get_by_role("button", name="Revoke")).to_have_count(0)
@@ -409,7 +412,8 @@ def test_a_child_is_made_and_a_key_is_stopped_and_let_in_again(desk: Desk, windo
 def test_a_key_is_deleted_by_name_and_the_list_keeps_its_place(desk: Desk, window: Window) -> None:
     (_, name), (_, stays) = desk.key("Doomed"), desk.key("Doomed")
     page = desk.sign_in(window, "alice", "/keys?q=Doomed")
-    page.get_by_role("button", name=f"Delete {name}").click()
+    page.get_by_role("button", name=f"Actions for {name}").click()
+    page.get_by_role("menuitem", name="Delete").click()
     asked = f"Delete API Key: Are you sure you want to delete ‘{name}’? This action cannot be undone."
     expect(page.get_by_text(asked)).to_be_visible()
     window.axe("delete")

@@ -97,7 +97,7 @@ def test_keys_of_another_organization_do_not_exist_and_those_of_others_are_out_o
     dora = Asker(desk.gateway, "dora")
     form["shown"] = _shown(desk, alice)
     for asker, expected in ((dora, httpx2.codes.NOT_FOUND), (bob, httpx2.codes.FORBIDDEN)):
-        for path in ("", "/edit", "/delete"):
+        for path in ("", "/menu", "/edit", "/revoke", "/delete"):
             assert asker.client.get(f"/dashboard/keys/{id}{path}").status_code == expected, (asker.name, path)
         for move in _MOVES:
             answer = asker.post(f"/keys/{id}/{move}", **form)

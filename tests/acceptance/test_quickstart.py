@@ -146,6 +146,7 @@ def _rotate_and_revoke(window: Window, page: Page, home: str, secret: str, canar
     until(lambda: _status(origin, fresh) == httpx2.codes.OK, "the new one to open")
     page.get_by_role("link", name="Done").click()
     page.get_by_role("button", name="Revoke").click()
+    page.get_by_label("Type My agent to confirm").fill("My agent")
     page.get_by_role("dialog").get_by_role("button", name="Revoke").click()
     expect(page.get_by_text("revoked", exact=True).first).to_be_visible()
     until(lambda: _status(origin, fresh) == httpx2.codes.UNAUTHORIZED, "a revoked key to open nothing")

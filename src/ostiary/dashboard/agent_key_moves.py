@@ -69,7 +69,7 @@ async def activate(visit: Visit) -> Answer:
     """Let a stopped key in again."""
     async with visit.writing() as tx:
         key = await agent_keys.activate(tx, visit.by, visit.home, visit.names["id"], visit.at, grant=judge_scopes)
-    return visit.go(f"{LIST}/{key.id}", said="The key is active again.")
+    return visit.go(back(visit, f"{LIST}/{key.id}"), said="The key is active again.")
 
 
 async def revoke(visit: Visit) -> Answer:
@@ -103,4 +103,4 @@ async def _again(visit: Visit, template: str, wrong: Wrong) -> Answer:
 async def _move(visit: Visit, move: Move, said: str) -> Answer:
     async with visit.writing() as tx:
         key = await move(tx, visit.by, visit.home, visit.names["id"], visit.at)
-    return visit.go(f"{LIST}/{key.id}", said=said)
+    return visit.go(back(visit, f"{LIST}/{key.id}"), said=said)

@@ -1,4 +1,4 @@
-"""Agent keys: the list, at its own address and under Members, and one of them to be deleted."""
+"""Agent keys: the list, at its own address and under Members, and what can be done to one of them from there."""
 
 from __future__ import annotations
 
@@ -63,12 +63,48 @@ async def show(visit: Visit) -> Answer:
     )
 
 
+async def show_menu(visit: Visit) -> Answer:
+    """What can be done to a key, as the menu of its row."""
+    async with visit.reading() as tx:
+        key = await agent_keys.show(tx, visit.by, visit.home, visit.names["id"])
+    return visit.page("agent_keys/menu.html", key=key, moves=moves_of(visit, key))
+
+
+def moves_of(visit: Visit, key: AgentKey) -> frozenset[str]:
+    """What the visitor may do to a key as it is now; its page and its row offer the same."""
+    is_lost = key.status == "revoked" and _is_final(visit)
+    fits = {
+        "edit": True,
+        "rotate": not key.is_ephemeral,
+        "ephemeral": not key.is_ephemeral and key.shown_status(visit.at) == "active",
+        "deactivate": key.status == "active",
+        "activate": key.status in ("inactive", "revoked") and not is_lost,
+        "revoke": key.status != "revoked",
+        "delete": True,
+    }
+    return frozenset(name for name, does in fits.items() if does and visit.may(f"agent_keys.{name}", key.owner_id))
+
+
+async def ask_revoke(visit: Visit) -> Answer:
+    """The question whether a key shall really be revoked, as a dialog."""
+    return await _ask(visit, "revoke")
+
+
 async def ask_delete(visit: Visit) -> Answer:
     """The question whether a key shall really be deleted, as a dialog."""
+    return await _ask(visit, "delete")
+
+
+async def _ask(visit: Visit, move: str) -> Answer:
     async with visit.reading() as tx:
-        key = await agent_keys.get(tx, visit.by, "agent_keys.delete", visit.home, visit.names["id"], lock=False)
+        key = await agent_keys.get(tx, visit.by, f"agent_keys.{move}", visit.home, visit.names["id"], lock=False)
         children = 0 if key.is_ephemeral else await count_children(tx, visit, key)
-    return visit.page("agent_keys/delete.html", key=key, children=children)
+    return visit.page(f"agent_keys/{move}.html", key=key, children=children, is_final=_is_final(visit))
+
+
+def _is_final(visit: Visit) -> bool:
+    organization = visit.here.organization
+    return organization is not None and organization.revocation_is_final
 
 
 async def count_children(tx: Transaction, visit: Visit, key: AgentKey) -> int:
@@ -95,11 +131,11 @@ def wants_part(visit: Visit) -> bool:
     return visit.is_partial and visit.line.headers.get(b"hx-history-restore-request") != b"true"
 
 
-def back(visit: Visit) -> str:
-    """The list somebody acted from, with its filters."""
+def back(visit: Visit, otherwise: str = LIST) -> str:
+    """The list somebody acted from, with its filters; `otherwise` where they did not act from a list."""
     here = urlsplit(visit.line.headers.get(b"hx-current-url", b"").decode("latin-1"))
     if here.path not in (LIST, AMONG_MEMBERS):
-        return LIST
+        return otherwise
     return f"{here.path}?{here.query}" if here.query else here.path
 
 

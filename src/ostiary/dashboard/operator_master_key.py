@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from typing import Any, Final
 
 from ostiary.dashboard.answers import Answer
 from ostiary.dashboard.routes import HOME
@@ -24,13 +24,17 @@ async def show(visit: Visit) -> Answer:
     """As it is; asked again every second while the page is looked at, so it is the progress of a rotation, too."""
     async with visit.reading() as tx:
         found = await custody.look(tx, visit.by, visit.hall.seal, visit.at)
-    keeper = Keeper(visit.hall.settings)
     return visit.page(
         "operator/master_key_state.html" if visit.is_partial else "operator/master_key.html",
         custody=found,
-        key_file=keeper.file and keeper.file.name,
-        is_prepared=sum(one.is_held and not one.is_retired for one in found.keys) > 1,
+        **_asked(visit),
     )
+
+
+def _asked(visit: Visit) -> dict[str, Any]:
+    """What the form of a rotation shows: where the keys are, and the name to type, of the first of them."""
+    file = Keeper(visit.hall.settings).file
+    return {"key_file": None if file is None else file.name, "first_key": visit.hall.seal.master.names[0]}
 
 
 async def rotate(visit: Visit) -> Answer:
@@ -41,7 +45,7 @@ async def rotate(visit: Visit) -> Answer:
     except TimeoutError:
         return visit.go(place, said="The rotation goes on; this page shows how far it is.", kind="info")
     except Refusal as refusal:
-        return visit.page("operator/rotate_form.html", refusal.status, wrong=visit.refused(refusal))
+        return visit.page("operator/rotate_form.html", refusal.status, wrong=visit.refused(refusal), **_asked(visit))
     said = f"The vault is under the master key {done.key} alone: {done.opened} data keys open with it."
     if done.undecryptable:
         return visit.go(place, said=f"{said} {len(done.undecryptable)} open with no key at hand.", kind="warning")

@@ -96,6 +96,8 @@ _KEYS: Final[tuple[Route, ...]] = (
     Route("POST", "/keys/{id}/ephemeral", "agent_keys.ephemeral", "agent_key_moves", "ephemeral"),
     Route("POST", "/keys/{id}/deactivate", "agent_keys.deactivate", "agent_key_moves", "deactivate"),
     Route("POST", "/keys/{id}/activate", "agent_keys.activate", "agent_key_moves", "activate"),
+    Route("GET", "/keys/{id}/menu", "agent_keys.show", "agent_keys", "show_menu"),
+    Route("GET", "/keys/{id}/revoke", "agent_keys.revoke", "agent_keys", "ask_revoke"),
     Route("POST", "/keys/{id}/revoke", "agent_keys.revoke", "agent_key_moves", "revoke"),
     Route("GET", "/keys/{id}/delete", "agent_keys.delete", "agent_keys", "ask_delete"),
     Route("POST", "/keys/{id}/delete", "agent_keys.delete", "agent_key_moves", "delete", is_guarded=True),
