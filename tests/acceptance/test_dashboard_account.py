@@ -145,6 +145,36 @@ def test_sessions_are_listed_and_ended(lodge: Lodge, windows: Windows) -> None:
     expect(rows).to_have_count(1)
 
 
+def test_many_sessions_are_listed_by_pages(lodge: Lodge, windows: Windows) -> None:
+    lodge.admit("gus")
+    others = [lodge.client("gus") for _ in range(24)]
+    window = windows()
+    page = lodge.sign_in(window, "gus", "/account")
+    rows = page.get_by_role("table", name="Browsers that are signed in").locator("tbody tr")
+    expect(rows).to_have_count(20)
+    expect(page.get_by_text("20 shown of 25")).to_be_visible()
+    expect(rows.first).to_contain_text("this one")
+    expect(page.get_by_role("link", name="First page")).to_have_count(0)
+    window.axe("many sessions")
+    window.picture("account-sessions")
+    page.get_by_role("link", name="Next page").click()
+    expect(rows).to_have_count(5)
+    expect(rows.filter(has_text="this one")).to_have_count(0)
+    expect(page.get_by_role("link", name="Next page")).to_have_count(0)
+    window.narrow()
+    page.reload()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    window.picture("account-sessions-narrow")
+    page.get_by_role("link", name="First page").click()
+    expect(rows).to_have_count(20)
+    page.goto(lodge.url("/account?after=ses_that_is_gone"))
+    expect(rows).to_have_count(20)
+    page.get_by_role("button", name="End all others").click()
+    expect(page.get_by_text("24 signed out.")).to_be_visible()
+    expect(rows).to_have_count(1)
+    assert others[0].get("/account").status_code == httpx2.codes.SEE_OTHER
+
+
 def test_somebody_elses_session_is_not_there(lodge: Lodge) -> None:
     lodge.admit("eve")
     alice, eve = lodge.client("alice"), lodge.client("eve")

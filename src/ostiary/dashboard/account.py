@@ -17,6 +17,7 @@ from ostiary.orgs.sessions import Session
 from ostiary.secret import Secret
 
 _PAGE: Final = f"{HOME}/account"
+_ROWS: Final = 20
 _BROWSERS: Final = (
     ("Edg", "Edge"),
     ("OPR", "Opera"),
@@ -48,13 +49,24 @@ async def show(visit: Visit) -> Answer:
         found = await sessions.list_(tx, visit.by, user.id, visit.at)
     mine = visit.here.session.id
     browsers = [Browser(one, named(one.agent or ""), one.id == mine) for one in found]
+    page, following = _cut(sorted(browsers, key=lambda one: not one.is_this), visit.query.text("after"))
     return visit.page(
         "account/show.html",
         has_password=has_password,
         factor=factor,
         name=user.name,
-        browsers=sorted(browsers, key=lambda one: not one.is_this),
+        browsers=page,
+        total=len(browsers),
+        following=following,
+        is_first=not visit.query.text("after"),
     )
+
+
+def _cut(browsers: list[Browser], after: str) -> tuple[list[Browser], str]:
+    """One page, and the session that the next begins behind; one that has ended meanwhile begins anew."""
+    begin = next((place + 1 for place, one in enumerate(browsers) if one.session.id == after), 0)
+    page = browsers[begin : begin + _ROWS]
+    return page, page[-1].session.id if len(browsers) > begin + _ROWS else ""
 
 
 async def change_name(visit: Visit) -> Answer:
