@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -89,6 +92,59 @@ def test_the_overview_says_how_everything_is_and_leads_to_what_mends_it(lodge: L
     window.narrow()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     window.picture("overview-narrow")
+
+
+def test_budgets_need_attention_by_thresholds_of_their_own(lodge: Lodge, window: Window) -> None:
+    """A key's, and the organization's; each is listed while its spend is beyond the last of its thresholds."""
+    gateway, id_ = lodge.gateway, _id_of(lodge, "ends soon")
+    spent, whole = _spent_of(lodge, "agent_key", id_), _spent_of(lodge, "organization", lodge.home)
+    budget = ("--budget-usd", f"{spent * 1.9:.6f}", "--budget-period", "total")
+    all_of_it = ("--budget-usd", f"{whole * 1.9:.6f}", "--budget-period", "total")
+    page = lodge.sign_in(window, "alice")
+    trouble = page.get_by_role("region", name="Needs attention")
+    for threshold, is_listed in (("40", True), ("60", False), ("20,40,90", False), ("20,40", True)):
+        gateway.cli("keys", "edit", id_, *budget, "--alert-at", threshold)
+        gateway.cli("orgs", "edit", lodge.home, *all_of_it, "--alert-at", threshold)
+        page.reload()
+        for said in (re.compile("Agent key: .* 52 %"), re.compile("Organization: .* 52 %")):
+            expect(trouble.get_by_role("link").filter(has_text=said)).to_have_count(int(is_listed))
+    of_it = trouble.get_by_role("link").filter(has_text="Organization: ")
+    expect(of_it).to_have_attribute("href", "/dashboard/settings#budget-title")
+    window.axe("budgets that need attention")
+    window.picture("overview-budgets")
+    gateway.cli("keys", "edit", id_, *budget, "--alert-at", "90", "--soft-budget-usd", f"{spent / 2:.6f}")
+    gateway.cli("orgs", "edit", lodge.home, "--budget-usd", "none")
+    page.reload()
+    expect(trouble).to_contain_text(re.compile(r"Agent key: .* 52 %\. Its soft limit of \$\S+ is passed\."))
+    expect(of_it).to_have_count(0)
+
+
+def test_figures_lead_to_what_they_are_about(lodge: Lodge, window: Window) -> None:
+    page = lodge.sign_in(window, "alice")
+    health = page.get_by_role("region", name="Provider keys").get_by_role("link")
+    expect(health).to_have_attribute("href", "/dashboard/vault?status=healthy")
+    slow = page.locator("a[href*=min_latency_ms]")
+    expect(slow).to_have_count(2)
+    shown = slow.last.inner_text()
+    slow.last.click()
+    page.wait_for_url(re.compile(r"/traces\?period=24h&min_latency_ms=\d+$"))
+    rows = page.locator("#list tbody tr")
+    expect(rows.filter(has_text=shown)).not_to_have_count(0)
+    page.goto(lodge.url("/vault?status=healthy"))
+    expect(page.get_by_role("link", name="upstream", exact=True)).to_be_visible()
+    page.goto(lodge.url("/vault?status=exhausted"))
+    expect(page.get_by_role("link", name="upstream", exact=True)).to_have_count(0)
+
+
+def _id_of(lodge: Lodge, name: str) -> str:
+    return next(str(one["id"]) for one in lodge.gateway.json("keys", "list") if one["name"] == name)
+
+
+def _spent_of(lodge: Lodge, scope: str, id_: str) -> float:
+    """In total, as the authority over money has it."""
+    with closing(sqlite3.connect(lodge.gateway.data_dir / "ostiary.db")) as database:
+        query = "SELECT spent_nano FROM accounts WHERE scope = ? AND id = ? AND period_id = 'total'"
+        return float(database.execute(query, (scope, id_)).fetchone()[0]) / NANO_PER_USD
 
 
 def _spent(lodge: Lodge) -> float:

@@ -11,6 +11,7 @@ from ostiary.clock import DAY_MS, month_of
 from ostiary.db import schema
 from ostiary.db.database import Database, Transaction
 from ostiary.ledger import overview_store
+from ostiary.limits.budgets import Budget
 
 pytestmark = pytest.mark.anyio
 
@@ -60,6 +61,13 @@ async def provider_key(tx: Transaction, id: str, **more: Any) -> None:
     await tx.execute(insert(schema.provider_keys).values(**{**values, **more}))
 
 
+async def budget(
+    tx: Transaction, scope: str, id: str, spent: int, period: str, *, kind: str = "month", **more: Any
+) -> None:
+    await tx.execute(insert(schema.budgets).values(scope=scope, id=id, kind=kind, **more))
+    await tx.execute(insert(schema.accounts).values(scope=scope, id=id, period_id=period, spent_nano=spent))
+
+
 async def test_keys_that_end_soon(database: Database) -> None:
     async with database.transaction() as tx:
         await agent_key(tx, "soon", expires_at=NOW + 2 * DAY_MS)
@@ -91,24 +99,53 @@ async def test_budgets_that_fill(database: Database) -> None:
             ("nothing", 0, 0, month, "month"),
         ):
             await agent_key(tx, id_, owner_id="usr_bob" if id_ == "nearly" else "usr_alice")
-            await tx.execute(insert(schema.budgets).values(scope="agent_key", id=id_, kind=kind, cap_nano=cap))
-            await tx.execute(
-                insert(schema.accounts).values(scope="agent_key", id=id_, period_id=period, spent_nano=spent)
-            )
+            await budget(tx, "agent_key", id_, spent, period, kind=kind, cap_nano=cap)
         await provider_key(tx, "soft")
-        await tx.execute(insert(schema.budgets).values(scope="provider_key", id="soft", kind="month", soft_nano=10))
-        await tx.execute(insert(schema.accounts).values(scope="provider_key", id="soft", period_id=month, spent_nano=9))
+        await budget(tx, "provider_key", "soft", 9, month, soft_nano=10)
     async with database.read() as tx:
-        found = await overview_store.list_filling(tx, ORG, None, NOW, 80, 9)
-        of_bob = await overview_store.list_filling(tx, ORG, "usr_bob", NOW, 80, 9)
-        elsewhere = await overview_store.list_filling(tx, OTHER, None, NOW, 80, 9)
+        found = await overview_store.list_filling(tx, ORG, None, NOW, 9)
+        fullest = await overview_store.list_filling(tx, ORG, None, NOW, 1)
+        of_bob = await overview_store.list_filling(tx, ORG, "usr_bob", NOW, 9)
+        elsewhere = await overview_store.list_filling(tx, OTHER, None, NOW, 9)
         spenders = await overview_store.list_spenders(tx, ORG, None, NOW, 9)
     assert [(one.kind, one.id) for one in found] == [
         ("agent_key", "over"), ("provider_key", "soft"), ("agent_key", "nearly"),
     ]  # fmt: skip
+    assert fullest == found[:1]
     assert [one.id for one in of_bob] == ["nearly"]
     assert elsewhere == []
     assert [(one.id, one.spent_nano) for one in spenders] == [("nearly", 80), ("half", 50)]
+
+
+async def test_budgets_that_fill_by_thresholds_of_their_own(database: Database) -> None:
+    """As `Budget.last_threshold` says it of each."""
+    cases = {
+        "early": ([40], 40),
+        "not yet": ([40], 39),
+        "one of two": ([40, 90], 89),
+        "two of two": ([40, 90], 91),
+        "told of nothing": ([], 99),
+        "full": ([], 100),
+        "only when full": ([100], 99),
+        "usual": ([50, 80, 100], 80),
+        "below the usual": ([50, 80, 100], 79),
+    }
+    async with database.transaction() as tx:
+        for id_, (thresholds, spent) in cases.items():
+            await agent_key(tx, id_)
+            await budget(tx, "agent_key", id_, spent, month_of(NOW), cap_nano=100, thresholds=thresholds)
+        await agent_key(tx, "beyond soft")
+        await budget(tx, "agent_key", "beyond soft", 30, month_of(NOW), cap_nano=100, soft_nano=30, thresholds=[90])
+        await agent_key(tx, "below soft")
+        await budget(tx, "agent_key", "below soft", 29, month_of(NOW), cap_nano=100, soft_nano=30, thresholds=[90])
+    async with database.read() as tx:
+        found = await overview_store.list_filling(tx, ORG, None, NOW, 20)
+    expected = {
+        id_ for id_, (thresholds, spent) in cases.items()
+        if spent >= Budget("month", 100, None, tuple(thresholds)).last_threshold
+    }  # fmt: skip
+    assert expected == {"early", "two of two", "full", "usual"}
+    assert {one.id: one.soft_nano for one in found} == {**dict.fromkeys(expected), "beyond soft": 30}
 
 
 async def test_provider_keys_that_are_ill(database: Database) -> None:

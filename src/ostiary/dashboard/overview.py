@@ -18,16 +18,24 @@ from ostiary.dashboard.visit import Visit
 from ostiary.dashboard.words import lasting, usd
 from ostiary.db.database import Transaction
 from ostiary.ledger import gateways, overview_store, reports, series
-from ostiary.ledger.overview_store import Beginning
+from ostiary.ledger.overview_store import Beginning, Filling
 from ostiary.ledger.reports import Filter
 from ostiary.ledger.series import Days
+from ostiary.limits.budgets import Budget
 from ostiary.vault import aliases, endpoints, provider_keys
 
 _CHART_DAYS: Final = 30
 _MEASURED: Final = 10_000
 _ENDING_MS: Final = 7 * DAY_MS
-_FULL_PERCENT: Final = 80
+_ALL: Final = 100
 _TOP: Final = 5
+_ORGANIZATION: Final = "organization"
+_HOLDERS: Final = {
+    "agent_key": ("Agent key", "keys"),
+    "provider_key": ("Provider key", "vault"),
+    _ORGANIZATION: ("Organization", "settings#budget-title"),
+}
+"""Whose budgets are looked at: how each is called, and where it is mended."""
 _MOST_SHOWN: Final = 4
 """Of one kind of trouble; of more, how many there are."""
 
@@ -56,6 +64,8 @@ async def show(visit: Visit) -> Answer:
             return visit.page("overview/first.html", steps=_steps(visit, begun))
         known = await _figures(visit, tx, owner_id)
         troubles = await _troubles(visit, tx, owner_id)
+        troubles += _of_organization(visit, known["budget"], known["budget_spent"])
+    troubles.sort(key=lambda one: one.level != "bad")
     return visit.page("overview/show.html", troubles=troubles, is_all=is_all, **known)
 
 
@@ -132,12 +142,7 @@ async def _troubles(visit: Visit, tx: Transaction, owner_id: str | None) -> list
             until = f" for {lasting(ill.until - at)} more" if ill.until is not None and ill.until > at else ""
             says = f"Provider key {ill.state.replace('_', ' ')}{until}. {ill.reason}".strip()
             found.append(Trouble("vault", "bad", ill.name, says, f"{HOME}/vault/{_in_path(ill.id)}"))
-    for full in await overview_store.list_filling(tx, home, owner_id, at, _FULL_PERCENT, _MOST_SHOWN):
-        percent = full.spent_nano * 100 // full.cap_nano
-        noun, place = ("Agent key", "keys") if full.kind == "agent_key" else ("Provider key", "vault")
-        says = f"{noun}: {usd(full.spent_nano)} of {usd(full.cap_nano)} spent, {percent} %."
-        path = f"{HOME}/{place}/{_in_path(full.id)}"
-        found.append(Trouble("wallet", "bad" if percent >= 100 else "warn", full.name, says, path))  # noqa: PLR2004 - all of it
+    found += [_filled(one) for one in await overview_store.list_filling(tx, home, owner_id, at, _MOST_SHOWN)]
     for one in await overview_store.list_ending(tx, home, owner_id, at, at + _ENDING_MS, _MOST_SHOWN):
         says = f"Agent key expires in {lasting(one.expires_at - at)}."
         found.append(Trouble("key-round", "warn", one.name, says, f"{HOME}/keys/{_in_path(one.id)}"))
@@ -147,7 +152,31 @@ async def _troubles(visit: Visit, tx: Transaction, owner_id: str | None) -> list
             says = f"{lost} of the last 7 days did not arrive and {'was' if lost == 1 else 'were'} given up."
             found.append(Trouble("mail-warning", "bad", "Notifications", says, f"{HOME}/settings/notifications"))
     found += await _of_gateways(visit, tx)
-    return sorted(found, key=lambda one: one.level != "bad")
+    return found
+
+
+def _of_organization(visit: Visit, budget: Budget | None, spent_nano: int) -> list[Trouble]:
+    """Its own budget, as `list_filling` finds those of keys."""
+    organization = visit.here.organization
+    if organization is None or budget is None:
+        return []
+    has_cap = budget.cap_nano is not None
+    cap, soft = (budget.cap_nano, budget.soft_nano) if has_cap else (budget.soft_nano, None)
+    if not cap or not spent_nano:
+        return []
+    if spent_nano * _ALL < cap * budget.last_threshold and (soft is None or spent_nano < soft):
+        return []
+    return [_filled(Filling(_ORGANIZATION, organization.id, organization.name, spent_nano, cap, soft))]
+
+
+def _filled(one: Filling) -> Trouble:
+    noun, place = _HOLDERS[one.kind]
+    percent = one.spent_nano * _ALL // one.cap_nano
+    is_soft = one.soft_nano is not None and one.spent_nano >= one.soft_nano
+    beyond = f" Its soft limit of {usd(one.soft_nano)} is passed." if is_soft and percent < _ALL else ""
+    says = f"{noun}: {usd(one.spent_nano)} of {usd(one.cap_nano)} spent, {percent} %.{beyond}"
+    path = f"{HOME}/{place}" if one.kind == _ORGANIZATION else f"{HOME}/{place}/{_in_path(one.id)}"
+    return Trouble("wallet", "bad" if percent >= _ALL else "warn", one.name, says, path)
 
 
 async def _of_gateways(visit: Visit, tx: Transaction) -> list[Trouble]:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, Table, and_, case, func, literal, or_, select
+from sqlalchemy import ColumnElement, Integer, Select, Table, and_, case, cast, func, literal, or_, select
 
 from ostiary.clock import date_of, month_of
 from ostiary.db import schema
 from ostiary.db.database import Transaction
-from ostiary.limits.budgets import TOTAL
+from ostiary.limits.budgets import TOTAL, Budget
 
 _KEY: Final = "agent_key"
 _PROVIDER_KEY: Final = "provider_key"
 _ALL: Final = 100
 _HEALTHY: Final = "healthy"
 _PASSING: Final = ("cooling", "exhausted")
+_USUAL: Final = Budget("month", None).last_threshold
+"""Of budgets that say no thresholds."""
 
 
 class Ending(NamedTuple):
@@ -27,13 +29,14 @@ class Ending(NamedTuple):
 
 
 class Filling(NamedTuple):
-    """A budget that is used up so far; `kind` is agent_key or provider_key."""
+    """A budget that is used up so far; `kind` is agent_key or provider_key. `soft_nano` is beside the cap, if any."""
 
     kind: str
     id: str
     name: str
     spent_nano: int
     cap_nano: int
+    soft_nano: int | None = None
 
 
 class Ill(NamedTuple):
@@ -81,28 +84,42 @@ async def list_ending(
 
 
 async def list_filling(
-    tx: Transaction, organization_id: str, owner_id: str | None, at: int, percent: int, limit: int
+    tx: Transaction, organization_id: str, owner_id: str | None, at: int, limit: int
 ) -> list[Filling]:
-    """Budgets of which so many percent are spent, the fullest first; with an owner, of their agent keys."""
+    """Budgets beyond the last of their own thresholds or their soft limit, the fullest first; with an owner, theirs."""
     k, p = schema.agent_keys, schema.provider_keys
-    parts = [_filling(_KEY, k, at, percent).where(*_of(organization_id, owner_id), k.c.status == "active")]
+    parts = [_filling(tx, _KEY, k, at).where(*_of(organization_id, owner_id), k.c.status == "active")]
     if owner_id is None:
-        parts.append(_filling(_PROVIDER_KEY, p, at, percent).where(p.c.organization_id == organization_id))
+        parts.append(_filling(tx, _PROVIDER_KEY, p, at).where(p.c.organization_id == organization_id))
     found: list[Filling] = []
     for query in parts:
         found += [Filling(*row) for row in await tx.execute(query.limit(limit))]
     return sorted(found, key=lambda one: (-one.spent_nano * _ALL // max(one.cap_nano, 1), one.id))[:limit]
 
 
-def _filling(kind: str, table: Table, at: int, percent: int) -> Select[Any]:
+def _filling(tx: Transaction, kind: str, table: Table, at: int) -> Select[Any]:
     a, b = schema.accounts.c, schema.budgets.c
     period = case((b.kind == "day", date_of(at)), (b.kind == "month", month_of(at)), else_=TOTAL)
     cap = func.coalesce(b.cap_nano, b.soft_nano)
+    soft = case((b.cap_nano.is_not(None), b.soft_nano))
     is_its = and_(b.scope == kind, b.id == table.c.id)
     is_running = and_(a.scope == kind, a.id == table.c.id, a.period_id == period)
     joined = table.join(schema.budgets, is_its).join(schema.accounts, is_running)
-    query = select(literal(kind), table.c.id, table.c.name, a.spent_nano, cap).select_from(joined)
-    return query.where(cap > 0, a.spent_nano * _ALL >= cap * percent).order_by((a.spent_nano * _ALL // cap).desc())
+    query = select(literal(kind), table.c.id, table.c.name, a.spent_nano, cap, soft).select_from(joined)
+    is_full = or_(a.spent_nano * _ALL >= cap * _last_threshold(tx), a.spent_nano >= soft)
+    return query.where(cap > 0, a.spent_nano > 0, is_full).order_by((a.spent_nano * _ALL // cap).desc(), table.c.id)
+
+
+def _last_threshold(tx: Transaction) -> ColumnElement[int]:
+    """`Budget.last_threshold`, said in SQL."""
+    b = schema.budgets.c
+    percent: ColumnElement[int]
+    if tx.dialect.name == "sqlite":
+        percent = func.json_each(b.thresholds).table_valued("value").c.value
+    else:
+        percent = cast(func.json_array_elements_text(b.thresholds).table_valued("value").c.value, Integer)
+    last = select(func.max(percent)).where(percent < _ALL).scalar_subquery()
+    return case((b.thresholds.is_(None), _USUAL), else_=func.coalesce(last, _ALL))
 
 
 async def count_health(tx: Transaction, organization_id: str, at: int) -> dict[str, int]:

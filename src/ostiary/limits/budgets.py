@@ -21,6 +21,7 @@ _SHARE = 4
 
 
 _USUAL_THRESHOLDS = (50, 80, 100)
+_FULL = 100
 _MONTH = len("2026-11")
 
 
@@ -55,6 +56,11 @@ class Budget:
     cap_nano: int | None
     soft_nano: int | None = None
     thresholds: tuple[int, ...] = _USUAL_THRESHOLDS
+
+    @property
+    def last_threshold(self) -> int:
+        """The percent from which it needs somebody: the last threshold before it is full."""
+        return max((one for one in self.thresholds if one < _FULL), default=_FULL)
 
     def period_at(self, at: int) -> str:
         """The id of the period that a call held at `at` is paid from."""
