@@ -8,17 +8,33 @@ from ostiary.agents.agent_keys import AgentKey
 from ostiary.dashboard.agent_key_words import snippets
 from ostiary.dashboard.visit import Visit
 from ostiary.db.database import Transaction
+from ostiary.errors import TABLE
 from ostiary.secret import Secret
 from ostiary.vault import aliases, endpoints
 
 _ANY: Final = "openai/gpt-4o-mini"
+_LIMITS: Final = (
+    ("Hard budget", "budget_exceeded"),
+    ("Requests per minute", "rate_limit_exceeded"),
+    ("Requests per day", "daily_rate_limit_exceeded"),
+    ("Tokens per minute", "token_limit_exceeded"),
+    ("Parallel requests", "too_many_parallel_requests"),
+    ("Allowed models, free models only", "model_not_allowed"),
+)
+"""What limits a key, and the code of the refusal when it does."""
 
 
 async def connect(visit: Visit, tx: Transaction, key: AgentKey, secret: Secret | None = None) -> dict[str, Any]:
     """What `agent_keys/connect.html` shows; with the secret only in the answer that reveals it."""
     url = address(visit)
     model = await _model(visit, tx, key)
-    return {"snippets": snippets(url, model) if secret is None else snippets(url, model, secret.reveal()), "url": url}
+    return {
+        "snippets": snippets(url, model) if secret is None else snippets(url, model, secret.reveal()),
+        "url": url,
+        "preview": key.previews[0] if key.previews else "<your-key>",
+        "is_shown": secret is not None,
+        "limits": tuple((control, TABLE[code].status, code) for control, code in _LIMITS),
+    }
 
 
 def address(visit: Visit) -> str:
