@@ -40,11 +40,15 @@ SAFE: Final = {
     "cross-origin-resource-policy": "same-origin",
     "referrer-policy": "same-origin",
 }
-NEVER_WRITTEN: Final = frozenset({"audit_log", "sessions", "accounts", "events", "contents"})
+NEVER_WRITTEN: Final = frozenset({"sessions", "contents"})
 """Tables that looking, or being refused, may add to."""
 _MOST_FIRST: Final = 200_000
+GUARDED: Final = tuple(route for route in ROUTES if route.is_guarded)
+GRAVE: Final = ("delete", "rotate", "share", "role", "apply", "secret")
+"""How the addresses of deeds end that take something away for good, or hand something out."""
 _LOOKS_MS: Final = 3_500
 """In this time the page of the master key looks three times."""
+_AN_HOUR_AGO: Final = "UPDATE sessions SET proved_at = proved_at - 3600000 WHERE user_id = ?"
 
 
 class Place(Lobby):
@@ -196,6 +200,71 @@ def rows_of(place: Place) -> dict[str, str]:
                 rows = database.execute(query, (place.home,))
                 found[table.name] = sha256(repr(sorted(map(repr, rows))).encode()).hexdigest()
     return found
+
+
+# ---- who has not proved of late who they are ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def stale(place: Place) -> Iterator[httpx2.Client]:
+    """Olga, who may do everything, an hour after she signed in."""
+    client = place.client("olga")
+    with place.database() as database:
+        database.execute(_AN_HOUR_AGO, (place.ids["olga"],))
+    yield client
+    place.clients.pop("olga", None)  # hers is as old now
+
+
+def deeds_of(place: Place) -> int:
+    """How many deeds were ever done."""
+    with place.database() as database:
+        return int(database.execute("SELECT max(seq) FROM audit").fetchone()[0])
+
+
+@pytest.mark.parametrize("route", GUARDED, ids=lambda route: route.path)
+def test_a_grave_deed_takes_a_recent_sign_in(place: Place, stale: httpx2.Client, route: Route) -> None:
+    before, done = rows_of(place), deeds_of(place)
+    for ids in place.choices(route):
+        path = filled(route, ids)
+        answer = stale.post(path, data={"x": "y"})
+        assert answer.status_code == httpx2.codes.SEE_OTHER, ids
+        assert answer.headers["location"].startswith(f"{HOME}/sign-in?why=proof&next="), ids
+        part = stale.post(path, data={"x": "y"}, headers={"hx-request": "true"})
+        assert (part.status_code, part.headers["x-ostiary-sign-in"], part.text) == (401, "proof", ""), ids
+    assert (rows_of(place), deeds_of(place)) == (before, done)
+
+
+@pytest.mark.parametrize(
+    ("path", "form"),
+    [
+        ("/members/invite", {"email": "new@example.org", "role": "admin"}),
+        ("/members/invite", {"email": "new@example.org", "role": "owner"}),
+        ("/vault/new?provider=openai", {"name": "ours", "shared": "1", "anyway": "1"}),
+    ],
+    ids=["invite an admin", "invite an owner", "add what is shared"],
+)
+def test_a_deed_that_is_grave_only_sometimes_takes_one_then(
+    place: Place, stale: httpx2.Client, path: str, form: dict[str, str]
+) -> None:
+    given = {**form, "provider": "openai", "secret": place.gateway.canaries.plant()} if "name" in form else form
+    done = deeds_of(place)
+    answer = stale.post(f"{HOME}{path}", data=given, headers={"hx-request": "true"})
+    assert (answer.status_code, answer.headers.get("x-ostiary-sign-in"), answer.text) == (401, "proof", "")
+    assert deeds_of(place) == done
+    less = {"role": "member"} if "role" in given else {"shared": ""}
+    quiet = {name: value for name, value in (given | less).items() if value}
+    answer = stale.post(f"{HOME}{path}", data=quiet, headers={"hx-request": "true"})
+    assert answer.status_code < 400, answer.text[:500]
+    assert deeds_of(place) > done
+    with place.database() as database:
+        database.execute("DELETE FROM invitations")
+        database.execute("DELETE FROM provider_keys WHERE name = 'ours'")
+
+
+def test_what_takes_a_secret_away_or_hands_one_out_is_grave() -> None:
+    grave = {f"{one.path}" for one in ROUTES if one.is_write and one.path.rpartition("/")[2] in GRAVE}
+    assert {one.path for one in GUARDED} >= grave
+    assert len(grave) > 10
 
 
 # ---- how it is asked ---------------------------------------------------------------------------------------------
