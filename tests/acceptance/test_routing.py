@@ -21,11 +21,12 @@ from ostiary.vault import endpoints, provider_keys
 from ostiary.vault.endpoint_store import EndpointTarget
 from ostiary.vault.provider_keys import NewProviderKey
 from tests.acceptance.inside import OPERATOR, USD, events, mint, set_prices
-from tests.acceptance.pair import Pair, pair_of
-from tests.servers import behaviours, faults
+from tests.acceptance.pair import CHAT, Pair, pair_of
+from tests.servers import behaviours, faults, wire
 from tests.servers.canaries import Canaries
 from tests.servers.shell import Shell
-from tests.servers.wire import TEXT
+from tests.servers.upstream import Behaviour, Exchange
+from tests.servers.wire import TEXT, framed, stream_head
 
 A, B, C = (EndpointTarget(provider, "m") for provider in ("groq", "xai", "cerebras"))
 LAST = replace(C, is_fallback=True)
@@ -215,6 +216,72 @@ def test_a_connection_that_breaks_before_the_first_content_leads_to_another_prov
     if fault != "cut-before-content":
         pair.reset("a")
         assert told(pair.ask(f"broken by {fault}")) == (200, "xai", "2", "groq")
+
+
+async def reset_after_head(exchange: Exchange) -> None:
+    """A RST once the head of the stream is under way."""
+    await exchange.send(stream_head())
+    exchange.reset()
+
+
+async def reset_after_role(exchange: Exchange) -> None:
+    """A RST behind the event that only says who speaks."""
+    await exchange.send(stream_head(), framed(wire.events(exchange.request, None)[0]))
+    exchange.reset()
+
+
+async def reset_after_words(exchange: Exchange) -> None:
+    """A RST behind the first words, once the test has seen them."""
+    await exchange.send(stream_head(), *map(framed, wire.events(exchange.request, None)[:3]))
+    await exchange.gate()
+    exchange.reset()
+
+
+@pytest.mark.parametrize("fault", [reset_after_head, reset_after_role])
+def test_a_reset_before_the_first_content_leads_to_another_provider_and_one_clean_stream(
+    pair: Pair, fault: Behaviour
+) -> None:
+    name = fault.__name__
+    pair.endpoint(name, A, B)
+    pair.by_key["a"] = fault
+    since = len(pair.upstream.calls)
+    answer = pair.ask(name, stream=True)
+    assert told(answer) == (200, "xai", "2", "groq")
+    assert pair.used(since) == {"a": 1, "b": 1}
+    *parts, end, last = answer.text.split("\n\n")
+    assert (end, last) == ("data: [DONE]", "")
+    pieces = [json.loads(part.removeprefix("data: "))["choices"][0]["delta"] for part in parts]
+    assert [piece.get("role") for piece in pieces].count("assistant") == 1
+    assert "".join(piece.get("content", "") for piece in pieces) == TEXT
+    first, second = events(pair.gateways[0], answer.headers["x-request-id"], 2)
+    assert (first["status"], second["status"]) == ("error", "ok")
+
+
+def test_a_reset_after_the_first_content_is_said_and_nothing_is_tried_again(pair: Pair) -> None:
+    pair.endpoint("reset in it", A, B)
+    pair.by_key["a"] = reset_after_words
+    pair.upstream.gate.clear()
+    since = len(pair.upstream.calls)
+    body = {"model": "reset in it", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 50, "stream": True}
+    with pair.clients[0].stream("POST", CHAT, json=body, headers=pair.caller.bearer) as answer:
+        lines = list(until_words(answer.iter_lines(), pair))
+    assert told(answer) == (200, "groq", "1", None)
+    assert "[DONE]" not in "".join(lines)
+    parts = [json.loads(line.removeprefix("data: ")) for line in lines]
+    assert "".join(part["choices"][0]["delta"]["content"] for part in parts[:-1]) == "".join(wire.WORDS[:2])
+    assert parts[-1]["error"]["code"] == "provider_error"
+    assert parts[-1]["error"]["request_id"] == answer.headers["x-request-id"]
+    assert pair.used(since) == {"a": 1}
+    (row,) = events(pair.gateways[0], answer.headers["x-request-id"])
+    assert (row["status"], row["attempt"]) == ("error", 1)
+
+
+def until_words(lines: Iterator[str], pair: Pair) -> Iterator[str]:
+    """The events of a stream; the provider goes on when its first words have come."""
+    for line in filter(None, lines):
+        yield line
+        if wire.WORDS[1] in line:
+            pair.upstream.gate.set()
 
 
 def test_a_spend_cap_of_a_key_is_not_passed_by_models_without_a_price(pair: Pair) -> None:

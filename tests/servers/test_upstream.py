@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from collections.abc import Iterator
 
@@ -65,6 +66,14 @@ def test_names_pushed_come_first_and_in_order(client: httpx2.Client, upstream: U
 def test_broken_answers_break(client: httpx2.Client, model: str) -> None:
     with pytest.raises(httpx2.TransportError):
         ask(client, model, stream=True)
+
+
+def test_a_reset_is_one(upstream: Upstream) -> None:
+    said = json.dumps(body("reset")).encode()
+    with socket.create_connection(("127.0.0.1", upstream.port), timeout=5) as raw:
+        raw.sendall(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%s" % (len(said), said))
+        with pytest.raises(ConnectionResetError):
+            raw.recv(1)
 
 
 @pytest.mark.parametrize("model", ["stall-first-byte", "stall-head", "stall-body", "stall-stream", "drip"])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import struct
 import threading
 import time
 from collections import deque
@@ -102,8 +104,10 @@ class Exchange:
         self.keep = False
 
     def reset(self) -> None:
-        """Close with a RST."""
+        """Close with a RST: a socket that does not linger is closed so."""
         self.keep = False
+        at_once = struct.pack("ii", 1, 0)
+        self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
         self.writer.transport.abort()
 
 
