@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -11,16 +14,19 @@ import pytest
 from ostiary.limits.budgets import Budget
 from ostiary.vault import provider_keys
 from ostiary.vault.provider_keys import ProviderKeyEdit
-from tests.acceptance.inside import OPERATOR, set_prices
+from tests.acceptance.inside import OPERATOR, rows, set_prices
 from tests.acceptance.pair import Pair, pair_of
 from tests.servers import behaviours
 from tests.servers.canaries import Canaries
 from tests.servers.shell import Shell
 from tests.servers.upstream import Exchange
 from tests.servers.waiting import until
+from tests.servers.wire import COMPLETION_TOKENS, PROMPT_TOKENS
 
 TWENTY = [f"k-{number:02}" for number in range(20)]
 FLEET, ONE, TWO = "groq/m", "xai/m", "cerebras/m"
+WRITTEN_S = 0.6
+"""In which a gateway has written what is new of keys, twice over."""
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +116,28 @@ def test_a_provider_that_fails_costs_none_of_its_keys(pair: Pair) -> None:
     assert all(health in ("healthy", [], None) for name, health in told.items() if name in TWENTY), told
 
 
+@pytest.mark.parametrize(("provider", "names"), [("together", ["alone"]), ("deepseek", ["left", "right"])])
+def test_half_a_minute_of_503_disables_nobody_and_is_over_with_the_first_call_after_it(
+    pair: Pair, provider: str, names: list[str]
+) -> None:
+    pair.furnish(provider, *names)
+    model = f"{provider}/m"
+    pair.by_key |= dict.fromkeys(names, behaviours.status(503))
+    for _ in range(10):
+        assert {one.status_code for one in say(pair, model, 6)} == {502}, "asked all the time, whatever is known"
+        pair.shift(3)
+    for name in names:
+        pair.await_state(name, "unhealthy")
+    pair.by_key.clear()
+    since = len(pair.upstream.calls)
+    assert [pair.ask(model, at=at).status_code for at in (0, 1)] == [200, 200]
+    assert len(pair.upstream.calls) == since + 2, "the first call found out, and no other key was asked for it"
+    pair.shift(3_600)  # as long as the longest rest
+    assert {one.headers["x-ostiary-attempts"] for one in say(pair, model, 12)} == {"1"}
+    for name in names:
+        pair.await_state(name, None)
+
+
 def test_an_address_that_is_slowed_down_costs_none_of_the_keys(pair: Pair) -> None:
     pair.by_key |= dict.fromkeys(TWENTY, behaviours.refuse(429, "slow down", None, b"retry-after: 3000"))
     say(pair, FLEET, 60)
@@ -181,6 +209,38 @@ def test_a_callers_mistakes_harm_nobody(pair: Pair) -> None:
     assert pair.ask(ONE).status_code == 200
 
 
+# ---- what it costs the database ---------------------------------------------------------------------------------
+
+
+def told_of_keys(pair: Pair) -> int:
+    """How often gateways were told that something is new of how a provider key is."""
+    return len(rows(pair.gateways[0], "SELECT seq FROM changes WHERE noun = 'key_health'"))
+
+
+def test_calls_that_go_well_write_nothing_of_how_keys_are(pair: Pair) -> None:
+    before = told_of_keys(pair)
+    assert {one.status_code for one in say(pair, FLEET, 60)} == {200}
+    pair.hear()
+    time.sleep(WRITTEN_S)
+    assert told_of_keys(pair) == before
+
+
+def test_a_hundred_failures_are_written_down_at_once_and_not_one_by_one(pair: Pair) -> None:
+    """Nobody can write meanwhile, so what is put together does not depend on how fast the calls are."""
+    pair.by_key["only"] = behaviours.status(500)
+    before, url = told_of_keys(pair), pair.gateways[0].environment()["OSTIARY_DATABASE_URL"]
+    with closing(sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert {one.status_code for one in say(pair, ONE, 100)} == {502}, "and no call waits for the database"
+        other.execute("ROLLBACK")
+    pair.await_state("only", "unhealthy")
+    pair.by_key.clear()
+    pair.reset("only")
+    time.sleep(WRITTEN_S)
+    written = told_of_keys(pair) - before
+    assert 1 <= written <= 2 * len(pair.gateways), "one that was begun and one that tells the rest, at each gateway"
+
+
 # ---- limits of its own ------------------------------------------------------------------------------------------
 
 
@@ -214,6 +274,61 @@ def test_a_limit_of_its_own_sends_calls_to_the_next_key_and_holds_over_both_gate
     for name in ("first", "second"):
         limit(pair, name, rpm=None)
     assert pair.ask(TWO).status_code == 200
+
+
+def test_tokens_a_minute_of_its_own_are_not_passed_and_come_back(pair: Pair) -> None:
+    pair.furnish("fireworks", "of tokens", tpm=40)
+    model, each = "fireworks/m", PROMPT_TOKENS + COMPLETION_TOKENS
+    since = len(pair.upstream.calls)
+    codes = [pair.ask(model, str(number)).status_code for number in range(6)]
+    assert codes == sorted(codes)
+    assert set(codes) == {200, 503}
+    assert 1 <= len(pair.upstream.calls) - since <= 40 // each
+    assert limited_by(pair, model) == "token_limit_exceeded"
+    pair.shift(61)
+    assert pair.ask(model).status_code == 200
+
+
+def test_requests_a_day_of_its_own_are_not_passed_at_any_gateway_and_come_back_at_midnight(pair: Pair) -> None:
+    pair.furnish("mistral", "of days", rpd=3)
+    model = "mistral/m"
+    since = len(pair.upstream.calls)
+    assert {one.status_code for one in say(pair, model, 12)} == {200, 503}
+    assert 1 <= len(pair.upstream.calls) - since <= 3
+    until(lambda: [pair.ask(model, at=at).status_code for at in (0, 1)] == [503, 503], "the day to be used up", 10)
+    assert len(pair.upstream.calls) - since <= 3
+    assert limited_by(pair, model) == "daily_rate_limit_exceeded"
+    pair.shift(24 * 3_600)
+    assert pair.ask(model).status_code == 200
+
+
+def test_calls_at_once_of_its_own_go_to_the_next_key_and_are_refused_where_there_is_none(pair: Pair) -> None:
+    pair.furnish("openrouter", "narrow", parallel=1, priority=9)
+    model = "openrouter/gated"
+    pair.upstream.gate.clear()
+    since = len(pair.upstream.calls)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(pair.ask, model, "one")
+        pair.upstream.wait_for(since + 1)
+        assert pair.ask(model, "two").status_code == 503
+        assert limited_by(pair, model) == "too_many_parallel_requests"
+        pair.furnish("openrouter", "next", priority=1)
+        second = pool.submit(pair.ask, model, "three")
+        pair.upstream.wait_for(since + 2)
+        pair.upstream.gate.set()
+        assert (first.result().status_code, second.result().status_code) == (200, 200)
+    assert pair.used(since) == {"narrow": 1, "next": 1}
+    assert pair.ask(model, "four").status_code == 200
+    assert pair.used(since) == {"narrow": 2, "next": 1}, "its one place is free again"
+
+
+def limited_by(pair: Pair, model: str) -> Any:
+    """Why the only key for a model is not used."""
+    refused = pair.ask(model)
+    error = refused.json()["error"]
+    ((told,)) = error["keys"]
+    assert (refused.status_code, error["code"], told["state"]) == (503, "no_usable_key", "limited")
+    return told["reason"]
 
 
 def test_a_spend_cap_of_a_day_is_never_passed_and_ends_with_the_day(pair: Pair) -> None:
