@@ -11,7 +11,7 @@ import pytest
 from ostiary.cli import targets
 from ostiary.vault.endpoints import EndpointTarget
 from tests.servers.canaries import Canaries
-from tests.servers.gateway import Gateway, House
+from tests.servers.gateway import Gateway, GatewayMaker, House
 from tests.servers.shell import Shell
 from tests.servers.upstream import Upstream
 from tests.servers.waiting import until
@@ -212,6 +212,49 @@ def test_aliases_are_made_over_the_pool(fresh: House) -> None:
     assert fresh.json("aliases", "make") == [], "the first key of the pool has made them"
     assert "is deleted" in fresh.cli("aliases", "delete", "ostiary/embed").out
     assert "ostiary/embed" in fresh.cli("aliases", "make").out
+
+
+def pooled(house: House, provider: str) -> None:
+    """A provider key that everybody may use."""
+    house.cli(
+        *("vault", "add", provider, "--name", provider, "--shared", "--no-test", "--secret-stdin"),
+        stdin=house.canaries.plant(),
+    )
+
+
+def aliases_of(house: House) -> dict[str, tuple[list[str], str]]:
+    """The providers that each alias leads to, and when it was changed."""
+    return {
+        one["name"]: ([target["provider"] for target in one["targets"]], one["updated_at"])
+        for one in house.json("aliases", "list")
+    }
+
+
+def test_a_gateway_makes_aliases_at_its_first_start_over_the_pool_and_never_writes_over_them(
+    gateways: GatewayMaker,
+) -> None:
+    gateway = gateways(start=False)
+    gateway.add_provider_key("groq", "private")
+    gateway.start()
+    assert aliases_of(gateway) == {}, "a key that is one organization's own is no pool"
+    gateway.stop()
+    pooled(gateway, "mistral")
+    for name in aliases_of(gateway):  # as in an installation from before there were any
+        gateway.cli("aliases", "delete", name)
+    gateway.start()
+    made = aliases_of(gateway)
+    names = ("ostiary/cheap", "ostiary/embed", "ostiary/fast", "ostiary/smart")
+    assert {name: providers for name, (providers, _) in made.items()} == {name: ["mistral"] for name in names}
+    gateway.cli("aliases", "edit", "ostiary/fast", "--target", "mistral/mistral-large-2512")
+    gateway.cli("aliases", "delete", "ostiary/embed")
+    pooled(gateway, "openai")
+    mine = aliases_of(gateway)
+    targets = gateway.json("aliases", "show", "ostiary/fast")["targets"]
+    gateway.restart()
+    assert aliases_of(gateway) == mine
+    assert sorted(mine) == ["ostiary/cheap", "ostiary/fast", "ostiary/smart"]
+    assert gateway.json("aliases", "show", "ostiary/fast")["targets"] == targets
+    assert [target["model"] for target in targets] == ["mistral-large-2512"]
 
 
 # ---- as callers meet them ---------------------------------------------------------------------------------------

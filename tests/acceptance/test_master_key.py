@@ -6,14 +6,16 @@ import asyncio
 import base64
 import json
 import os
+import pty
 import random
 import signal
+import subprocess
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -29,7 +31,7 @@ from ostiary.vault.seal import MasterKeys, Seal
 from tests.acceptance import nursery
 from tests.acceptance.crowd import Answer, ask
 from tests.acceptance.nursery import Nursery
-from tests.servers.gateway import Gateway, GatewayMaker
+from tests.servers.gateway import OSTIARY, Gateway, GatewayMaker
 from tests.servers.upstream import Upstream
 from tests.servers.waiting import until
 
@@ -43,6 +45,8 @@ _ROTATIONS = 5
 _KILLS = 2
 _LATEST_KILL_S = 0.6
 _SEED = 20_261_121
+BAR = "━"
+"""What a bar is drawn with."""
 
 
 def _new_key() -> str:
@@ -349,6 +353,34 @@ def test_the_key_file_is_replaced_while_the_gateway_serves(house: Gateway) -> No
     for text_ in (json.dumps(said), json.dumps(rows), house.output):
         assert old.strip() not in text_
         assert new.strip() not in text_
+
+
+def test_a_bar_is_drawn_where_somebody_looks_and_nowhere_else(house: Gateway) -> None:
+    house.add_provider_key("openai-compatible", "second", "https://api.example.org/v1")
+    code, said = in_a_terminal(house, "master-key", "rotate")
+    assert (code, BAR in said, "dropping the old key" in said) == (0, True, True)
+    assert said.rindex(BAR) < said.index("The vault is under the master key")
+    code, said = in_a_terminal(house, "master-key", "rotate", "--json")
+    assert (code, BAR in said) == (0, False)
+    piped = subprocess.run(
+        [OSTIARY, "master-key", "rotate"], env=house.environment(), capture_output=True, text=True, check=True
+    )
+    assert "The vault is under the master key" in piped.stdout
+    assert not [text for text in (piped.stdout, piped.stderr) if BAR in text or "\x1b" in text]
+
+
+def in_a_terminal(house: Gateway, *words: str) -> tuple[int, str]:
+    """The exit code of a command, and all that a terminal was told by it."""
+    ours, theirs = pty.openpty()
+    env = house.environment() | {"TERM": "xterm-256color"}
+    with subprocess.Popen([OSTIARY, *words], stdin=theirs, stdout=theirs, stderr=theirs, env=env) as process:
+        os.close(theirs)
+        said = b""
+        with suppress(OSError):  # what is closed at the other end is an error here
+            while part := os.read(ours, 65_536):
+                said += part
+        os.close(ours)
+        return process.wait(), said.decode()
 
 
 def test_a_backup_of_before_says_which_key_it_needs(house: Gateway, tmp_path: Path) -> None:

@@ -126,6 +126,32 @@ def test_a_spent_budget_is_told_of_once_however_often_calls_are_refused(
     assert "A call was refused with 402" in mail.text
 
 
+def test_a_provider_keys_warning_is_told_once_and_blocks_nothing(
+    gateways: GatewayMaker, upstream: Upstream, smtp: Smtp, receiver: Receiver
+) -> None:
+    gateway = gateways(allow=[upstream.origin, receiver.origin], env=mailing(smtp))
+    furnish(gateway, upstream, receiver)
+    gateway.cli("vault", "edit", "upstream", "--spend-warn", "0.09/day")
+    secret = gateway.create_key("ci-bot")
+    at_once(60, gateway, secret=secret)  # the limit is reached with the 50th
+    settled(gateway, 60)
+    at_once(20, gateway, secret=secret)
+    settled(gateway, 80)
+    assert [(one["kind"], one["subject"]["name"]) for one in gateway.json("notifications", "list")].count(
+        ("budget.soft_limit", "upstream")
+    ) == 1
+    told = [one for one in receiver.taken.values() if one["type"] == "budget.soft_limit"]
+    assert [(one["data"]["subject"]["kind"], one["data"]["facts"]["limit"]) for one in told] == [
+        ("provider_key", "soft")
+    ]
+    subjects = [str(mail.message["Subject"]) for mail in smtp.mails]
+    assert len(subjects) == len(set(subjects)) == len(receiver.taken), "nor is any share of it told twice"
+    mail = next(one for one in smtp.mails if str(one.message["Subject"]).endswith("has passed its soft limit"))
+    assert str(mail.message["Subject"]).startswith("Provider key 'upstream'")
+    assert mail.to == ("alice@example.org",)
+    assert "Calls go on: a soft limit only warns." in mail.text
+
+
 def test_who_only_asks_what_a_call_would_do_alerts_nobody(gateway: Gateway, upstream: Upstream) -> None:
     """Asking is free and may be done all day; what was refused after it is told of with whatever was noted before."""
     furnish(gateway, upstream)
