@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,14 +14,33 @@ from playwright.sync_api import Locator, Page
 
 from tests.acceptance.pages import PASSWORD, Reception
 from tests.servers import node
+from tests.servers.behaviours import refuse
 from tests.servers.browser import Window, expect
 from tests.servers.canaries import Canaries
 from tests.servers.gateway import Gateway, making
 from tests.servers.shell import Shell
-from tests.servers.upstream import Upstream
-from tests.servers.wire import COMPLETION_TOKENS, PROMPT_TOKENS, TEXT
+from tests.servers.upstream import Exchange, Upstream
+from tests.servers.wire import (
+    COMPLETION_TOKENS,
+    DONE,
+    LAST,
+    PROMPT_TOKENS,
+    TEXT,
+    chunk,
+    completion,
+    event,
+    framed,
+    stream_head,
+    usage,
+    whole,
+)
 
 HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>'\"\\ $(id) `id`"
+EVIL = (
+    "<img src=x onerror=alert(1)><script>alert(2)</script></p></template><svg onload=alert(3)></svg>"
+    "<b x-init=alert(4) hx-get=/dashboard hx-trigger=load>b</b>"
+    "<a href=javascript:alert(5)>a</a>'\"&amp;{{7*7}}${alert(6)}"
+)
 MINT = """
 (ids) => Promise.all(ids.map(async (key) => {
   const headers = {"X-CSRF-Token": document.querySelector("meta[name=csrf]").content, "HX-Request": "true"}
@@ -196,6 +216,51 @@ def test_a_stream_can_be_stopped_and_may_break(reception: Reception, window: Win
     choose(page, "openai-compatible/byte-by-byte")
     say(page, "In pieces")
     expect(said(page)).to_have_text(TEXT)
+
+
+async def in_a_stream(exchange: Exchange) -> None:
+    """A model whose words would run if they were ever taken for markup, cut where they hurt."""
+    request = exchange.request
+    middle = len(EVIL) // 2
+    parts = [chunk(request, {"content": text}) for text in ("", EVIL[:4], EVIL[4:middle], EVIL[middle:])]
+    last = [chunk(request, {}, "stop"), chunk(request, None, usage=usage())]
+    await exchange.send(stream_head(), *(framed(event(one)) for one in (*parts, *last)), framed(DONE), LAST)
+
+
+async def as_a_whole(exchange: Exchange) -> None:
+    """The same in one answer, as models do that do not stream."""
+    await exchange.send(whole(200, json.dumps(completion(exchange.request, usage(), EVIL)).encode()))
+
+
+async def as_an_error(exchange: Exchange) -> None:
+    """The same as what went wrong after the first word."""
+    request = exchange.request
+    parts = (chunk(request, {"content": "So"}), {"error": {"message": EVIL, "type": "server_error"}})
+    await exchange.send(stream_head(), *(framed(event(one)) for one in parts), LAST)
+
+
+def test_what_a_model_or_a_provider_says_is_text(
+    reception: Reception, window: Window, shared_upstream: Upstream
+) -> None:
+    page = reception.sign_in(window, "alice", "/playground?model=openai-compatible/ok")
+    for number, behaviour in enumerate((in_a_stream, as_a_whole), 1):
+        shared_upstream.push(behaviour)
+        say(page, f"Evil {number}")
+        expect(said(page)).to_have_text(EVIL)
+        expect(page.locator(f"#call-{number}").locator("[data-cost]")).to_be_visible()
+    shared_upstream.push(as_an_error)
+    say(page, "Break")
+    expect(page.get_by_role("heading", name="The answer broke off")).to_be_visible()
+    expect(page.get_by_role("alert").filter(has_text=EVIL)).to_be_visible()
+    window.expect("400")
+    shared_upstream.push(refuse(400, EVIL))
+    say(page, "Refuse")
+    expect(page.get_by_role("heading", name="Refused: invalid_request")).to_be_visible()
+    expect(page.get_by_role("alert").filter(has_text=EVIL)).to_have_count(2)
+    assert page.locator("[role=log] img, [role=log] script, [role=log] a[href^=javascript], [role=log] b").count() == 0
+    texts = page.get_by_label("Snippet").inner_text()
+    assert "onerror" in texts, "it is said again as what was answered before"
+    assert page.get_by_label("Snippet").locator("img, script").count() == 0
 
 
 def test_snippets_are_this_very_call(

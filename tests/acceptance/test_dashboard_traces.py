@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from collections.abc import Iterator
@@ -16,8 +17,9 @@ from tests.servers.browser import Window, expect
 from tests.servers.canaries import Canaries
 from tests.servers.gateway import making
 from tests.servers.shell import Shell
-from tests.servers.upstream import Upstream
+from tests.servers.upstream import Exchange, Upstream
 from tests.servers.waiting import until
+from tests.servers.wire import completion, usage, whole
 
 MODEL = "openai-compatible/ok"
 PROMPT = "The treasure lies under <script>alert(1)</script> the third oak."
@@ -165,6 +167,24 @@ def test_what_was_said_is_shown_on_request_and_that_is_written_down(lodge: Lodge
     window.axe("content")
     [row] = lodge.gateway.json("audit", "list", "--limit", "1")
     assert (row["deed"], row["target"]["id"], row["origin"]) == ("traces.content", request_id, "dashboard")
+
+
+def test_what_was_asked_and_answered_is_text(lodge: Lodge, window: Window, upstream: Upstream) -> None:
+    evil = f"{HOSTILE}</pre><script>alert(2)</script><b x-init=alert(3) hx-get=/dashboard hx-trigger=load>b</b>"
+
+    async def answer(exchange: Exchange) -> None:
+        body = completion(exchange.request, usage(), evil)
+        await exchange.send(whole(200, json.dumps(body).encode()))
+
+    upstream.push(answer)
+    request_id = call(lodge, lodge.gateway.create_key("evil", "--capture"), evil)
+    page = lodge.sign_in(window, "alice", f"/traces/{request_id}")
+    page.get_by_role("button", name="Show what was asked and answered").click()
+    for label in ("What was asked", "What was answered"):
+        shown = page.get_by_label(label)
+        expect(shown).to_contain_text("onerror=alert(1)>")
+        expect(shown).to_contain_text("</pre><script>alert(2)</script><b x-init=alert(3)")
+        assert shown.locator("*").count() == 0
 
 
 def test_who_may_see_what(lodge: Lodge) -> None:

@@ -12,6 +12,7 @@ from playwright.sync_api import Page
 
 from tests.acceptance.bureau import ROLES
 from tests.acceptance.pages import PASSWORD, Reception
+from tests.servers import behaviours
 from tests.servers import gateway as gateways
 from tests.servers.browser import Window, Windows, expect
 from tests.servers.canaries import Canaries
@@ -154,6 +155,26 @@ def test_a_key_is_tested_before_it_is_saved(place: Place, window: Window) -> Non
     window.picture("vault-list")
     window.dark()
     window.picture("vault-list-dark")
+
+
+def test_what_a_provider_says_of_a_key_is_text(place: Place, window: Window) -> None:
+    id_ = place.add("slandered")
+    usual = place.upstream.choose
+    place.upstream.choose = lambda _request: behaviours.refuse(401, HOSTILE, "invalid_api_key")
+    try:
+        page = place.vault(window, f"/{id_}")
+        page.get_by_role("button", name="Test", exact=True).click()
+        expect(page.locator("#tested")).to_contain_text("<img src=x onerror=alert(1)>")
+        assert page.locator("#tested").locator("img, script").count() == 0
+        page.goto(place.reception.url("/vault/new?provider=openai"))
+        page.get_by_label("API key", exact=True).fill(place.fresh())
+        page.get_by_label("Base URL").fill(place.upstream.url)
+        page.get_by_role("button", name="Test connection").click()
+        expect(page.locator("#tested")).to_contain_text("<img src=x onerror=alert(1)>")
+        assert page.locator("#tested").locator("img, script").count() == 0
+    finally:
+        place.upstream.choose = usual
+        place.reception.gateway.cli("vault", "delete", id_, "--force", "--org", place.home)
 
 
 def test_a_key_is_edited_in_place_with_a_new_secret_and_stays_what_it_is(place: Place, window: Window) -> None:
