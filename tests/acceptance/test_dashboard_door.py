@@ -46,6 +46,7 @@ _MOST_FIRST: Final = 200_000
 GUARDED: Final = tuple(route for route in ROUTES if route.is_guarded)
 GRAVE: Final = ("delete", "rotate", "share", "role", "apply", "secret")
 """How the addresses of deeds end that take something away for good, or hand something out."""
+_LARGE: Final = (2_000, 1_200)
 _LOOKS_MS: Final = 3_500
 """In this time the page of the master key looks three times."""
 _AN_HOUR_AGO: Final = "UPDATE sessions SET proved_at = proved_at - 3600000 WHERE user_id = ?"
@@ -539,12 +540,28 @@ def test_nothing_that_anybody_wrote_ever_runs(place: Place, window: Window) -> N
     assert seen > 10  # it was there to be run
 
 
-def _there(place: Place, route: Route, broken: list[str]) -> set[str]:
+def test_no_page_scrolls_sideways_on_a_telephone_or_a_large_screen(place: Place, window: Window) -> None:
+    """Every page there is, with the longest names anybody could give."""
+    sideways, broken = list[str](), list[str]()
+    window.open(f"{place.gateway.origin}{HOME}/sign-in")
+    for who in (None, "olga"):
+        page = place.enter(window, who) if who else window.page
+        for route in (one for one in ROUTES if not one.is_write and (one.deed == ANYBODY) is (who is None)):
+            for path in _there(place, route, broken, who):
+                window.narrow()
+                page.goto(f"{place.gateway.origin}{path}")
+                sideways += [f"{path}, narrow"] if window.scrolls_sideways else []
+                window.wide(*_LARGE)
+                sideways += [f"{path}, large"] if window.scrolls_sideways else []
+    assert broken == sideways == []
+
+
+def _there(place: Place, route: Route, broken: list[str], who: str | None = "olga") -> set[str]:
     """The addresses of a page that show something."""
     found = set()
     for ids in place.choices(route):
         path = filled(route, ids)
-        answer = place.as_("olga").get(path)
+        answer = place.as_(who).get(path)
         if answer.status_code >= 500:
             broken.append(f"{path}: {answer.status_code}")
         if answer.is_success and "text/html" in answer.headers["content-type"]:

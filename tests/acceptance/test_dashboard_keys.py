@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Final
@@ -18,6 +20,9 @@ from tests.servers.browser import Window, expect
 from tests.servers.gateway import Gateway
 from tests.servers.waiting import until
 
+_HUE: Final = "bar => Number(getComputedStyle(bar).color.match(/^oklch\\(\\S+ \\S+ (\\S+)\\)$/)[1])"
+_HUES: Final = {"good": 155, "warn": 80, "bad": 27}
+"""Green, amber and red, by their angles."""
 _SECRET: Final = re.compile(r"ost_(pat|eph)_[0-9A-Za-z]{49}")
 
 
@@ -474,3 +479,30 @@ def test_the_page_shows_spend_per_model_and_the_way_to_traces(desk: Desk, window
     page.reload()
     window.picture("keys-detail-narrow")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_a_budget_is_green_until_70_percent_and_red_from_90(desk: Desk, window: Window) -> None:
+    cap = 10_000_000_000
+    levels = {
+        **dict.fromkeys((0, 6_990_000_000, 6_999_999_999), "good"),
+        **dict.fromkeys((7_000_000_000, 8_990_000_000, 8_999_999_999), "warn"),
+        **dict.fromkeys((9_000_000_000, cap, 25_000_000_000), "bad"),
+    }
+    keys = {spent: desk.key("Budgeted", "--budget-usd", "10", "--budget-period", "total") for spent in levels}
+    with closing(sqlite3.connect(desk.gateway.data_dir / "ostiary.db", timeout=10)) as database, database:
+        for spent, (id, _) in keys.items():
+            database.execute("DELETE FROM accounts WHERE id = ?", (id,))
+            database.execute(
+                "INSERT INTO accounts (scope, id, period_id, cap_nano, spent_nano, leased_nano)"
+                " VALUES ('agent_key', ?, 'total', ?, ?, 0)",
+                (id, cap, spent),
+            )
+    page = desk.sign_in(window, "alice", "/keys?q=Budgeted")
+    window.light()
+    for spent, level in levels.items():
+        bar = page.get_by_role("progressbar", name=f"Budget used by {keys[spent][1]}", exact=True)
+        expect(bar).to_have_attribute("value", str(min(100, spent * 100 // cap)))
+        assert (bar.get_attribute("data-level"), bar.evaluate(_HUE)) == (level, _HUES[level]), spent
+    for spent in (6_999_999_999, cap):
+        page.goto(desk.url(f"/keys/{keys[spent][0]}"))
+        expect(page.get_by_role("progressbar", name="Budget used")).to_have_attribute("data-level", levels[spent])

@@ -33,7 +33,6 @@ _DETAILS: Final = {
     "member": ("/settings/members", "Bob"),
 }
 """Pages of one thing: where it is listed, and the link that leads to it."""
-_SCROLLS: Final = "document.documentElement.scrollWidth > window.innerWidth"
 
 
 @dataclass
@@ -59,7 +58,7 @@ class Album:
 
     def _shoot(self, name: str) -> str:
         self.window.picture(name)
-        return f"{name} scrolls sideways" if self.page.evaluate(_SCROLLS) else ""
+        return f"{name} scrolls sideways" if self.window.scrolls_sideways else ""
 
 
 @pytest.fixture(scope="module")

@@ -185,6 +185,11 @@ class Window:
         """As on a desk."""
         self._resize(width, height)
 
+    @property
+    def scrolls_sideways(self) -> bool:
+        """Whether the page as it stands is wider than the window."""
+        return bool(self.page.evaluate("document.documentElement.scrollWidth > window.innerWidth"))
+
     def dark(self) -> None:
         """As one sees it whose machine prefers dark."""
         self._paint("dark")
