@@ -74,6 +74,7 @@ endpoints.edit                 a        a     a     -
 endpoints.delete               a        a     a     -
 aliases.list                   a        a     a     a
 prices.show                    a        a     a     a
+gateways.show                  a        a     a     -
 usage.show                     a        a     a     o
 traces.show                    a        a     a     o
 traces.content                 a        a     a     o
@@ -222,7 +223,9 @@ def test_an_operators_key_reaches_every_organization_as_far_as_its_scopes() -> N
         ("member", "self", "member", "admin:members:read", "invalid_field"),
         ("member", "self", "member", "admin:audit:read", "invalid_field"),
         ("member", "other", "member", "admin:agent-keys:write", "insufficient_scope"),
-        ("owner", "self", "owner", "admin:gateways:read", "invalid_field"),
+        ("owner", "self", "owner", "admin:gateways:read", None),  # those that serve their own organization
+        ("member", "self", "member", "admin:gateways:read", "invalid_field"),
+        ("owner", "self", "owner", "admin:gateways:write", "invalid_field"),
         ("owner", "other", "operator", "admin:usage:read", "insufficient_scope"),  # it would reach elsewhere
         ("operator", "other", "operator", "admin:gateways:read", None),
         ("operator", "other", "member", "admin:audit:read", "invalid_field"),
