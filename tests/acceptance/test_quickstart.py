@@ -24,6 +24,7 @@ from tests.servers.shell import Shell
 from tests.servers.waiting import free_port, until
 
 _LINK: Final = re.compile(r"http://\S+/dashboard/set-up#\S+")
+_COST: Final = re.compile(r"\$0\.0*[1-9]")
 _SECRET: Final = re.compile(r"ost_pat_[0-9A-Za-z]{49}")
 
 
@@ -65,6 +66,7 @@ def test_the_quickstart(link: str, window: Window, llama: Llama, canaries: Canar
     page = window.open(link)
     _set_up(page, home)
     _add_provider_key(window, page, home, llama)
+    _set_a_price(page, llama)
     secret = _create_agent_key(window, page, canaries)
     _call(window, page, llama)
     _look_at_the_trace(window, page)
@@ -96,6 +98,21 @@ def _add_provider_key(window: Window, page: Page, home: str, llama: Llama) -> No
     assert page.url.startswith(f"{home}/vault/")
 
 
+def _set_a_price(page: Page, llama: Llama) -> None:
+    """A server of one's own has no published price: what it costs is what one says."""
+    page.get_by_role("link", name="Operator", exact=True).click()
+    page.get_by_role("link", name="Prices", exact=True).click()
+    page.get_by_role("button", name="Look up or set a price").first.click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Provider").select_option("llamacpp")
+    dialog.get_by_label("Model").fill(llama.model)
+    dialog.get_by_role("button", name="Show").click()
+    page.get_by_label("Input tokens").fill("2")
+    page.get_by_label("Output tokens").fill("8")
+    page.get_by_role("button", name="Set price").click()
+    expect(page.get_by_text(f"The price of llamacpp/{llama.model} is set.")).to_be_visible()
+
+
 def _create_agent_key(window: Window, page: Page, canaries: Canaries) -> str:
     page.get_by_role("link", name="Keys", exact=True).click()
     page.get_by_role("link", name="Create Key").first.click()
@@ -121,6 +138,7 @@ def _call(window: Window, page: Page, llama: Llama) -> None:
     page.get_by_role("button", name="Send").click()
     expect(page.locator("#call-1").get_by_role("link", name="Trace")).to_be_visible()
     expect(page.locator("#call-1").get_by_text("my llama")).to_be_visible()
+    expect(page.locator("#call-1").get_by_text(_COST).first).to_be_visible()
     window.picture("quickstart-4-playground")
 
 
@@ -129,6 +147,7 @@ def _look_at_the_trace(window: Window, page: Page) -> None:
     page.wait_for_url(re.compile("/dashboard/traces/req_"))
     expect(page.get_by_text("my llama").first).to_be_visible()
     expect(page.get_by_text("My agent").first).to_be_visible()
+    expect(page.get_by_role("main").get_by_text(_COST).first).to_be_visible()
     window.picture("quickstart-5-trace")
 
 
