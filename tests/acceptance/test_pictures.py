@@ -13,8 +13,8 @@ from playwright.sync_api import Page
 
 from tests.acceptance.pages import PASSWORD, Reception
 from tests.servers.behaviours import status
-from tests.servers.browser import Window, expect
-from tests.servers.gateway import Gateway
+from tests.servers.browser import Window, Windows, expect
+from tests.servers.gateway import Gateway, GatewayMaker
 from tests.servers.upstream import Upstream
 
 _MODEL: Final = "openai-compatible/ok"
@@ -24,15 +24,24 @@ _PAGES: Final = (
     *("/settings/members", "/settings/members/agents", "/settings/notifications", "/settings/webhooks"),
     *("/settings/credentials", "/settings/gateways"),
     *("/operator", "/operator/organizations", "/operator/pool", "/operator/aliases", "/operator/prices"),
-    *("/operator/prices/recost", "/operator/gateways", "/operator/master-key", "/account"),
+    *("/operator/prices/model?provider=openai&model=gpt-4o", "/operator/prices/recost", "/operator/gateways"),
+    *("/operator/master-key", "/account", "/endpoints/aliases/new"),
 )
 _DETAILS: Final = {
     "key": ("/keys", "Production API"),
     "provider-key": ("/vault", "upstream"),
     "endpoint": ("/endpoints", "assistant"),
     "member": ("/settings/members", "Bob"),
+    "alias": ("/operator/aliases", "ostiary/chat"),
+    "webhook": ("/settings/webhooks", "to the pager"),
 }
 """Pages of one thing: where it is listed, and the link that leads to it."""
+_FIRST: Final = {
+    "trace": ("/traces", "#list a[href*='/traces/req_']"),
+    "deed": ("/audit", "tbody a[href*='/audit/']"),
+    "operator-gateway": ("/operator/gateways", "tbody a[href*='/operator/gateways/']"),
+}
+"""The same of the first in a list."""
 
 
 @dataclass
@@ -43,14 +52,21 @@ class Album:
     page: Page
     window: Window
 
-    def take(self, name: str) -> None:
-        """One page as it stands; what is wrong with it is told when all of its pictures are taken."""
+    def take(self, name: str, link: str | None = None) -> None:
+        """One page as it stands; what is wrong with it is told when all of its pictures are taken.
+
+        `link` is where it is opened anew, when what it knows stands in its address alone.
+        """
         sideways = [self._shoot(name)]
         self.window.dark()
         sideways.append(self._shoot(f"{name}-dark"))
         self.window.light()
         self.window.narrow()
-        self.page.reload()  # the menu is open where there is room for it when the page is opened
+        if link is not None:
+            self.page.goto("about:blank")
+            self.page.goto(link)
+        else:
+            self.page.reload()  # the menu is open where there is room for it when the page is opened
         sideways.append(self._shoot(f"{name}-narrow"))
         self.window.wide()
         self.window.axe(name)
@@ -94,6 +110,9 @@ def _live_in(gateway: Gateway, upstream: Upstream) -> None:
     for _ in range(20):
         assert gateway.chat(busy, _MODEL, max_tokens=9).status_code == 200
     assert gateway.chat(quiet, _MODEL, max_tokens=9).status_code == 200
+    gateway.canaries.watch(
+        gateway.json("webhooks", "create", "to the pager", "--url", "https://hooks.example.com/ostiary")["secret"]
+    )
     upstream.push(status(400))
     gateway.chat(busy, _MODEL, max_tokens=9)
     gateway.hear()
@@ -114,8 +133,54 @@ def test_the_page_of_one_thing_looks_as_it_should(album: Album, name: str) -> No
     album.take(name)
 
 
-def test_a_trace_looks_as_it_should(album: Album) -> None:
-    album.page.goto(album.reception.url("/traces"))
-    album.page.locator("#list a[href*='/traces/req_']").first.click()
+@pytest.mark.parametrize("name", _FIRST)
+def test_the_page_of_the_first_of_a_list_looks_as_it_should(album: Album, name: str) -> None:
+    where, link = _FIRST[name]
+    album.page.goto(album.reception.url(where))
+    album.page.locator(link).first.click()
     expect(album.page.get_by_role("heading", level=1)).to_be_visible()
-    album.take("trace")
+    album.take(name)
+
+
+@pytest.mark.parametrize("name", ["key", "provider-key"])
+def test_the_form_of_one_thing_looks_as_it_should(album: Album, name: str) -> None:
+    where, link = _DETAILS[name]
+    album.page.goto(album.reception.url(where))
+    album.page.get_by_role("link", name=link, exact=True).first.click()
+    album.page.get_by_role("main").get_by_role("link", name="Edit", exact=True).first.click()
+    album.page.wait_for_url("**/edit")
+    album.take(f"{name}-edit")
+
+
+# ---- for those who have not signed in ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["sign-in", "forgotten"])
+def test_a_page_for_everybody_looks_as_it_should(reception: Reception, window: Window, path: str) -> None:
+    Album(reception, window.open(reception.url(f"/{path}")), window).take(path)
+
+
+def test_the_pages_behind_links_look_as_they_should(gateways: GatewayMaker, windows: Windows) -> None:
+    """Setting up, an invitation, a new password: what they are about stands behind the `#`, which is not sent."""
+    reception = Reception(gateways())
+    link = reception.set_up_link()
+    window = windows()
+    Album(reception, window.open(link), window).take("set-up", link)
+    page = window.page
+    for label, text in (("Your name", "Alice"), ("E-mail", "alice@example.org"), ("Organization", "Acme")):
+        page.get_by_label(label).fill(text)
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Set up").click()
+    page.wait_for_url(reception.url())
+    page.goto(reception.url("/settings/members"))
+    page.get_by_role("button", name="Invite").first.click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("E-mail").fill("ivy@example.org")
+    dialog.get_by_role("button", name="Invite").click()
+    invitation = page.get_by_test_id("invitation-link").inner_text()
+    reset = reception.gateway.json("users", "reset-link", "alice@example.org")["url"]
+    for name, told in (("invitation", invitation), ("reset-password", reset)):
+        reception.gateway.canaries.watch(told.partition("#")[2])
+        there = reception.gateway.origin + told[told.index("/dashboard") :]
+        other = windows()
+        Album(reception, other.open(there), other).take(name, there)
