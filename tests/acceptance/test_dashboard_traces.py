@@ -198,6 +198,8 @@ def test_who_may_see_what(lodge: Lodge) -> None:
     assert of_bob in listed
     assert of_alice not in listed
     assert of_alice not in bob.get("/traces?agent_key=hers").text
+    gateway.create_key("hi", "--owner", "alice@example.org", "--org", lodge.home)
+    assert of_bob in bob.get("/traces?agent_key=hi").text, "a part of his own key's name, whoever's key has it whole"
     assert bob.get(f"/traces/{of_bob}").status_code == 200
     assert bob.get(f"/traces/{of_alice}").status_code == 403
     assert bob.post(f"/traces/{of_alice}/content").status_code == 403

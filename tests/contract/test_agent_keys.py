@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ostiary.actor import Actor
+from ostiary.actor import Actor, Denied
 from ostiary.agents import agent_keys, credential, store
 from ostiary.agents.agent_keys import AgentKey, NewAgentKey
 from ostiary.agents.policy import ALL, SCOPES, Choice
@@ -83,10 +83,8 @@ async def test_each_deed_to_a_colleagues_key(database: Database) -> None:
                         await agent_keys.deactivate(tx, folk.operator, folk.home.id, key.id, NOW)
                 before = await traces(database)
                 expected: str | None = None
-                if name in OUTSIDE:
+                if name in OUTSIDE or (name == "bob" and owner != "bob"):
                     expected = "not_found"
-                elif name == "bob" and owner != "bob":
-                    expected = "insufficient_scope"
                 async with database.transaction() as tx:
                     if expected:
                         with refused(expected):
@@ -154,6 +152,20 @@ async def test_elsewhere_what_exists_and_what_does_not_look_alike(database: Data
         async with database.transaction() as tx:
             with refused("not_found"):
                 await deed(tx, folk["dora"], folk.elsewhere.id, key.id)
+
+
+async def test_a_colleagues_key_looks_like_none_and_the_attempt_is_noted(database: Database) -> None:
+    folk = await settle(database)
+    key, _ = await made(database, folk)
+    for deed in DEEDS.values():
+        told = []
+        for sought in (key.id, "ci", "no such key"):
+            async with database.transaction() as tx:
+                with refused("not_found") as caught:
+                    await deed(tx, folk["bob"], folk.home.id, sought)
+            told.append((caught.value.body(), caught.value.headers))
+            assert isinstance(caught.value, Denied) == (sought != "no such key")
+        assert all(one == told[0] for one in told)
 
 
 async def test_an_admin_may_make_a_key_for_a_member_who_then_owns_it(database: Database) -> None:
@@ -425,9 +437,9 @@ async def test_nobody_comes_to_the_secret_of_a_key_that_reaches_further_than_the
     folk = await settle(database)
     key = await with_scopes(database, folk, "alice", "alice", ADMIN)
     before = await traces(database)
-    for name in ("erin", "bob"):
+    for name, code in (("erin", "insufficient_scope"), ("bob", "not_found")):
         async with database.transaction() as tx:
-            with refused("insufficient_scope"):
+            with refused(code):
                 await agent_keys.rotate(
                     tx, folk[name], folk.home.id, key.id, pepper=PEPPER, at=NOW, grant=roles.judge_scopes
                 )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
-from ostiary.actor import Actor
+from ostiary.actor import Actor, Denied
 from ostiary.agents import credential, pages_store, store
 from ostiary.agents.fields import USUAL_EXPIRY_MS, checked, require_capture, require_lifetime
 from ostiary.agents.lineage import require_narrower
@@ -333,10 +333,14 @@ async def _move(
 
 
 async def get(tx: Transaction, by: Actor, deed: str, organization_id: str, id: str, *, lock: bool = True) -> AgentKey:
-    """The key, if the actor may do that deed to it; nobody else's to change until the transaction ends."""
+    """The key, if the actor may do that deed to it; nobody else's to change until the transaction ends.
+
+    To who reaches only their own keys, those of others look like none: their names are their owners' business.
+    """
     by.require(deed, organization_id, by.id)  # first of all: elsewhere, what exists and what does not look alike
     key = await store.get_agent_key(tx, organization_id, id, lock=lock)
-    by.require(deed, organization_id, key.owner_id)
+    if not by.may(deed, organization_id, key.owner_id):
+        raise Denied("not_found", store.UNKNOWN, tried=deed, where=organization_id)
     return key
 
 

@@ -24,6 +24,7 @@ __all__ = ["AgentKey", "ClientCredential", "KeySecret", "Owner", "Rules"]
 
 SCOPE: Final = "agent_key"
 """The scope of an agent key's budget and accounts."""
+UNKNOWN: Final = "There is no such agent key. 'ostiary keys list' shows all."
 
 # ---- agent keys -------------------------------------------------------------------------------------------------
 
@@ -51,7 +52,7 @@ async def get_agent_key(tx: Transaction, organization_id: str, id_or_name: str, 
     """As `find_agent_key`; refuses with `not_found`."""
     key = await find_agent_key(tx, organization_id, id_or_name, lock=lock)
     if key is None:
-        raise Refusal("not_found", "There is no such agent key. 'ostiary keys list' shows all.")
+        raise Refusal("not_found", UNKNOWN)
     return key
 
 

@@ -24,8 +24,8 @@ async def keys_of(visit: Visit, tx: Transaction, deed: str, asked: str = "") -> 
     if not asked:
         return None if is_all else await _own(visit, tx)
     key = await find_agent_key(tx, home, asked)
-    if key is not None:
-        return [key.id] if by.may(deed, home, key.owner_id) else []
+    if key is not None and by.may(deed, home, key.owner_id):
+        return [key.id]
     if is_all and (remembered := await reports.find_agent_key_id(tx, home, asked)) is not None:
         return [remembered]
     wanted = Wanted(search=asked, owner_id=None if is_all else by.id, limit=_MOST_MATCHES)
