@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from configparser import RawConfigParser
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -53,6 +56,40 @@ def test_the_guide_speaks_of_settings_and_files_that_are_there() -> None:
     page = (ROOT / "docs" / "how-to" / "deploy.md").read_text()
     assert set(re.findall(r"\bOSTIARY_[A-Z_]+\b", page)) <= NAMES
     assert {(ROOT / name).exists() for name in re.findall(r"\bdeploy/[A-Za-z.]+\.[a-z]+\b", page)} == {True}
+
+
+def lint(name: str, path: Path) -> str:
+    """What a linter says of a file, both from packages; nothing where all is well."""
+    words = {
+        "Dockerfile": ["hadolint", "--no-color", str(path)],
+        "compose.yaml": ["check-jsonschema", "--builtin-schema", "vendor.compose-spec", str(path)],
+    }[name]
+    program = [str(Path(sys.executable).with_name(words[0])), *words[1:]]
+    ran = subprocess.run(program, capture_output=True, text=True, timeout=60, check=False)
+    return ran.stdout + ran.stderr if ran.returncode else ""
+
+
+@pytest.mark.parametrize("name", ["Dockerfile", "compose.yaml"])
+def test_linters_find_nothing(name: str) -> None:
+    assert lint(name, DEPLOY / name) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "right", "wrong", "said"),
+    [
+        ("Dockerfile", "\nWORKDIR /src\n", "\nWORKDIR src\n", "DL3000"),
+        ("Dockerfile", "COPY --from=uv /uv", "COPY --from=vu /uv vu", "DL3021"),
+        ("Dockerfile", "&& useradd", "&& sudo useradd", "DL3004"),
+        ("compose.yaml", "cap_drop:", "cap_dorp:", "'cap_dorp' was unexpected"),
+        ("compose.yaml", "read_only: true", "read_only: [true]", "read_only"),
+    ],
+)
+def test_linters_would_find_what_is_wrong(tmp_path: Path, name: str, right: str, wrong: str, said: str) -> None:
+    whole = (DEPLOY / name).read_text()
+    assert right in whole
+    path = tmp_path / name
+    path.write_text(whole.replace(right, wrong, 1))
+    assert said in " ".join(lint(name, path).split())
 
 
 def test_the_image_is_built_from_the_lock_and_run_by_nobody() -> None:
