@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ostiary.dashboard.routes import ROUTES
+from ostiary.dashboard.routes import HOME, ROUTES
 from ostiary.ground import Ground
 from ostiary.orgs import organizations, roles
 from ostiary.vault import aliases
@@ -255,6 +255,31 @@ def test_past_calls_are_put_right_after_a_preview(lobby: Lobby, window: Window) 
     apply.click()
     expect(page.get_by_text("One call was put right.")).to_be_visible()
     assert float(gateway.traces("--org", lobby.home)[0]["cost_usd"]) > 0
+
+
+def test_a_recost_that_takes_long_says_how_far_it_is(lobby: Lobby, window: Window) -> None:
+    """Held up by somebody who writes: the page does not wait for it, and has what came of it when it is done."""
+    gateway = lobby.gateway
+    secret = gateway.create_key("held up", "--org", lobby.home)
+    assert gateway.chat(secret, "openai-compatible/echo").status_code == 200
+    gateway.cli("prices", "set", "openai-compatible/echo", "--input", "2000", "--output", "2000")
+    page = lobby.enter(window, "olga", "/operator/prices/recost")
+    page.get_by_label("Model").fill("echo")
+    page.get_by_role("button", name="Preview").click()
+    page.get_by_role("button", name="Put them right").click()
+    page.get_by_label("Type recost to confirm").fill("recost")
+    with lobby.database() as database:
+        database.execute("BEGIN IMMEDIATE")
+        page.get_by_role("dialog").get_by_role("button", name="Put them right").click()
+        expect(page.get_by_role("progressbar", name="Putting calls right")).to_be_visible()
+        window.picture("operator-recost-progress")
+    expect(page.get_by_text(re.compile("calls? (was|were) put right"))).to_be_visible()
+    page.wait_for_url(lobby.url("/operator/prices"))
+
+
+def test_a_recost_that_is_not_known_here_leaves_the_page_as_it_is(lobby: Lobby) -> None:
+    client = lobby.client("olga")
+    assert client.get(f"{HOME}/operator/prices/recost/recost_unknown").status_code == 204
 
 
 def test_a_lost_gateway_is_retired_by_its_name(lobby: Lobby, window: Window) -> None:

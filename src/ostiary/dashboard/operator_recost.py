@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from typing import Final
 
 from ostiary.clock import DAY_MS
+from ostiary.dashboard import forms
 from ostiary.dashboard.answers import Answer
+from ostiary.dashboard.recosts import Recost, recosts_of
 from ostiary.dashboard.routes import HOME
 from ostiary.dashboard.visit import Visit
 from ostiary.errors import Refusal
 from ostiary.ledger import recost
-from ostiary.ledger.recost import Rates, Tally, Wish
+from ostiary.ledger.recost import Rates, Wish
+from ostiary.logs import get
 from ostiary.orgs import organizations
 from ostiary.providers import store
 from ostiary.providers.prices import PriceBook
 
 _SINCE: Final = {"1": "the last day", "7": "the last 7 days", "30": "the last 30 days", "90": "the last 90 days"}
+_WISHED: Final = ("since", "organization", "provider", "model", "unknown_too")
+_WAIT_S: Final = 2
+"""What takes longer goes on by itself, and the page shows how far it is."""
 
 
 async def show(visit: Visit) -> Answer:
@@ -32,40 +40,82 @@ async def show(visit: Visit) -> Answer:
 
 async def preview(visit: Visit) -> Answer:
     """What would change; nothing is written."""
-    return await _recosted(visit, is_applied=False)
+    return await _begin(visit, is_applied=False)
 
 
 async def apply(visit: Visit) -> Answer:
     """Write it: costs, usage and budgets move together, batch by batch. Cut off, it can be done again."""
-    return await _recosted(visit, is_applied=True)
+    return await _begin(visit, is_applied=True)
 
 
-async def _recosted(visit: Visit, *, is_applied: bool) -> Answer:
+async def progress(visit: Visit) -> Answer:
+    """How far one is that this visitor has begun, asked every second; then what came of it.
+
+    It is in this process only: where another gateway answers, or this one was started anew, the page stays as it is.
+    """
+    found = recosts_of(visit.hall.database).find(visit.names["id"], visit.by.id)
+    return Answer(204, b"", [(b"cache-control", b"no-store")]) if found is None else _shown(visit, found)
+
+
+async def _begin(visit: Visit, *, is_applied: bool) -> Answer:
     hall, form = visit.hall, visit.form
     await hall.flush()
     try:
-        tallies = await _run(visit, is_applied=is_applied)
+        rates, wish, organization_id = await _wanted(visit)
     except Refusal as refusal:
         return visit.page("operator/recost_wrong.html", refusal.status, wrong=visit.refused(refusal))
-    if is_applied:
-        changed = sum(one.changed for one in tallies)
+    wished = {name: form.text(name) for name in _WISHED}
+    it = recosts_of(hall.database).begin(visit.by.id, wished, visit.at, is_applied=is_applied)
+
+    async def run() -> None:
+        try:
+            it.tallies = await recost.recost(
+                hall.database,
+                visit.by,
+                rates,
+                wish,
+                visit.at,
+                organization_id=organization_id,
+                is_applied=is_applied,
+                progress=it.note,
+            )
+        except Refusal as refusal:
+            it.refusal = refusal
+        except Exception:  # noqa: BLE001 - whoever began it may wait no more: logged with its trace, and said where they look
+            get("dashboard").exception("recost.failed")
+            it.refusal = Refusal("service_unavailable", "The gateway failed at this; it is in the log.")
+
+    with suppress(TimeoutError):
+        await asyncio.wait_for(hall.database.to_the_end(run()), _WAIT_S)
+    return _shown(visit, it)
+
+
+def _shown(visit: Visit, it: Recost) -> Answer:
+    """As it is at this moment."""
+    if it.refusal is not None:
+        return visit.page("operator/recost_wrong.html", it.refusal.status, wrong=forms.wrong(it.refusal))
+    if it.tallies is None:
+        return visit.page("operator/recost_progress.html", it=it)
+    changed = sum(one.changed for one in it.tallies)
+    if it.is_applied:
         return visit.go(
             f"{HOME}/operator/prices",
             said="One call was put right." if changed == 1 else f"{changed:,} calls were put right.",
         )
     return visit.page(
         "operator/recost_list.html",
-        tallies=tallies,
-        before=sum(one.before_nano for one in tallies),
-        after=sum(one.after_nano for one in tallies),
-        changed=sum(one.changed for one in tallies),
-        unpriced=sum(one.unpriced for one in tallies),
-        wished={name: form.text(name) for name in ("since", "organization", "provider", "model", "unknown_too")},
-        said_since=_SINCE[form.text("since")],
+        tallies=it.tallies,
+        before=sum(one.before_nano for one in it.tallies),
+        after=sum(one.after_nano for one in it.tallies),
+        changed=changed,
+        unpriced=sum(one.unpriced for one in it.tallies),
+        wished=it.wished,
+        said_since=_SINCE[it.wished["since"]],
     )
 
 
-async def _run(visit: Visit, *, is_applied: bool) -> list[Tally]:
+async def _wanted(visit: Visit) -> tuple[Rates, Wish, str | None]:
+    """Prices, which calls, and of which organization; refuses what names nothing."""
     hall, form = visit.hall, visit.form
     if form.text("since") not in _SINCE:
         raise Refusal("invalid_field", "Choose how far back.", param="since")
@@ -76,12 +126,4 @@ async def _run(visit: Visit, *, is_applied: bool) -> list[Tally]:
     async with visit.reading() as tx:
         organization_id = (await organizations.get(tx, wanted)).id if wanted else None
         rates = Rates(hall.catalog, PriceBook(await store.list_overrides(tx), hall.clock))
-    return await recost.recost(
-        hall.database,
-        visit.by,
-        rates,
-        Wish(since_at, provider or None, model or None, unknown_too=form.has("unknown_too")),
-        visit.at,
-        organization_id=organization_id,
-        is_applied=is_applied,
-    )
+    return rates, Wish(since_at, provider or None, model or None, unknown_too=form.has("unknown_too")), organization_id

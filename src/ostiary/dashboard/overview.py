@@ -63,8 +63,8 @@ async def show(visit: Visit) -> Answer:
         if not all(begun):
             return visit.page("overview/first.html", steps=_steps(visit, begun))
         known = await _figures(visit, tx, owner_id)
-        troubles = await _troubles(visit, tx, owner_id)
-        troubles += _of_organization(visit, known["budget"], known["budget_spent"])
+        troubles = _of_organization(visit, known["budget"], known["budget_spent"])
+        troubles += await _troubles(visit, tx, owner_id)
     troubles.sort(key=lambda one: one.level != "bad")
     return visit.page("overview/show.html", troubles=troubles, is_all=is_all, **known)
 

@@ -213,6 +213,7 @@ _OPERATOR: Final[tuple[Route, ...]] = (
     Route("POST", "/operator/prices/model", "prices.set", "operator_prices", "set_"),
     Route("GET", "/operator/prices/recost", "prices.recost", "operator_recost", "show"),
     Route("POST", "/operator/prices/recost", "prices.recost", "operator_recost", "preview"),
+    Route("GET", "/operator/prices/recost/{id}", "prices.recost", "operator_recost", "progress"),
     Route("POST", "/operator/prices/recost/apply", "prices.recost", "operator_recost", "apply", is_guarded=True),
     Route("GET", "/operator/gateways", "gateways.list", "operator_gateways", "list_"),
     Route("GET", "/operator/gateways/{id}", "gateways.list", "operator_gateways", "show"),
