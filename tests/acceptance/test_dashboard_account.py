@@ -146,10 +146,10 @@ def test_sessions_are_listed_and_ended(lodge: Lodge, windows: Windows) -> None:
 
 
 def test_many_sessions_are_listed_by_pages(lodge: Lodge, windows: Windows) -> None:
-    lodge.admit("gus")
-    others = [lodge.client("gus") for _ in range(24)]
+    lodge.admit("tess")
+    others = [lodge.client("tess") for _ in range(24)]
     window = windows()
-    page = lodge.sign_in(window, "gus", "/account")
+    page = lodge.sign_in(window, "tess", "/account")
     rows = page.get_by_role("table", name="Browsers that are signed in").locator("tbody tr")
     expect(rows).to_have_count(20)
     expect(page.get_by_text("20 shown of 25")).to_be_visible()
