@@ -553,7 +553,7 @@ def test_no_page_scrolls_sideways_on_a_telephone_or_a_large_screen(place: Place,
                 sideways += [f"{path}, narrow"] if window.scrolls_sideways else []
                 window.wide(*_LARGE)
                 sideways += [f"{path}, large"] if window.scrolls_sideways else []
-    assert broken == sideways == []
+    assert (broken, sideways) == ([], [])
 
 
 def _there(place: Place, route: Route, broken: list[str], who: str | None = "olga") -> set[str]:
