@@ -81,7 +81,7 @@ async def test_without_a_secret_no_credential_is_sent(transport: Transport, upst
         (status(404), "unknown"),
         (status(429), "unknown"),
         (status(500), "unknown"),
-        (raw(b"HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n"), "unknown"),
+        (raw(b"HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n"), "network"),
         (raw(b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{"), "network"),
         (raw(b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 1\r\n\r\nx"), "network"),
         (raw(b"HTTP/1.1 200 OK\r\ncontent-length: 99999999\r\n\r\n"), "network"),
@@ -144,6 +144,16 @@ async def test_an_answer_that_anybody_gets_proves_nothing(transport: Transport, 
     row = replace(ROW, test=Probe("/models", proves=False))
     assert (await answered(transport, upstream, list_models, row)).outcome == "unknown"
     assert (await answered(transport, upstream, unauthorized, row)).outcome == "invalid_key"
+
+
+@pytest.mark.parametrize("proves", [True, False])
+@pytest.mark.parametrize("code", [300, 301, 302, 303, 307, 308])
+async def test_a_redirect_is_not_the_api(transport: Transport, upstream: Upstream, code: int, *, proves: bool) -> None:
+    head = b"HTTP/1.1 %d Moved\r\nlocation: %b/elsewhere\r\n" % (code, upstream.origin.encode())
+    row = replace(ROW, test=Probe("/models", proves=proves))
+    result = await answered(transport, upstream, raw(head + b"content-length: 0\r\n\r\n"), row)
+    assert (result.outcome, f"answered {code}, a redirect" in result.message) == ("network", True)
+    assert len(upstream.received) == 1, "it is not followed"
 
 
 async def test_the_message_is_the_providers_without_what_it_gives_away(

@@ -97,10 +97,9 @@ async def create(asking: Asking, asked: NewKey) -> SavedKey:
             tx, visit.by, visit.organization_id, wish, seal=office.seal, egress=office.egress, at=visit.at
         )
 
-    result = None
-    if asked.test:
-        key = await _rehearse(asking, save)
-        result = await _test(asking, wish.provider, key, wish.secret)
+    key = await _rehearse(asking, save)
+    await entry.require_way_out(asking.office.egress, key)
+    result = await _test(asking, wish.provider, key, wish.secret) if asked.test else None
     tx = await asking.begin()
     key = await save(asking, tx)
     await _make_first_aliases(tx, asking, key)
@@ -127,16 +126,17 @@ async def change(asking: Asking, id: Id, asked: KeyPatch) -> SavedKey:
         return edited, edit.provider
 
     async def rehearsed(visit: Visit, tx: Transaction) -> tuple[ProviderKey, Provider, Secret]:
-        if "secret" in asked.model_fields_set:
+        if "secret" in asked.model_fields_set or not asked.test:
             return *(await save(visit, tx)), asked.secret or Secret("")
         key = await get_provider_key(tx, visit.organization_id, id)
         secret = await provider_keys.open_secret(tx, visit.office.seal, key)
         return *(await save(visit, tx)), secret
 
     result = None
-    if asked.test and asked.is_of_the_call:
+    if asked.is_of_the_call:
         key, row, secret = await _rehearse(asking, rehearsed)
-        result = await _test(asking, row, key, secret)
+        await entry.require_way_out(asking.office.egress, key)
+        result = await _test(asking, row, key, secret) if asked.test else None
     tx = await asking.begin()
     edited, _ = await save(asking, tx)
     await _make_first_aliases(tx, asking, edited)

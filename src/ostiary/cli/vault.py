@@ -78,10 +78,9 @@ async def _add(desk: Desk, wish: NewProviderKey, *, no_test: bool) -> dict[str, 
             tx, desk.by, organization.id, wish, seal=ground.seal, egress=ground.egress, at=desk.at
         )
 
-    result = None
-    if not no_test:
-        rehearsed = await entry.rehearse(desk.ground.database, save)
-        result = await _test(desk, wish.provider, rehearsed, wish.secret)
+    rehearsed = await entry.rehearse(desk.ground.database, save)
+    await entry.require_way_out(desk.ground.egress, rehearsed)
+    result = None if no_test else await _test(desk, wish.provider, rehearsed, wish.secret)
     async with desk.ground.database.transaction() as tx:
         key = await save(tx)
         if key.shared:  # the first keys of a pool make the first aliases
@@ -248,9 +247,11 @@ async def _edit(desk: Desk, name: str, wish: _Edit, *, no_test: bool) -> dict[st
         )
 
     result = None
+    if wish.is_of_the_call:
+        rehearsed = await entry.rehearse(desk.ground.database, save)
+        await entry.require_way_out(desk.ground.egress, rehearsed)
     if is_tested:
         secret = change.wished.get("secret", old_secret)
-        rehearsed = await entry.rehearse(desk.ground.database, save)
         result = await _test(desk, row, rehearsed, secret if isinstance(secret, Secret) else Secret(""))
     async with desk.ground.database.transaction() as tx:
         edited = await save(tx)

@@ -137,6 +137,7 @@ async def _prepare(desk: Desk, work: _Import, tell: Progress, *, is_tested: bool
             one.end("skipped", f"the same key as {twin.line.variable}")
         else:
             await _rehearse(desk, one)
+    await _refuse_inward(desk, work.ready)
     if is_tested:
         async with entry.calling(desk.ground.egress) as transport:
             await _test_all(transport, work.ready, tell)
@@ -160,6 +161,13 @@ async def _rehearse(desk: Desk, one: _Candidate) -> None:
         if refusal.code != "invalid_field":
             raise
         one.end("refused", refusal.message)
+
+
+async def _refuse_inward(desk: Desk, candidates: Sequence[_Candidate]) -> None:
+    by_id = {one.rehearsed.id: one for one in candidates if one.rehearsed is not None}
+    keys = (one.rehearsed for one in candidates if one.rehearsed is not None)
+    for id, refusal in (await entry.find_inward(desk.ground.egress, keys)).items():
+        by_id[id].end("refused", refusal.message)
 
 
 async def _free_name(tx: Transaction, desk: Desk, organization_id: str, variable: str) -> str:

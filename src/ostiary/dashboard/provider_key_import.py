@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from ostiary import logs
@@ -43,6 +45,15 @@ class Candidate:
     def end(self, outcome: str, message: str) -> None:
         """It cannot be saved, and why."""
         self.outcome, self.message, self.may_be_saved = outcome, message, False
+
+    @contextmanager
+    def refused_by(self, visit: Visit) -> Iterator[None]:
+        """A refusal is told beside it, and takes no other with it."""
+        try:
+            yield
+        except Refusal as refusal:
+            visit.refused(refusal)
+            self.end("refused", refusal.message)
 
     @property
     def mark(self) -> str:
@@ -86,6 +97,7 @@ async def look(visit: Visit) -> Answer:
         else:
             one.name = _free_name(one.line.variable, taken)
             await _rehearse(visit, one)
+    await _refuse_inward(visit, found)
     async with entry.calling(visit.hall.egress) as transport:
         await _test_all(transport, [one for one in found if one.may_be_saved])
     return visit.page("provider_keys/import_found.html", file=file, found=found)
@@ -99,18 +111,19 @@ async def save(visit: Visit) -> Answer:
     if not ticked or any(mark not in found for mark in ticked):
         said = "The text has changed since it was tested. Test it again." if ticked else "Tick what to keep."
         return visit.page("provider_keys/import_said.html", 422, message=said, failed=(), saved=0)
-    failed: list[Candidate] = []
-    for mark in ticked:
-        one = found[mark]
+    kept = [found[mark] for mark in dict.fromkeys(ticked)]
+    for one in kept:
         one.name = form.text(f"name.{one.line.number}") or one.line.variable
-        try:
-            async with visit.writing() as tx:
-                await _add(tx, visit, one)
-        except Refusal as refusal:
-            visit.refused(refusal)
-            one.end("refused", refusal.message)
-            failed.append(one)
-    saved = len(ticked) - len(failed)
+        with one.refused_by(visit):
+            one.rehearsed = await entry.rehearse(visit.hall.database, partial(_add, visit=visit, one=one))
+    await _refuse_inward(visit, kept)
+    for one in kept:
+        if one.may_be_saved:
+            with one.refused_by(visit):
+                async with visit.writing() as tx:
+                    await _add(tx, visit, one)
+    failed = [one for one in kept if not one.may_be_saved]
+    saved = len(kept) - len(failed)
     if failed:
         return visit.page("provider_keys/import_said.html", 422, message="", failed=failed, saved=saved)
     words = f"{saved} key{' is' if saved == 1 else 's are'} in the vault. Remove their lines from the file now."
@@ -147,11 +160,17 @@ async def _rehearse(visit: Visit, one: Candidate) -> None:
             return None
         return await _add(tx, visit, one)
 
-    try:
+    with one.refused_by(visit):
         one.rehearsed = await entry.rehearse(visit.hall.database, deed)
-    except Refusal as refusal:
-        visit.refused(refusal)
-        one.end("refused", refusal.message)
+
+
+async def _refuse_inward(visit: Visit, found: Collection[Candidate]) -> None:
+    """What goes by a name that leads where we do not connect."""
+    by_id = {one.rehearsed.id: one for one in found if one.rehearsed is not None}
+    keys = [one.rehearsed for one in found if one.rehearsed is not None]
+    for id, refusal in (await entry.find_inward(visit.hall.egress, keys)).items():
+        with by_id[id].refused_by(visit):
+            raise refusal
 
 
 async def _add(tx: Transaction, visit: Visit, one: Candidate) -> ProviderKey:

@@ -71,6 +71,7 @@ async def try_new(visit: Visit) -> Answer:
 
     try:
         key, twin = await entry.rehearse(hall.database, save)
+        await entry.require_way_out(hall.egress, key)
     except Refusal as refusal:
         return _not_tried(visit, refusal, row)
     result = await entry.probe_once(hall.egress, row, key, secret)
@@ -91,8 +92,9 @@ async def add(visit: Visit) -> Answer:
         )
 
     try:
+        key = await entry.rehearse(hall.database, save)
+        await entry.require_way_out(hall.egress, key)
         if not form.has("anyway"):
-            key = await entry.rehearse(hall.database, save)
             result = await entry.probe_once(hall.egress, row, key, secret)
             entry.require_passed(row, result, _ANYWAY)
         async with visit.writing() as tx:
@@ -126,6 +128,7 @@ async def try_edit(visit: Visit) -> Answer:
 
     try:
         edited, secret = await entry.rehearse(hall.database, save)
+        await entry.require_way_out(hall.egress, edited)
     except Undecryptable:
         return _not_tried(visit, _unopened(), row)
     except Refusal as refusal:
@@ -145,10 +148,15 @@ async def change(visit: Visit) -> Answer:
     result: TestResult | None = None
     try:
         edit = ProviderKeyEdit(row, _wished(visit, it, key, row))
-        if edit.wished.keys() & _OF_THE_CALL and not form.has("anyway"):
-            tried, secret = await entry.rehearse(hall.database, lambda tx: _change(tx, visit, key, edit))
-            result = await entry.probe_once(hall.egress, row, tried, secret)
-            entry.require_passed(row, result, _ANYWAY)
+        if edit.wished.keys() & _OF_THE_CALL:
+            is_tested = not form.has("anyway")
+            tried, secret = await entry.rehearse(
+                hall.database, lambda tx: _change(tx, visit, key, edit, opens=is_tested)
+            )
+            await entry.require_way_out(hall.egress, tried)
+            if is_tested:
+                result = await entry.probe_once(hall.egress, row, tried, secret)
+                entry.require_passed(row, result, _ANYWAY)
         async with visit.writing() as tx:
             now = await get_provider_key(tx, visit.home, key.id, lock=True)
             if now.updated_at != key.updated_at:
@@ -181,13 +189,14 @@ def _wished(visit: Visit, it: Typed, key: ProviderKey, row: Provider) -> dict[st
     return wished
 
 
-async def _change(tx: Transaction, visit: Visit, key: ProviderKey, edit: ProviderKeyEdit) -> tuple[ProviderKey, Secret]:
+async def _change(
+    tx: Transaction, visit: Visit, key: ProviderKey, edit: ProviderKeyEdit, *, opens: bool = True
+) -> tuple[ProviderKey, Secret]:
     """The key as it would be, and the secret it would go with: opened in its old place, if none was entered."""
     hall = visit.hall
-    if "secret" in edit.wished:
-        given = edit.wished["secret"]
-        secret = given if isinstance(given, Secret) else Secret("")
-    else:
+    given = edit.wished.get("secret")
+    secret = given if isinstance(given, Secret) else Secret("")
+    if opens and "secret" not in edit.wished:
         secret = await provider_keys.open_secret(tx, hall.seal, key)
     edited = await provider_keys.change(
         tx, visit.by, visit.home, key.id, edit, seal=hall.seal, egress=hall.egress, at=visit.at

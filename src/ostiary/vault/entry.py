@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from ostiary.db.database import Database, Transaction
 from ostiary.errors import Refusal
 from ostiary.providers.catalog import Provider
-from ostiary.providers.egress import Egress
+from ostiary.providers.egress import Blocked, Egress
 from ostiary.providers.transport import Transport
 from ostiary.secret import Secret
 from ostiary.vault import trial
+from ostiary.vault.fields import wrong
 from ostiary.vault.store import ProviderKey
 from ostiary.vault.trial import TestResult
 
 T = TypeVar("T")
+
+_LOOK_UP_S: Final = 3
+"""As long as somebody who saves waits for a name server."""
 
 
 class RehearsedError(Exception):
@@ -31,6 +36,34 @@ async def rehearse(database: Database, deed: Callable[[Transaction], Awaitable[T
             kept.append(await deed(tx))
             raise RehearsedError
     return kept[0]
+
+
+async def require_way_out(egress: Egress, key: ProviderKey) -> None:
+    """Refuse a rehearsed key whose base URL has a name that leads where we do not connect. Holds no transaction."""
+    for refusal in (await find_inward(egress, [key])).values():
+        raise refusal
+
+
+async def find_inward(egress: Egress, keys: Iterable[ProviderKey]) -> dict[str, Refusal]:
+    """The ids of rehearsed keys that lead where we do not connect, and what to say of each; all are asked for at once.
+
+    A name that nobody knows, or that is not told in time, is no reason: a test says so, and every connection asks anew.
+    """
+    found = {key.id: key.base_url for key in keys}
+    refusals = await asyncio.gather(*(_find_refusal(egress, url) for url in found.values()))
+    return {id: refusal for id, refusal in zip(found, refusals, strict=True) if refusal is not None}
+
+
+async def _find_refusal(egress: Egress, base_url: str) -> Refusal | None:
+    try:
+        target = egress.check_url(base_url)
+        async with asyncio.timeout(_LOOK_UP_S):
+            await egress.resolve(target.host, target.port)
+    except Blocked as blocked:
+        return wrong("base_url", f"This base URL cannot be used: {blocked.reason}")
+    except OSError:  # a TimeoutError is one
+        return None
+    return None
 
 
 @asynccontextmanager

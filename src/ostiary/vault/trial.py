@@ -21,6 +21,7 @@ _WAITS: Final = Waits(connect_s=10, first_byte_s=20, idle_s=10, total_s=30)
 _LONGEST_ANSWER: Final = 4_194_304
 """The list of a large provider's models is over a megabyte."""
 _BAD_REQUEST: Final = 400
+_REDIRECTS: Final = range(300, 400)
 _JSON: Final = ("content-type", "application/json")
 
 
@@ -49,6 +50,9 @@ async def test(
         body = _read(await answer.read(_LONGEST_ANSWER))
     except TransportError as error:
         return TestResult("network", f"{provider.name} was not reached: {error.text}.")
+    if answer.status in _REDIRECTS:  # whatever the row proves: what answered is not known to be the provider's API
+        said_so = f"{provider.name} answered {answer.status}, a redirect, which is not followed."
+        return TestResult("network", f"{said_so} If its API has moved, give its new address as the base URL.")
     return _judged(provider, answer.status, body, said(body, (secret.reveal(), *fields.values())) or "")
 
 
