@@ -201,6 +201,10 @@ def test_gate_scopes_open_nothing_at_the_admin_door() -> None:
     assert dict(by.grants) == {}
 
 
+def test_what_serves_an_organization_is_all_that_its_key_learns_of_gateways() -> None:
+    assert dict(by_key(["admin:gateways:read"], "owner").grants) == {"gateways.show": "all"}
+
+
 def test_an_operators_key_reaches_every_organization_as_far_as_its_scopes() -> None:
     by = by_key(["admin:gateways:read", "admin:organizations:write"], "member", OPERATOR)
     assert by.may("gateways.list", None)
@@ -223,9 +227,10 @@ def test_an_operators_key_reaches_every_organization_as_far_as_its_scopes() -> N
         ("member", "self", "member", "admin:members:read", "invalid_field"),
         ("member", "self", "member", "admin:audit:read", "invalid_field"),
         ("member", "other", "member", "admin:agent-keys:write", "insufficient_scope"),
-        ("owner", "self", "owner", "admin:gateways:read", None),  # those that serve their own organization
-        ("member", "self", "member", "admin:gateways:read", "invalid_field"),
         ("owner", "self", "owner", "admin:gateways:write", "invalid_field"),
+        ("owner", "self", "owner", "admin:gateways:read", None),
+        ("owner", "other", "operator", "admin:gateways:read", "insufficient_scope"),
+        ("member", "self", "member", "admin:gateways:read", "invalid_field"),
         ("owner", "other", "operator", "admin:usage:read", "insufficient_scope"),  # it would reach elsewhere
         ("operator", "other", "operator", "admin:gateways:read", None),
         ("operator", "other", "member", "admin:audit:read", "invalid_field"),
