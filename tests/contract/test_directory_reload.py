@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from sqlalchemy import text
+
 from ostiary.agents import agent_keys, client_credentials
 from ostiary.agents import store as agents
 from ostiary.agents.agent_keys import NewAgentKey
@@ -59,3 +61,27 @@ async def test_who_stays_is_known_at_every_moment_and_who_is_gone_is_forgotten(
     assert directory.find_caller(secret.reveal()) is not None
     assert directory.find_caller(lost.reveal()) is None
     assert directory.find_holder(goes.id) is None
+
+
+async def test_no_answer_waits_long_for_a_feed_that_cannot_be_read(database: Database) -> None:
+    """It may hold a secret that is shown once, and the deed is done."""
+    await settle(database)
+    seal = Seal(MasterKeys.parse(Secret("A" * 43 + "=")))
+    await seal.open_instance(database, NOW)
+    directory = Directory(database, seal, load(), SetClock())
+    await directory.load()
+    if database.engine.dialect.name == "postgresql":
+        async with database.transaction() as tx:
+            await tx.execute(text("LOCK TABLE changes IN ACCESS EXCLUSIVE MODE"))
+            async with asyncio.timeout(10):
+                await directory.hear_now()
+    async with database.transaction() as tx:
+        await tx.execute(text("ALTER TABLE changes RENAME TO gone"))
+    async with asyncio.timeout(10):
+        await directory.hear_now()
+    async with database.transaction() as tx:
+        await tx.execute(text("ALTER TABLE gone RENAME TO changes"))
+        await changes.append(tx, "agent_key", None, "key_x", NOW)
+        newest = await changes.latest(tx)
+    await directory.hear_now()
+    assert directory.seq == newest, "it is heard when it can be"

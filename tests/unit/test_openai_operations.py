@@ -97,11 +97,19 @@ def test_what_the_provider_keeps_is_held_for_as_long_as_the_model_reads(more: di
         ({"id": "ct_1", "type": "custom_tool_call", "call_id": "c", "name": "f", "input": "x"}, False),
         ({"id": "rs_1", "type": "reasoning", "summary": [], "encrypted_content": "gAAAA"}, False),
         ({"role": "user", "content": "x"}, False),
-        ("x", False),
     ],
 )
 def test_an_item_that_only_names_another_is_held_for_like_it(item: Any, *, is_elsewhere: bool) -> None:
     assert asked("responses", input=[{"role": "user", "content": "x"}, item]).reaches_out == is_elsewhere
+
+
+@pytest.mark.parametrize(("items", "says"), [(["x"], "input[0]"), ([0] * 99_999, "input[0]"), ([{}] * 10_001, "10000")])
+def test_what_would_take_long_to_look_at_is_no_input(items: list[Any], says: str) -> None:
+    """A body of ten megabytes has room for millions of items, and while they are looked at nobody is served."""
+    with pytest.raises(Refusal) as refused:
+        asked("responses", input=items)
+    assert (refused.value.status, refused.value.code) == (400, "invalid_request")
+    assert says in refused.value.message
 
 
 @pytest.mark.parametrize(

@@ -142,9 +142,9 @@ class Door:
         async with self._room:
             # A deed that was begun is brought to its end, whether its caller still listens or not.
             answer = await self._office.database.to_the_end(_do(api, scope, content, visit))
-            if visit.route.is_write:
-                await self._office.hear()
-            return answer
+        if visit.route.is_write:
+            await self._office.hear()
+        return answer
 
     async def _show(self, line: Line) -> Answer:
         """The description of the routes, for everybody: it holds no data."""

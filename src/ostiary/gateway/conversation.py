@@ -54,6 +54,9 @@ def _opening(said: bytes) -> bytes:
     """A text, or of a list everything up to its first item of the user: items of other kinds have no role to cut at."""
     if not said.startswith(b"["):
         return said
-    items = [bytes(item) for item in _items(said)]
-    last = next((place for place, item in enumerate(items) if _USER in item), len(items))
-    return b",".join(items[: last + 1])
+    begins = []
+    for item in _items(said):
+        begins.append(bytes(item))
+        if _USER in begins[-1]:
+            break
+    return b",".join(begins)

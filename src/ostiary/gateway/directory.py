@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Collection, Hashable
-from contextlib import suppress
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -35,6 +34,8 @@ from ostiary.vault.sealers import renew
 
 _LISTEN_S: Final = 0.25
 _LOOK_AGAIN_S: Final = 0.02
+_HEAR_NOW_S: Final = 1.0
+"""So long an answer waits at most for its deed to count here."""
 _STALE_S: Final = 60.0
 """A gateway cut off from the feed may not know of a revocation; after so long it stops serving."""
 _MINUTE_MS: Final = 60_000
@@ -184,29 +185,42 @@ class Directory:
 
         Looks at most fifty times a second, whoever asks; False when the feed can't be read.
         """
-        asked_at = self._clock.monotonic()
-        async with self._looking:
-            if self._heard_at >= asked_at:
-                return True
-            await self._clock.sleep(max(self._heard_at + _LOOK_AGAIN_S - asked_at, 0))
-            try:
-                await self._database.to_the_end(self._catch_up())
-            except Refusal:
-                return False
+        try:
+            await self._database.to_the_end(self._look_since(self._clock.monotonic()))
+        except Refusal:
+            return False
         return True
 
     async def hear_now(self) -> None:
         """After a deed at this very process: it counts here before whoever did it is told so.
 
-        A feed that can't be read just now is heard later, as always: the deed is done.
+        The deed is done, and its answer may hold a secret that is shown once: so nothing that is wrong with the feed
+        keeps the answer back. It is heard later, as always.
         """
-        with suppress(Refusal):
-            await self.catch_up()
+        try:
+            async with asyncio.timeout(_HEAR_NOW_S):
+                await self.catch_up()
+        except (Refusal, TimeoutError):
+            pass  # `listen` says so
+        except asyncio.CancelledError:  # the drain is over; who still listens is answered
+            task = asyncio.current_task()
+            if task is not None:
+                task.uncancel()
+        except Exception:  # noqa: BLE001 - logged; `listen` meets it, too, and ends the process for it
+            self._log.exception("feed.failed")
 
     async def catch_up(self) -> None:
         """Read what changed since the last look, and nothing else."""
+        await self._database.to_the_end(self._look_since(None))
+
+    async def _look_since(self, asked_at: float | None) -> None:
+        """One look at a time, and to its end, whoever waits for it; none where one has begun since `asked_at`."""
         async with self._looking:
-            await self._database.to_the_end(self._catch_up())
+            if asked_at is not None:
+                if self._heard_at >= asked_at:
+                    return
+                await self._clock.sleep(max(self._heard_at + _LOOK_AGAIN_S - asked_at, 0))
+            await self._catch_up()
 
     async def _catch_up(self) -> None:
         looked_at = self._clock.monotonic()

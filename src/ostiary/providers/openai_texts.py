@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
 
+from ostiary.errors import Refusal
 from ostiary.providers.dialect import Ask
 from ostiary.providers.openai_fields import (
     BYTES_PER_TOKEN,
@@ -27,6 +29,8 @@ _USUAL_MODERATION: Final = "omni-moderation-latest"
 _DOCUMENTS_PER_SEARCH: Final = 100
 _TOKENS_PER_DOCUMENT: Final = 500
 """A search takes a hundred documents of 500 tokens; longer ones are cut up. The query counts in each piece anew."""
+_MOST_ITEMS: Final = 10_000
+"""Of the input of a response; far more than any conversation has."""
 _OWN_CONTENT: Final = ("content", "output", "arguments")
 _OWN_CONTENT_OF_TYPES: Final = (*_OWN_CONTENT, "input", "action", "operation", "encrypted_content")
 """What an item has where it is all there; an item with an id and none of it stands for one that the provider keeps."""
@@ -48,7 +52,7 @@ class _Completion(msgspec.Struct):
 
 class _Response(msgspec.Struct):
     model: str
-    input: str | list[msgspec.Raw] | None = None
+    input: str | list[dict[str, msgspec.Raw]] | None = None
     stream: bool | None = None
     max_output_tokens: int | None = None
     previous_response_id: str | None = None
@@ -111,6 +115,8 @@ def ask_completion(body: bytes) -> Ask:
 def ask_response(body: bytes) -> Ask:
     """`POST /responses`: what the model reads may be kept by the provider, from a response before or a prompt."""
     asked = _response(body)
+    if isinstance(asked.input, list) and len(asked.input) > _MOST_ITEMS:  # each is looked at while nobody is served
+        raise Refusal("invalid_request", f"`input` has more than {_MOST_ITEMS} items.", param="input")
     fields = fields_of(body)
     found = outside(body)
     tools = asked.tools or ()
@@ -180,12 +186,8 @@ def _most_pieces(asked: _Rerank, size: int) -> int:
     return min(by_size, documents * -(-within("max_tokens_per_doc", longest, MOST_OUTPUT) // room))
 
 
-def _is_kept_elsewhere(item: msgspec.Raw) -> bool:
+def _is_kept_elsewhere(fields: Mapping[str, msgspec.Raw]) -> bool:
     """Whether an item of the input only names what the provider keeps."""
-    try:
-        fields = fields_of(item)
-    except msgspec.ValidationError:
-        return False
     kind = bytes(fields.get("type", NULL))
     content = _OWN_CONTENT if kind == b"null" else _OWN_CONTENT_OF_TYPES
     if kind != b"null" and msgspec.json.decode(kind) == "item_reference":
