@@ -54,10 +54,16 @@ class HealthWatch:
                     await self._database.to_the_end(self.write())
 
     async def _ask(self) -> None:
-        while True:
-            await self._clock.sleep(_LOOK_S)
-            if self._health.suspects:
-                await self.confirm()
+        """Have each suspect's test call made, and disable it only if that says that the credential is not valid.
+
+        A provider that takes long to answer keeps none of the others waiting, as far as there is room.
+        """
+        room = asyncio.Semaphore(_AT_ONCE)
+        async with asyncio.TaskGroup() as calls:
+            while True:
+                await self._clock.sleep(_LOOK_S)
+                for key_id in self._to_be_asked():
+                    calls.create_task(self._judge(key_id, room))
 
     async def write(self) -> None:
         """Put down how the keys are of which there is news."""
@@ -97,19 +103,19 @@ class HealthWatch:
         news = await changes.list_after(tx, self._directory.seq)
         return {change.id for change in news if change.noun == "provider_key"}
 
-    async def confirm(self) -> None:
-        """Make each suspect's test call, and disable it only if that says that the credential is not valid."""
-        suspects, self._health.suspects = self._health.suspects, set()
+    def _to_be_asked(self) -> list[str]:
+        """The suspects that have not been asked about of late; nobody suspects them now."""
+        suspects = self._health.suspects
+        if not suspects:
+            return []
+        self._health.suspects = set()
         now = self._clock.monotonic()
         self._asked = {key_id: at for key_id, at in self._asked.items() if now - at < _ASK_AGAIN_S}
-        room = asyncio.Semaphore(_AT_ONCE)
-        async with asyncio.TaskGroup() as each:
-            for key_id in sorted(suspects - self._asked.keys()):
-                self._asked[key_id] = now
-                each.create_task(self._judge(key_id, room))
+        found = sorted(suspects - self._asked.keys())
+        self._asked |= dict.fromkeys(found, now)
+        return found
 
     async def _judge(self, key_id: str, room: asyncio.Semaphore) -> None:
-        """One suspect: a provider that takes long to answer keeps none of the others waiting."""
         async with room:
             asked = self._health.find(key_id)  # before its secret is read: what is edited meanwhile is not judged by it
             try:
@@ -118,7 +124,7 @@ class HealthWatch:
                     secret = await provider_keys.open_secret(tx, self._seal, key) if key is not None else None
             except Refusal as refusal:
                 if refusal.code == "service_unavailable":  # it is asked when the database is back
-                    del self._asked[key_id]
+                    self._asked.pop(key_id, None)
                     self._health.suspects.add(key_id)
                 return
             row = self._directory.catalog.find(key.provider) if key is not None else None
