@@ -46,10 +46,10 @@ def _usual(base: str, **more: Any) -> Demand:
     return Demand(**{"call": f"{base}/chat/completions", "test": f"{base}/models", **more})
 
 
-def _chatting(base: str, model: str) -> Demand:
+def _chatting(base: str, model: str, **more: Any) -> Demand:
     """Tested by a chat of one token, because its list is open to anyone, or there is none."""
     url = f"{base}/chat/completions"
-    return Demand(url, url, test_method="POST", test_body={"model": model, **_TINY})
+    return Demand(url, url, test_method="POST", test_body={"model": model, **_TINY}, **more)
 
 
 def _embedding(base: str, model: str, given: Any) -> Demand:
@@ -84,12 +84,15 @@ DEMANDS: Final[dict[str, Demand]] = {
     "cohere": _usual("https://api.cohere.ai/compatibility/v1", test="https://api.cohere.ai/v1/models", tells="always"),
     "cohere, reranking": Demand("https://api.cohere.ai/v2/rerank", "https://api.cohere.ai/v1/models", "rerank"),
     "perplexity": _chatting("https://api.perplexity.ai", "sonar"),
-    "minimax": _usual("https://api.minimax.io/v1", is_open=True),
+    "minimax": _usual("https://api.minimax.io/v1"),
     "dashscope": _usual("https://dashscope-intl.aliyuncs.com/compatible-mode/v1"),
     "stepfun": _usual("https://api.stepfun.com/v1"),
-    "volcengine": _usual("https://ark.cn-beijing.volces.com/api/v3", is_open=True),
-    "ai21": _usual("https://api.ai21.com/studio/v1", is_open=True),
-    "upstage": _usual("https://api.upstage.ai/v1/solar", is_open=True),
+    "volcengine": _usual(
+        "https://ark.cn-beijing.volces.com/api/v3",
+        test="https://ark.cn-beijing.volces.com/api/v3/contents/generations/tasks?page_num=1&page_size=1",
+    ),
+    "ai21": _chatting("https://api.ai21.com/studio/v1", "jamba-mini", bad=(400, 401)),
+    "upstage": _chatting("https://api.upstage.ai/v1/solar", "solar-mini"),
     "meta": _usual("https://api.meta.ai/v1"),
     "voyage": _embedding("https://api.voyageai.com/v1", "voyage-3.5-lite", "Hi"),
     "jina": _embedding("https://api.jina.ai/v1", "jina-embeddings-v3", ["Hi"]),
@@ -98,13 +101,15 @@ DEMANDS: Final[dict[str, Demand]] = {
         "https://external.api.recraft.ai/v1/users/me",
         "images.generations",
     ),
-    "assemblyai": _usual("https://llm-gateway.assemblyai.com/v1", sign=("authorization", "{}"), is_open=True),
+    "assemblyai": _chatting(
+        "https://llm-gateway.assemblyai.com/v1", "claude-sonnet-4-6", sign=("authorization", "{}"), bad=(401, 403)
+    ),
     "groq": _usual("https://api.groq.com/openai/v1"),
     "cerebras": _usual("https://api.cerebras.ai/v1", limit="max_completion_tokens"),
     "fireworks": _usual("https://api.fireworks.ai/inference/v1"),
     "together": _usual("https://api.together.ai/v1"),
     "nvidia": _chatting("https://integrate.api.nvidia.com/v1", "meta/llama-3.1-8b-instruct"),
-    "deepinfra": _usual("https://api.deepinfra.com/v1/openai", is_open=True),
+    "deepinfra": _usual("https://api.deepinfra.com/v1/openai", test="https://api.deepinfra.com/v1/me"),
     "sambanova": _chatting("https://api.sambanova.ai/v1", "Meta-Llama-3.1-8B-Instruct"),
     "novita": _usual("https://api.novita.ai/openai"),
     "siliconflow": _usual("https://api.siliconflow.com/v1"),
@@ -112,9 +117,9 @@ DEMANDS: Final[dict[str, Demand]] = {
     "baseten": _usual("https://inference.baseten.co/v1"),
     "hyperbolic": _usual("https://api.hyperbolic.xyz/v1"),
     "scaleway": _usual("https://api.scaleway.ai/v1"),
-    "ovhcloud": _usual("https://oai.endpoints.kepler.ai.cloud.ovh.net/v1", is_open=True),
-    "ollama-cloud": _usual("https://ollama.com/v1", is_open=True),
-    "venice": _usual("https://api.venice.ai/api/v1", is_open=True),
+    "ovhcloud": _chatting("https://oai.endpoints.kepler.ai.cloud.ovh.net/v1", "gpt-oss-20b", bad=(401, 403)),
+    "ollama-cloud": _chatting("https://ollama.com/v1", "gpt-oss:20b"),
+    "venice": _usual("https://api.venice.ai/api/v1", test="https://api.venice.ai/api/v1/api_keys/rate_limits"),
     "azure-openai": _usual(
         f"{_AZURE}/v1", sign=_KEY_ALONE, fields={"resource": "my-resource"}, limit="max_completion_tokens"
     ),
@@ -167,7 +172,7 @@ DEMANDS: Final[dict[str, Demand]] = {
         "https://acme-prod.snowflakecomputing.com/api/v2/cortex/v1",
         fields={"account": "acme-prod"},
         headers={"X-Snowflake-Authorization-Token-Type": "PROGRAMMATIC_ACCESS_TOKEN"},
-        is_open=True,
+        test="https://acme-prod.snowflakecomputing.com/api/v2/databases?showLimit=1",
     ),
     "cloudflare-workers-ai": Demand(
         "https://api.cloudflare.com/client/v4/accounts/0a1b2c/ai/v1/chat/completions",
@@ -183,8 +188,11 @@ DEMANDS: Final[dict[str, Demand]] = {
         fields={"referer": "https://gate.example", "title": "Gate"},
         headers={"HTTP-Referer": "https://gate.example", "X-Title": "Gate"},
     ),
-    "huggingface": _usual(
-        "https://router.huggingface.co/v1", fields={"bill_to": "us"}, headers={"X-HF-Bill-To": "us"}, is_open=True
+    "huggingface": _chatting(
+        "https://router.huggingface.co/v1",
+        "openai/gpt-oss-120b",
+        fields={"bill_to": "us"},
+        headers={"X-HF-Bill-To": "us"},
     ),
     "vercel-ai-gateway": _chatting("https://ai-gateway.vercel.sh/v1", "openai/gpt-4o-mini"),
     "requesty": _usual("https://router.requesty.ai/v1"),
@@ -192,7 +200,7 @@ DEMANDS: Final[dict[str, Demand]] = {
     "ollama": _usual("http://localhost:11434/v1", is_open=True),
     "vllm": _usual("http://localhost:8000/v1"),
     "lmstudio": _usual("http://localhost:1234/v1"),
-    "llamacpp": _usual("http://localhost:8080/v1", is_open=True),
+    "llamacpp": _usual("http://localhost:8080/v1", test="http://localhost:8080/props"),
     "openai-compatible": _usual(
         "https://llm.example.org/any/v1", region="https://llm.example.org/any/v1", is_open=True
     ),
@@ -214,6 +222,7 @@ DEMANDS: Final[dict[str, Demand]] = {
 """By the id of the row, behind a comma what is special in it."""
 
 REFUSALS: Final[dict[str, dict[int, Any]]] = {
+    "ai21": {400: {"detail": "Bad request: bad or missing authentication."}},
     "gemini": {
         400: {
             "error": {

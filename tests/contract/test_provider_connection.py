@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from ostiary.providers import catalog
 from ostiary.providers.catalog import AuthMethod, Field, Probe, Provider
 from ostiary.providers.egress import Egress
 from ostiary.providers.transport import Transport
@@ -15,6 +16,7 @@ from ostiary.vault import trial
 from tests.servers import answers
 from tests.servers.behaviours import list_models, quota, raw, refuse, status, unauthorized
 from tests.servers.canaries import Canaries
+from tests.servers.llama import Llama
 from tests.servers.upstream import Behaviour, Upstream
 from tests.servers.wire import ORGANIZATION
 
@@ -154,6 +156,17 @@ async def test_a_redirect_is_not_the_api(transport: Transport, upstream: Upstrea
     result = await answered(transport, upstream, raw(head + b"content-length: 0\r\n\r\n"), row)
     assert (result.outcome, f"answered {code}, a redirect" in result.message) == ("network", True)
     assert len(upstream.received) == 1, "it is not followed"
+
+
+async def test_a_real_server_tells_its_keys_from_others(llama: Llama) -> None:
+    row = catalog.load().get("llamacpp")
+    made = Transport(Egress([llama.origin]))
+    await made.open()
+    try:
+        found = [(await trial.test(made, row, llama.url, {}, Secret(key))).outcome for key in (llama.key, KEY, "")]
+    finally:
+        await made.close()
+    assert found == ["valid", "invalid_key", "invalid_key"]
 
 
 async def test_the_message_is_the_providers_without_what_it_gives_away(

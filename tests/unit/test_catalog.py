@@ -84,6 +84,13 @@ def test_every_address_may_be_called(known: Catalog) -> None:
             assert url is None or url.startswith("https://")
 
 
+def test_where_a_test_proves_nothing_and_who_has_no_documentation_is_known(known: Catalog) -> None:
+    """Ollama has no keys, and of any server nothing is known; whoever adds a row looks both up."""
+    rows = [*known.providers.values()]
+    assert {row.id for row in rows if not row.test.proves} == {"ollama", "openai-compatible"}
+    assert {row.id for row in rows if row.docs_url is None} == {"jina", "openai-compatible", "sample"}
+
+
 def test_every_price_list_exists(known: Catalog) -> None:
     for provider in known.providers.values():
         if provider.prices is not None:

@@ -23,6 +23,8 @@ def error(**fields: object) -> dict[str, object]:
         (400, error(status="INVALID_ARGUMENT", details=[{"reason": "API_KEY_INVALID"}]), "key", "provider_error", 502),
         (400, error(message="API key not valid. Please pass a valid API key."), "key", "provider_error", 502),
         (400, {"code": "x", "error": "Incorrect API key provided: xa***"}, "key", "provider_error", 502),
+        (400, {"detail": "Bad request: bad or missing authentication."}, "key", "provider_error", 502),
+        (400, {"detail": "Bad request: bad or missing authentication. Yes."}, "caller", "invalid_request", 400),
         (401, error(code="invalid_api_key"), "key", "provider_error", 502),
         (401, None, "key", "provider_error", 502),
         (402, None, "key", "provider_error", 502),

@@ -62,7 +62,15 @@ def _late(next_: Next, reason: str, *, billed: bool) -> Verdict:
     return Verdict("provider", next_, billed=billed, code="provider_timeout", status=504, reason=reason, cause="failed")
 
 
-_BAD_KEY: Final = frozenset({"api_key_invalid", "invalid_api_key", "incorrect api key", "authentication_error"})
+_BAD_KEY: Final = frozenset(
+    {
+        "api_key_invalid",
+        "invalid_api_key",
+        "incorrect api key",
+        "authentication_error",
+        "bad request: bad or missing authentication.",  # AI21
+    }
+)
 _MONEY: Final = frozenset(
     {
         "insufficient_quota",
