@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -275,6 +276,53 @@ def test_a_recost_that_takes_long_says_how_far_it_is(lobby: Lobby, window: Windo
         window.picture("operator-recost-progress")
     expect(page.get_by_text(re.compile("calls? (was|were) put right"))).to_be_visible()
     page.wait_for_url(lobby.url("/operator/prices"))
+
+
+def test_a_recost_that_runs_is_not_begun_once_more_beside_itself(lobby: Lobby) -> None:
+    client, place = lobby.client("olga"), f"{HOME}/operator/prices/recost"
+    secret = lobby.gateway.create_key("held up twice", "--org", lobby.home)
+    assert lobby.gateway.chat(secret, "openai-compatible/echo").status_code == 200
+    wished = {"since": "7", "model": "echo"}
+    assert client.post(place, data=wished).status_code == 200  # what is counted is written by now
+    with lobby.database() as database, ThreadPoolExecutor() as threads:
+        database.execute("BEGIN IMMEDIATE")
+        said = threads.map(lambda form: client.post(f"{place}/apply", data=form), [wished, wished, {"since": "30"}])
+        names = [re.findall(f'hx-get="{place}/([^"]+)"', one.text) for one in said]
+    assert len(names[0]) == 1
+    assert names[1] == names[0]
+    assert len(names[2]) == 1
+    assert names[2] != names[0]
+
+
+def test_a_recost_that_fails_halfway_says_what_it_did(lobby: Lobby) -> None:
+    """It goes from one organization to the next, and the books of the last of them cannot be written."""
+    gateway = lobby.gateway
+    gateway.cli("prices", "set", "openai-compatible/echo", "--input", "3000", "--output", "3000")
+    for organization in (lobby.home, lobby.elsewhere):
+        secret = gateway.create_key("halfway", "--org", organization)
+        assert gateway.chat(secret, "openai-compatible/echo").status_code == 200
+    gateway.cli("prices", "set", "openai-compatible/echo", "--input", "4000", "--output", "4000")
+    client, place = lobby.client("olga"), f"{HOME}/operator/prices/recost"
+    wished = {"since": "7", "model": "echo"}
+    assert client.post(place, data=wished).status_code == 200  # what is counted is written by now
+    last = max(lobby.home, lobby.elsewhere)
+    with lobby.database() as database:
+        database.execute(
+            "CREATE TRIGGER broken BEFORE UPDATE OF cost_nano ON usage_events"
+            f" WHEN NEW.organization_id = '{last}' BEGIN SELECT RAISE(ABORT, 'broken'); END"
+        )
+    try:
+        said = client.post(f"{place}/apply", data=wished)
+    finally:
+        with lobby.database() as database:
+            database.execute("DROP TRIGGER broken")
+    assert said.status_code == 503
+    found = re.search(r"The gateway failed at this; it is in the log\. (\w+) calls? (?:was|were) looked at", said.text)
+    assert found is not None, said.text
+    assert "starting it again puts right the rest" in said.text
+    assert "Nothing was changed" not in said.text
+    assert "recost.failed" in gateway.output
+    assert "put%20right" in client.post(f"{place}/apply", data=wished).headers["set-cookie"]
 
 
 def test_a_recost_that_is_not_known_here_leaves_the_page_as_it_is(lobby: Lobby) -> None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,7 +27,7 @@ from ostiary.providers.catalog import Catalog
 from ostiary.providers.prices import Override, PriceBook
 from tests.books import check_books
 from tests.contract.test_reports import DAY, event
-from tests.people import People, settle
+from tests.people import CHAIN_KEY, People, settle
 
 pytestmark = pytest.mark.anyio
 
@@ -208,13 +212,39 @@ async def test_it_can_be_of_one_organization_and_of_one_model(
     await check_books(database)
 
 
+async def test_how_far_it_is_is_said_of_the_calls_that_are_meant(
+    database: Database, people: People, known: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ostiary.ledger.recost._BATCH", 2)
+    await keep(
+        database,
+        *(call(people, f"req_{number}", cost_nano=15 + 30 * (number == 2)) for number in range(5)),
+        *(call(people, f"req_else_{number}", model="other") for number in range(9)),
+        call(people, "req_old", started_at=DAY - 1),
+        call(people, "req_there", organization_id=people.elsewhere.id, model="other"),
+    )
+
+    async def told(wish: Wish) -> list[tuple[int, int, int]]:
+        said: list[tuple[int, int, int]] = []
+        await recost.recost(
+            database, people.operator, rates(known, version="v1"), wish, AT,
+            organization_id=people.home.id, progress=lambda *far: said.append(far),
+        )  # fmt: skip
+        return said
+
+    assert await told(Wish(DAY, "nvidia", "llama3")) == [(2, 5, 2), (4, 5, 3), (5, 5, 4)]
+    assert (await told(Wish(DAY, model="other")))[-1] == (9, 9, 0)
+    assert (await told(Wish(DAY, "nvidia")))[-1] == (14, 14, 4)
+    assert await told(Wish(DAY, "openai")) == [(0, 0, 0)]
+
+
 async def test_many_batches_cut_off_and_run_again_move_each_event_once(
     database: Database, people: People, known: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ostiary.ledger.recost._BATCH", 7)
     await keep(database, *(call(people, f"req_{number:03}", started_at=DAY + number // 10) for number in range(60)))
 
-    def cut(done: int, _total: int) -> None:
+    def cut(done: int, _total: int, _changed: int) -> None:
         if done >= 21:
             raise KeyboardInterrupt
 
@@ -227,6 +257,78 @@ async def test_many_batches_cut_off_and_run_again_move_each_event_once(
     (tally,) = await run(database, people, rates(known))
     assert (tally.events, tally.changed) == (60, 39)
     await check_books(database)
+
+
+async def test_a_gateway_that_stops_waits_for_a_batch_and_not_for_all_that_is_left(
+    database: Database, people: People, known: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ostiary.ledger.recost._BATCH", 7)
+    await keep(database, *(call(people, f"req_{number:03}", cost_nano=15 + 30 * (number % 2)) for number in range(60)))
+    pages = database.beside(2, 15)
+    stopping: list[asyncio.Task[None]] = []
+
+    def stop(done: int, _total: int, _changed: int) -> None:
+        if done == 21:
+            stopping.append(asyncio.create_task(pages.close()))
+
+    work = recost.recost(
+        pages, people.operator, rates(known, version="v1"), Wish(DAY), AT, is_applied=True, progress=stop
+    )
+    with pytest.raises(Refusal) as refused:
+        await pages.to_the_end(work)
+    await stopping[0]
+    put_right = sum(nano == 45 for nano, _ in (await costs(database)).values()) - 30
+    assert 0 < put_right < 30
+    assert refused.value.code == "service_unavailable"
+    assert refused.value.message == (
+        f"The gateway is being stopped. 28 calls were looked at and {put_right} put right; "
+        "starting it again puts right the rest."
+    )
+    await check_books(database)
+    (tally,) = await run(database, people, rates(known, version="v1"))
+    assert (tally.events, tally.changed) == (60, 30 - put_right)
+    await check_books(database)
+
+
+async def test_a_gateway_that_stops_begins_none(database: Database, people: People, known: Catalog) -> None:
+    await keep(database, call(people, "req_1"))
+    pages = database.beside(2, 15)
+    await pages.close()
+    for is_applied in (False, True):
+        with pytest.raises(Refusal, match=r"is being stopped\. Nothing was changed"):
+            await recost.recost(pages, people.operator, rates(known), Wish(DAY), AT, is_applied=is_applied)
+    assert await costs(database) == {"req_1": (15, "v1")}
+    await pages.close()
+
+
+async def test_a_database_that_is_lost_halfway_keeps_what_was_put_right_and_that_is_said(
+    tmp_path: Path, sqlite_template: Path, known: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ostiary.ledger.recost._BATCH", 7)
+    monkeypatch.setattr("ostiary.db.database._BUSY_MS", 100)
+    shutil.copy(sqlite_template, tmp_path / "x.db")
+    database = Database(f"sqlite:///{tmp_path / 'x.db'}")
+    database.chain_key = CHAIN_KEY
+    people = await settle(database)
+    await keep(database, *(call(people, f"req_{number:03}") for number in range(60)))
+    with closing(sqlite3.connect(tmp_path / "x.db", isolation_level=None)) as other:
+
+        def lose(done: int, _total: int, _changed: int) -> None:
+            if done == 21:
+                other.execute("BEGIN IMMEDIATE")
+
+        for said in (
+            "21 calls were looked at and 21 put right; starting it again puts right the rest.",
+            "Nothing was changed; try again shortly.",
+        ):
+            with pytest.raises(Refusal) as refused:
+                await recost.recost(
+                    database, people.operator, rates(known), Wish(DAY), AT, is_applied=True, progress=lose
+                )
+            assert refused.value.message == f"The database is not available. {said}"
+    assert sum(nano == 45 for nano, _ in (await costs(database)).values()) == 21
+    await check_books(database)
+    await database.close()
 
 
 async def test_two_at_once_and_calls_meanwhile_stay_exact(

@@ -153,7 +153,7 @@ def recost_(
                 desk.at,
                 organization_id=organization_id,
                 is_applied=apply,
-                progress=lambda done, total: tell("calls", done, total),
+                progress=lambda done, total, _changed: tell("calls", done, total),
             )
 
     _print_recost(at_desk(Where(data_dir, org), deed), json=json, is_applied=apply)

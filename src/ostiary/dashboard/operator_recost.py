@@ -22,6 +22,7 @@ from ostiary.providers.prices import PriceBook
 
 _SINCE: Final = {"1": "the last day", "7": "the last 7 days", "30": "the last 30 days", "90": "the last 90 days"}
 _WISHED: Final = ("since", "organization", "provider", "model", "unknown_too")
+_FAILED: Final = "The gateway failed at this; it is in the log."
 _WAIT_S: Final = 2
 """What takes longer goes on by itself, and the page shows how far it is."""
 
@@ -64,30 +65,37 @@ async def _begin(visit: Visit, *, is_applied: bool) -> Answer:
         rates, wish, organization_id = await _wanted(visit)
     except Refusal as refusal:
         return visit.page("operator/recost_wrong.html", refusal.status, wrong=visit.refused(refusal))
-    wished = {name: form.text(name) for name in _WISHED}
-    it = recosts_of(hall.database).begin(visit.by.id, wished, visit.at, is_applied=is_applied)
-
-    async def run() -> None:
-        try:
-            it.tallies = await recost.recost(
-                hall.database,
-                visit.by,
-                rates,
-                wish,
-                visit.at,
-                organization_id=organization_id,
-                is_applied=is_applied,
-                progress=it.note,
-            )
-        except Refusal as refusal:
-            it.refusal = refusal
-        except Exception:  # noqa: BLE001 - whoever began it may wait no more: logged with its trace, and said where they look
-            get("dashboard").exception("recost.failed")
-            it.refusal = Refusal("service_unavailable", "The gateway failed at this; it is in the log.")
-
+    wished, known = {name: form.text(name) for name in _WISHED}, recosts_of(hall.database)
+    running = known.find_running(visit.by.id, wished, rates.book, is_applied=is_applied)
+    if running is not None:
+        return _shown(visit, running)
+    it = known.begin(visit.by.id, wished, rates.book, visit.at, is_applied=is_applied)
     with suppress(TimeoutError):
-        await asyncio.wait_for(hall.database.to_the_end(run()), _WAIT_S)
+        await asyncio.wait_for(hall.database.to_the_end(_run(visit, it, rates, wish, organization_id)), _WAIT_S)
     return _shown(visit, it)
+
+
+async def _run(visit: Visit, it: Recost, rates: Rates, wish: Wish, organization_id: str | None) -> None:
+    """To its end, with what came of it noted: whoever began it may wait no more."""
+    try:
+        it.tallies = await recost.recost(
+            visit.hall.database,
+            visit.by,
+            rates,
+            wish,
+            visit.at,
+            organization_id=organization_id,
+            is_applied=it.is_applied,
+            progress=it.note,
+        )
+    except Refusal as refusal:
+        it.refusal = refusal
+    except Exception:  # noqa: BLE001 - logged with its trace, and said where they look
+        get("dashboard").exception("recost.failed")
+        is_begun = it.is_applied and it.done > 0
+        it.refusal = (
+            recost.cut_off(_FAILED, it.done, it.changed) if is_begun else Refusal("service_unavailable", _FAILED)
+        )
 
 
 def _shown(visit: Visit, it: Recost) -> Answer:

@@ -11,6 +11,7 @@ from ostiary.db.database import Database
 from ostiary.errors import Refusal
 from ostiary.ids import new_id
 from ostiary.ledger.recost import Tally
+from ostiary.providers.prices import PriceBook
 
 _MOST: Final = 8
 """Kept at once; the oldest makes room. It goes on, but nobody is told."""
@@ -23,15 +24,22 @@ class Recost:
     id: str
     actor_id: str
     wished: Mapping[str, str]
+    book: PriceBook
     is_applied: bool
     done: int = 0
     total: int = 0
+    changed: int = 0
     tallies: list[Tally] | None = None
     refusal: Refusal | None = None
 
-    def note(self, done: int, total: int) -> None:
-        """How many calls were looked at, and of how many."""
-        self.done, self.total = done, total
+    def note(self, done: int, total: int, changed: int) -> None:
+        """How many calls were looked at, of how many, and how many of them cost something else."""
+        self.done, self.total, self.changed = done, total, changed
+
+    @property
+    def is_running(self) -> bool:
+        """Nothing came of it yet."""
+        return self.tallies is None and self.refusal is None
 
 
 class Recosts:
@@ -40,13 +48,24 @@ class Recosts:
     def __init__(self) -> None:
         self._known: dict[str, Recost] = {}
 
-    def begin(self, actor_id: str, wished: Mapping[str, str], at: int, *, is_applied: bool) -> Recost:
+    def begin(self, actor_id: str, wished: Mapping[str, str], book: PriceBook, at: int, *, is_applied: bool) -> Recost:
         """One more."""
         while len(self._known) >= _MOST:
             del self._known[next(iter(self._known))]
-        made = Recost(new_id("recost", at), actor_id, wished, is_applied)
+        made = Recost(new_id("recost", at), actor_id, wished, book, is_applied)
         self._known[made.id] = made
         return made
+
+    def find_running(
+        self, actor_id: str, wished: Mapping[str, str], book: PriceBook, *, is_applied: bool
+    ) -> Recost | None:
+        """One of this actor that does just this already, by the same prices."""
+        asked = (actor_id, wished, is_applied)
+        for one in self._known.values():
+            is_same = (one.actor_id, one.wished, one.is_applied) == asked and one.book.has_same_overrides(book)
+            if is_same and one.is_running:
+                return one
+        return None
 
     def find(self, id: str, actor_id: str) -> Recost | None:
         """What this actor has begun under a name, at this gateway."""

@@ -69,6 +69,8 @@ class Database:
         # asyncpg takes libpq's `host=` (a socket directory) from the query string, so the URL passes through whole.
         self.engine: AsyncEngine = create_async_engine(parsed.set(drivername=driver), **options)
         self._unfinished: set[asyncio.Task[Any]] = set()
+        self.is_closing = False
+        """Whoever does much in many transactions ends between two of them."""
         self.chain_key: Secret | None = None
         """Proves rows of the audit log; set once the vault is open, and carried by every transaction from then on."""
         if self.is_sqlite:
@@ -142,6 +144,7 @@ class Database:
 
     async def close(self) -> None:
         """Give back every connection, once what is under way has ended."""
+        self.is_closing = True
         if self._unfinished:
             await asyncio.wait(self._unfinished)
         await self.engine.dispose()

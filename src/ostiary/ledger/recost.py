@@ -11,6 +11,7 @@ from ostiary.actor import Actor
 from ostiary.clock import iso
 from ostiary.db import changes
 from ostiary.db.database import Database, Transaction
+from ostiary.errors import Refusal
 from ostiary.ledger import alerts, audit, outbox_store
 from ostiary.ledger import recost_store as store
 from ostiary.ledger.recost_store import Costed, Recosted, Wish
@@ -25,8 +26,10 @@ from ostiary.providers.tokens import Tokens
 __all__ = ["Wish"]
 
 _BATCH: Final = 2_000
-Progress = Callable[[int, int], None]
-"""Told how many events were looked at, and of how many."""
+_STOPPING: Final = "The gateway is being stopped."
+_AWAY: Final = "The database is not available."
+Progress = Callable[[int, int, int], None]
+"""Told how many events were looked at, of how many, and how many of them cost something else."""
 
 
 @dataclass(slots=True)
@@ -62,33 +65,53 @@ async def recost(
     *,
     organization_id: str | None = None,
     is_applied: bool = False,
-    progress: Progress = lambda _done, _total: None,
+    progress: Progress = lambda _done, _total, _changed: None,
 ) -> list[Tally]:
     """Find what events would cost by the prices of today for their time, and with `is_applied` write it.
 
-    Every batch is one transaction: events, sums, accounts and audit move together. Cut off, it is run again, and
-    changes only what is left to change. The dearest difference comes first.
+    Every batch is one transaction: events, sums, accounts and audit move together. Cut off, as by the end of the
+    gateway, it is run again, and changes only what is left to change. The dearest difference comes first.
     """
     by.require("prices.recost", None)
     tallies: dict[tuple[str, str], Tally] = {}
     async with database.read() as tx:
         ids = await store.list_organization_ids(tx) if organization_id is None else [organization_id]
-        total = sum([await store.count_costed(tx, one, wish.since_at) for one in ids])
-    done = 0
-    for one in ids:
-        after: Place | None = None
-        while True:
-            async with database.transaction() if is_applied else database.read() as tx:
-                batch = await store.list_costed(tx, one, wish, after, _BATCH, lock=is_applied)
-                found = _judge(batch, rates, wish, tallies)
-                if is_applied and found:
-                    await _apply(tx, by, one, wish, found, at)
-            done += len(batch)
-            progress(done, total)
-            if len(batch) < _BATCH:
-                break
-            after = Place(batch[-1].started_at, batch[-1].request_id, batch[-1].attempt)
+        total = sum([await store.count_costed(tx, one, wish) for one in ids])
+    done = changed = 0
+    try:
+        for one in ids:
+            after: Place | None = None
+            while True:
+                _require_open(database)
+                async with database.transaction() if is_applied else database.read() as tx:
+                    batch = await store.list_costed(tx, one, wish, after, _BATCH, lock=is_applied)
+                    found = _judge(batch, rates, wish, tallies)
+                    if is_applied and found:
+                        await _apply(tx, by, one, wish, found, at)
+                done, changed = done + len(batch), changed + len(found)
+                progress(done, total, changed)
+                if len(batch) < _BATCH:
+                    break
+                after = Place(batch[-1].started_at, batch[-1].request_id, batch[-1].attempt)
+    except Refusal as refusal:
+        if not is_applied or not done:
+            raise
+        raise cut_off(_STOPPING if database.is_closing else _AWAY, done, changed) from refusal
     return sorted(tallies.values(), key=lambda tally: -abs(tally.after_nano - tally.before_nano))
+
+
+def _require_open(database: Database) -> None:
+    """Who closes it waits for what is under way: for a batch, and not for all that is left."""
+    if database.is_closing:
+        raise Refusal("service_unavailable", f"{_STOPPING} Nothing was changed; start it again later.")
+
+
+def cut_off(why: str, done: int, changed: int) -> Refusal:
+    """One that was to be written and ended halfway: what was put right stays so."""
+    looked = "One call was looked at" if done == 1 else f"{done:,} calls were looked at"
+    return Refusal(
+        "service_unavailable", f"{why} {looked} and {changed:,} put right; starting it again puts right the rest."
+    )
 
 
 def _judge(batch: Sequence[Costed], rates: Rates, wish: Wish, tallies: dict[tuple[str, str], Tally]) -> list[Recosted]:

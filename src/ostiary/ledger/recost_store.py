@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from sqlalchemy import func, select, tuple_
+from sqlalchemy import ColumnElement, func, select, tuple_
 
 from ostiary.db import schema
 from ostiary.db.bulk import run_each
@@ -76,22 +76,25 @@ async def list_costed(
 ) -> list[Costed]:
     """The next events in the order of time; with `lock` nobody else changes them until this transaction ends."""
     e = schema.usage_events.c
-    query = select(*(e[name] for name in Costed._fields)).where(
-        e.organization_id == organization_id, e.started_at >= (after.started_at if after else wish.since_at)
-    )
+    since_at = after.started_at if after else wish.since_at
+    query = select(*(e[name] for name in Costed._fields)).where(*_meant(organization_id, wish, since_at))
     if after is not None:
         query = query.where(tuple_(e.started_at, e.request_id, e.attempt) > tuple_(*after))
-    query = query.where(*(e[name] == getattr(wish, name) for name in ("provider", "model") if getattr(wish, name)))
     query = query.order_by(e.started_at, e.request_id, e.attempt).limit(limit)
     rows = await tx.execute(query.with_for_update() if lock else query)
     return [Costed(*row) for row in rows]
 
 
-async def count_costed(tx: Transaction, organization_id: str, since_at: int) -> int:
+async def count_costed(tx: Transaction, organization_id: str, wish: Wish) -> int:
     """How many events there are to look at."""
-    e = schema.usage_events.c
-    query = select(func.count()).where(e.organization_id == organization_id, e.started_at >= since_at)
+    query = select(func.count()).where(*_meant(organization_id, wish, wish.since_at))
     return int((await tx.execute(query)).scalar_one())
+
+
+def _meant(organization_id: str, wish: Wish, since_at: int) -> list[ColumnElement[bool]]:
+    e = schema.usage_events.c
+    named = [e[name] == getattr(wish, name) for name in ("provider", "model") if getattr(wish, name)]
+    return [e.organization_id == organization_id, e.started_at >= since_at, *named]
 
 
 async def list_organization_ids(tx: Transaction) -> list[str]:

@@ -232,6 +232,13 @@ class PriceBook:
         )
         self._known: dict[tuple[str, str], tuple[Price | None, int]] = {}
 
+    def has_same_overrides(self, other: PriceBook) -> bool:
+        """Whether an operator has set the same in both; what is published is the same for all."""
+        return self._versions() == other._versions()
+
+    def _versions(self) -> dict[tuple[str, str], str]:
+        return {key: price.version for key, price in self._overrides.items()}
+
     def find(self, provider: Provider, model: str) -> Price | None:
         """The price of a model now; None when none is known. Asked again at once, it is a look-up."""
         key = (provider.id, model)
