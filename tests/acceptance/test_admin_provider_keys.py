@@ -386,6 +386,7 @@ def test_the_catalogue_counts_the_organization_s_keys(bureau: Bureau, provider: 
 
     known = rows("bob")
     assert len(known) >= 20
+    assert (known["groq"]["key_shape"], known["vllm"]["key_shape"]) == ("gsk_[a-zA-Z0-9]{52}", None)
     before = known["vllm"]["keys"]
     add(bureau, provider)
     assert rows("bob")["vllm"]["keys"] == before + 1

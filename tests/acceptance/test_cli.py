@@ -201,6 +201,21 @@ def test_what_fails_its_test_is_not_saved(house: House, shared_upstream: Upstrea
     assert kept["test"] is None
 
 
+def test_a_key_that_looks_otherwise_is_remarked_on_and_taken(house: House, shared_upstream: Upstream) -> None:
+    add = ("vault", "add", "groq", "--secret-stdin")
+    odd, remark = house.canaries.plant(), "It does not look like a key of Groq: they usually begin with 'gsk_'."
+    ran = house.cli(*add, "--name", "odd", "--no-test", "--json", stdin=odd)
+    assert (ran.json["name"], remark in ran.err, odd in ran.err) == ("odd", True, False)
+    usual = house.canaries.watch("gsk_" + (house.canaries.plant() * 2)[:52])
+    assert house.cli(*add, "--name", "usual", "--no-test", stdin=usual).err == ""
+    edited = house.cli("vault", "edit", "usual", "--no-test", "--secret-stdin", stdin=odd)
+    assert remark in edited.err
+    assert house.cli("vault", "edit", "usual", "--priority", "1").err == ""
+    shared_upstream.keys = {odd}
+    proved = house.cli(*add, "--name", "proved", "--base-url", shared_upstream.url, stdin=odd)
+    assert (proved.err, "accepts the key" in proved.out) == ("", True), "what the provider says counts for more"
+
+
 def test_nothing_goes_to_a_provider_before_the_rest_is_in_order(house: House, shared_upstream: Upstream) -> None:
     secret = house.canaries.plant()
     house.add_provider_key("vllm", "occupied", shared_upstream.url, secret)
@@ -476,7 +491,7 @@ def test_a_secret_is_asked_for_without_showing_it(house: House) -> None:
     ) as process:
         os.close(theirs)
         shown = b""
-        while b"API key of OpenAI: " not in shown:
+        while b"API key of OpenAI: " not in shown:  # and before it, what such keys look like
             shown += os.read(ours, 1_000)
         os.write(ours, f"{secret}\n".encode())
         assert process.wait(30) == 0
@@ -485,6 +500,7 @@ def test_a_secret_is_asked_for_without_showing_it(house: House) -> None:
                 shown += piece
         os.close(ours)
     assert secret.encode() not in shown
+    assert b"Keys of OpenAI usually begin with 'sk-'." in shown
     assert house.json("vault", "show", "asked")["preview"] == f"{secret[:4]}…{secret[-3:]}"
 
 

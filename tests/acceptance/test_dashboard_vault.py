@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -175,6 +176,38 @@ def test_what_a_provider_says_of_a_key_is_text(place: Place, window: Window) -> 
     finally:
         place.upstream.choose = usual
         place.reception.gateway.cli("vault", "delete", id_, "--force", "--org", place.home)
+
+
+def test_a_form_says_how_keys_look_and_takes_one_that_looks_otherwise(place: Place, window: Window) -> None:
+    remark = "It does not look like a key of Groq: they usually begin with 'gsk_'."
+    page = place.vault(window, "/providers?q=groq")
+    expect(page.locator("[data-provider=groq]")).to_contain_text("Keys of Groq usually begin with 'gsk_'.")
+    page.get_by_role("link", name="Add key for Groq", exact=True).click()
+    secret = page.get_by_label("API key", exact=True)
+    expect(secret).to_have_accessible_description("Keys of Groq usually begin with 'gsk_'.")
+    window.axe("a key with a hint")
+    window.picture("vault-key-hint")
+    page.get_by_label("Name", exact=True).fill("looks-otherwise")
+    page.get_by_label("Base URL").fill(place.upstream.url)
+    secret.fill("not-like-it-at-all")
+    page.get_by_role("button", name="Test connection").click()
+    expect(page.locator("#tested")).to_contain_text(remark)
+    window.expect("422")
+    page.get_by_role("button", name="Test and save").click()
+    expect(page.get_by_label("Save it anyway, without a test")).to_be_visible()  # the form is there anew
+    expect(page.locator("#tested [data-outcome=invalid_key]")).to_contain_text(remark)
+    secret.fill(place.fresh())
+    page.get_by_role("button", name="Test connection").click()
+    expect(page.locator("#tested")).to_contain_text("The connection works")
+    expect(page.locator("#tested")).not_to_contain_text("does not look like")
+    secret.fill("not-like-it-at-all")
+    page.get_by_label("Save it anyway, without a test").check()
+    page.get_by_role("button", name="Test and save").click()
+    expect(page.get_by_text(f"looks-otherwise is in the vault. It was not tested. {remark}")).to_be_visible()
+    page.get_by_role("link", name="Edit").click()
+    expect(page.get_by_label("New secret")).to_have_accessible_description(
+        re.compile(r"Leave this empty to keep it\. Keys of Groq usually begin with 'gsk_'\.")
+    )
 
 
 def test_a_key_is_edited_in_place_with_a_new_secret_and_stays_what_it_is(place: Place, window: Window) -> None:

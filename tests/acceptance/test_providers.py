@@ -62,7 +62,9 @@ def test_anybody_can_look_providers_up(shared_gateway: Gateway) -> None:
     assert groq["free_tier"]["kind"] == "recurring"
     assert groq["free_tier"]["as_of"] == "2026-08-31"
     assert (groq["signup_url"], groq["reason"]) == ("https://console.groq.com/keys", None)
+    assert groq["key_shape"] == "gsk_[a-zA-Z0-9]{52}"
     (mistral,) = listed(shared_gateway, "?search=mistral")
+    assert mistral["key_shape"] is None
     assert (mistral["trains_on_data"], mistral["unverified"]) == (True, ["test"])
     (eleven,) = listed(shared_gateway, "?search=elevenlabs")
     assert (eleven["callable"], eleven["operations"]) == (False, [])

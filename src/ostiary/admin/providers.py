@@ -66,6 +66,9 @@ class ShownProvider(Shown):
     key_optional: bool
     fields: list[ShownField]
     env: list[str] = Field(description="Names of variables that hold such a key.")
+    key_shape: str | None = Field(
+        description="A regular expression for its usual keys: a hint, nothing is refused by it."
+    )
     free_tier: ShownFreeTier | None
     free_models: list[str]
     has_free: bool

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
 
@@ -13,6 +14,7 @@ from ostiary.cli.options import DataDir, Json, Name, Org, SecretStdin
 from ostiary.cli.vault_options import BaseUrl, NoTest, mapping, settings
 from ostiary.cli.vault_views import described, tested
 from ostiary.db.database import Transaction
+from ostiary.providers import shape
 from ostiary.providers.catalog import Provider
 from ostiary.secret import Secret
 from ostiary.vault import aliases, entry, key_uses, provider_keys
@@ -81,6 +83,7 @@ async def _add(desk: Desk, wish: NewProviderKey, *, no_test: bool) -> dict[str, 
     rehearsed = await entry.rehearse(desk.ground.database, save)
     await entry.require_way_out(desk.ground.egress, rehearsed)
     result = None if no_test else await _test(desk, wish.provider, rehearsed, wish.secret)
+    _remark(wish.provider, wish.secret, result)
     async with desk.ground.database.transaction() as tx:
         key = await save(tx)
         if key.shared:  # the first keys of a pool make the first aliases
@@ -253,6 +256,9 @@ async def _edit(desk: Desk, name: str, wish: _Edit, *, no_test: bool) -> dict[st
     if is_tested:
         secret = change.wished.get("secret", old_secret)
         result = await _test(desk, row, rehearsed, secret if isinstance(secret, Secret) else Secret(""))
+    entered = change.wished.get("secret")
+    if isinstance(entered, Secret):
+        _remark(row, entered, result)
     async with desk.ground.database.transaction() as tx:
         edited = await save(tx)
         if edited.shared:
@@ -321,5 +327,14 @@ async def _shown(tx: Transaction, desk: Desk, key: ProviderKey) -> dict[str, Any
     return described(standing, await key_uses.find_uses(tx, desk.by, key))
 
 
+def _remark(row: Provider, secret: Secret, result: TestResult | None) -> None:
+    """What a key that nobody has proved looks like, beside the output."""
+    said = shape.remark(row, secret) if result is None or result.outcome != "valid" else ""
+    if said:
+        show.warn(said)
+
+
 def _new_secret(row: Provider, *, from_stdin: bool) -> Secret:
+    if not from_stdin and sys.stdin.isatty() and (hint := shape.hint(row)):
+        show.warn(hint)
     return read_secret(f"API key of {row.name}", from_stdin=from_stdin, is_optional=row.key_optional)

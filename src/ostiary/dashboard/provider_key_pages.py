@@ -16,6 +16,7 @@ from ostiary.db.database import Transaction
 from ostiary.errors import Refusal
 from ostiary.ids import new_id
 from ostiary.orgs import roles, sessions
+from ostiary.providers import shape
 from ostiary.providers.catalog import Provider
 from ostiary.secret import Secret
 from ostiary.vault import aliases, entry, provider_keys
@@ -75,7 +76,7 @@ async def try_new(visit: Visit) -> Answer:
     except Refusal as refusal:
         return _not_tried(visit, refusal, row)
     result = await entry.probe_once(hall.egress, row, key, secret)
-    return visit.page("provider_keys/tested.html", result=result, twin=twin, origin=key.origin, at=hall.clock.now())
+    return _tested(visit, row, key, secret, result, twin)
 
 
 async def add(visit: Visit) -> Answer:
@@ -102,7 +103,7 @@ async def add(visit: Visit) -> Answer:
             await _make_first_aliases(tx, visit, key)
     except Refusal as refusal:
         return _form(visit, _again(visit, refusal, _Shown(row, it, result=result)))
-    return visit.go(f"{VAULT}/{key.id}", said=_saved_words(key, result))
+    return visit.go(f"{VAULT}/{key.id}", said=_saved_words(key, result, shape.remark(row, secret)))
 
 
 # ---- one that is there ----------------------------------------------------------------------------------------------
@@ -134,7 +135,7 @@ async def try_edit(visit: Visit) -> Answer:
     except Refusal as refusal:
         return _not_tried(visit, refusal, row)
     result = await entry.probe_once(hall.egress, row, edited, secret)
-    return visit.page("provider_keys/tested.html", result=result, twin=None, origin=edited.origin, at=hall.clock.now())
+    return _tested(visit, row, edited, secret, result, None)
 
 
 async def change(visit: Visit) -> Answer:
@@ -234,8 +235,16 @@ async def _make_first_aliases(tx: Transaction, visit: Visit, key: ProviderKey) -
         await aliases.make_first(tx, roles.system("dashboard"), catalog=visit.hall.catalog, at=visit.at)
 
 
-def _saved_words(key: ProviderKey, result: TestResult | None) -> str:
-    return f"{key.name[:60]} is in the vault. {'It was not tested.' if result is None else result.message[:120]}"
+def _tested(
+    visit: Visit, row: Provider, key: ProviderKey, secret: Secret, result: TestResult, twin: ProviderKey | None
+) -> Answer:
+    known: dict[str, Any] = {"result": result, "twin": twin, "origin": key.origin, "at": visit.hall.clock.now()}
+    return visit.page("provider_keys/tested.html", **known, remark=shape.remark(row, secret))
+
+
+def _saved_words(key: ProviderKey, result: TestResult | None, remark: str) -> str:
+    said = f"It was not tested. {remark}".rstrip() if result is None else result.message[:120]
+    return f"{key.name[:60]} is in the vault. {said}"
 
 
 def _unopened() -> Refusal:
@@ -288,6 +297,8 @@ def _form(visit: Visit, shown: _Shown) -> Answer:
         "region": visit.form.text("region"),
         "counts": provider_key_forms.COUNTS,
         "twin": None,
+        "remark": shape.remark(shown.row, Secret(visit.form.raw("secret"))) if shown.result else "",
+        "shape": shape.hint(shown.row),
         "at": visit.at,
     }
     return visit.page(

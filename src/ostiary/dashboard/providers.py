@@ -6,6 +6,7 @@ from typing import Final
 
 from ostiary.dashboard.answers import Answer
 from ostiary.dashboard.visit import Visit
+from ostiary.providers import shape
 from ostiary.providers.catalog import CATEGORIES
 from ostiary.vault.store import count_provider_keys
 
@@ -25,6 +26,7 @@ async def list_(visit: Visit) -> Answer:
         "providers/cards.html" if visit.is_partial else "providers/list.html",
         found=found,
         counts=counts,
+        hints={row.id: shape.hint(row) for row in found},
         category=category,
         categories=[(one, _NAMES.get(one, one.capitalize())) for one in CATEGORIES],
         category_names={one: _NAMES.get(one, one.capitalize()) for one in CATEGORIES},

@@ -34,6 +34,7 @@ def described(row: Provider) -> dict[str, Any]:
         "key_optional": row.key_optional,
         "fields": [_field(one, row) for one in row.fields],
         "env": [*row.env],
+        "key_shape": row.key_shape,
         "free_tier": _free_tier(row),
         "free_models": list(row.free_models),
         "has_free": row.has_free,
