@@ -12,6 +12,7 @@ from ostiary.db import schema
 from ostiary.db.database import Database, Transaction
 from ostiary.ledger import overview_store
 from ostiary.limits.budgets import Budget
+from ostiary.money import MAX_NANO
 
 pytestmark = pytest.mark.anyio
 
@@ -146,6 +147,38 @@ async def test_budgets_that_fill_by_thresholds_of_their_own(database: Database) 
     }  # fmt: skip
     assert expected == {"early", "two of two", "full", "usual"}
     assert {one.id: one.soft_nano for one in found} == {**dict.fromkeys(expected), "beyond soft": 30}
+
+
+async def test_the_largest_budgets_fill_as_others_do(database: Database) -> None:
+    """A hundred times as much is no integer of a database any more."""
+    threshold = -(-MAX_NANO * 80 // 100)
+    spent = {"at the threshold": threshold, "below": threshold - 1, "full": MAX_NANO, "beyond": 2**63 - 1}
+    async with database.transaction() as tx:
+        for id_, nano in spent.items():
+            await agent_key(tx, id_)
+            await budget(tx, "agent_key", id_, nano, month_of(NOW), cap_nano=MAX_NANO)
+        await agent_key(tx, "small")
+        await budget(tx, "agent_key", "small", 9, month_of(NOW), cap_nano=10)
+    async with database.read() as tx:
+        found = await overview_store.list_filling(tx, ORG, None, NOW, 9)
+        fullest = await overview_store.list_filling(tx, ORG, None, NOW, 3)
+    assert [one.id for one in found] == ["beyond", "full", "small", "at the threshold"]
+    assert fullest == found[:3]
+
+
+async def test_a_threshold_is_met_to_the_nano_dollar(database: Database) -> None:
+    caps = (1, 7, 99, 100, 101, 150, 1_999, 10_000_000_001)
+    edges = {
+        f"{cap}-{percent}": (cap, percent, -(-cap * percent // 100)) for cap in caps for percent in (1, 33, 80, 99)
+    }
+    async with database.transaction() as tx:
+        for id_, (cap, percent, edge) in edges.items():
+            for name, nano in ((f"{id_} on", edge), (f"{id_} under", edge - 1)):
+                await agent_key(tx, name)
+                await budget(tx, "agent_key", name, nano, month_of(NOW), cap_nano=cap, thresholds=[percent])
+    async with database.read() as tx:
+        found = await overview_store.list_filling(tx, ORG, None, NOW, 999)
+    assert {one.id for one in found} == {f"{id_} on" for id_ in edges}
 
 
 async def test_provider_keys_that_are_ill(database: Database) -> None:

@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Integer, Select, Table, and_, case, cast, func, literal, or_, select
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Integer,
+    Numeric,
+    Select,
+    Table,
+    and_,
+    case,
+    cast,
+    func,
+    literal,
+    or_,
+    select,
+    type_coerce,
+)
 
 from ostiary.clock import date_of, month_of
 from ostiary.db import schema
@@ -14,6 +30,8 @@ from ostiary.limits.budgets import TOTAL, Budget
 _KEY: Final = "agent_key"
 _PROVIDER_KEY: Final = "provider_key"
 _ALL: Final = 100
+_FINE: Final = 1_000_000
+"""Fullness is told apart to a millionth."""
 _HEALTHY: Final = "healthy"
 _PASSING: Final = ("cooling", "exhausted")
 _USUAL: Final = Budget("month", None).last_threshold
@@ -94,7 +112,7 @@ async def list_filling(
     found: list[Filling] = []
     for query in parts:
         found += [Filling(*row) for row in await tx.execute(query.limit(limit))]
-    return sorted(found, key=lambda one: (-one.spent_nano * _ALL // max(one.cap_nano, 1), one.id))[:limit]
+    return sorted(found, key=lambda one: (-Fraction(one.spent_nano, one.cap_nano), one.id))[:limit]
 
 
 def _filling(tx: Transaction, kind: str, table: Table, at: int) -> Select[Any]:
@@ -106,8 +124,15 @@ def _filling(tx: Transaction, kind: str, table: Table, at: int) -> Select[Any]:
     is_running = and_(a.scope == kind, a.id == table.c.id, a.period_id == period)
     joined = table.join(schema.budgets, is_its).join(schema.accounts, is_running)
     query = select(literal(kind), table.c.id, table.c.name, a.spent_nano, cap, soft).select_from(joined)
-    is_full = or_(a.spent_nano * _ALL >= cap * _last_threshold(tx), a.spent_nano >= soft)
-    return query.where(cap > 0, a.spent_nano > 0, is_full).order_by((a.spent_nano * _ALL // cap).desc(), table.c.id)
+    is_full = or_(a.spent_nano >= _share(cap, _last_threshold(tx)), a.spent_nano >= soft)
+    # PostgreSQL multiplies in `numeric`, and SQLite goes on where its integers end.
+    fullest = (type_coerce(cast(a.spent_nano, Numeric) * _FINE, BigInteger) // cap).desc()
+    return query.where(cap > 0, a.spent_nano > 0, is_full).order_by(fullest, table.c.id)
+
+
+def _share(cap: ColumnElement[int], percent: ColumnElement[int]) -> ColumnElement[int]:
+    """So many percent of a cap, rounded up. A cap may be near the largest integer there is: it is divided first."""
+    return cap // _ALL * percent + (cap % _ALL * percent + _ALL - 1) // _ALL
 
 
 def _last_threshold(tx: Transaction) -> ColumnElement[int]:
