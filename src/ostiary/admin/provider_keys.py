@@ -98,7 +98,7 @@ async def create(asking: Asking, asked: NewKey) -> SavedKey:
         )
 
     key = await _rehearse(asking, save)
-    await entry.require_way_out(asking.office.egress, key)
+    await entry.require_way_out(asking.office.egress, wish.provider, key)
     result = await _test(asking, wish.provider, key, wish.secret) if asked.test else None
     tx = await asking.begin()
     key = await save(asking, tx)
@@ -135,7 +135,7 @@ async def change(asking: Asking, id: Id, asked: KeyPatch) -> SavedKey:
     result = None
     if asked.is_of_the_call:
         key, row, secret = await _rehearse(asking, rehearsed)
-        await entry.require_way_out(asking.office.egress, key)
+        await entry.require_way_out(asking.office.egress, row, key)
         result = await _test(asking, row, key, secret) if asked.test else None
     tx = await asking.begin()
     edited, _ = await save(asking, tx)

@@ -81,7 +81,7 @@ async def _add(desk: Desk, wish: NewProviderKey, *, no_test: bool) -> dict[str, 
         )
 
     rehearsed = await entry.rehearse(desk.ground.database, save)
-    await entry.require_way_out(desk.ground.egress, rehearsed)
+    await entry.require_way_out(desk.ground.egress, wish.provider, rehearsed)
     result = None if no_test else await _test(desk, wish.provider, rehearsed, wish.secret)
     _remark(wish.provider, wish.secret, result)
     async with desk.ground.database.transaction() as tx:
@@ -252,7 +252,7 @@ async def _edit(desk: Desk, name: str, wish: _Edit, *, no_test: bool) -> dict[st
     result = None
     if wish.is_of_the_call:
         rehearsed = await entry.rehearse(desk.ground.database, save)
-        await entry.require_way_out(desk.ground.egress, rehearsed)
+        await entry.require_way_out(desk.ground.egress, row, rehearsed)
     if is_tested:
         secret = change.wished.get("secret", old_secret)
         result = await _test(desk, row, rehearsed, secret if isinstance(secret, Secret) else Secret(""))

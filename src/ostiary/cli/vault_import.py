@@ -165,7 +165,7 @@ async def _rehearse(desk: Desk, one: _Candidate) -> None:
 
 async def _refuse_inward(desk: Desk, candidates: Sequence[_Candidate]) -> None:
     by_id = {one.rehearsed.id: one for one in candidates if one.rehearsed is not None}
-    keys = (one.rehearsed for one in candidates if one.rehearsed is not None)
+    keys = [(one.line.provider, one.rehearsed) for one in candidates if one.rehearsed is not None]
     for id, refusal in (await entry.find_inward(desk.ground.egress, keys)).items():
         by_id[id].end("refused", refusal.message)
 

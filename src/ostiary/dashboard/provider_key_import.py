@@ -167,7 +167,7 @@ async def _rehearse(visit: Visit, one: Candidate) -> None:
 async def _refuse_inward(visit: Visit, found: Collection[Candidate]) -> None:
     """What goes by a name that leads where we do not connect."""
     by_id = {one.rehearsed.id: one for one in found if one.rehearsed is not None}
-    keys = [one.rehearsed for one in found if one.rehearsed is not None]
+    keys = [(one.line.provider, one.rehearsed) for one in found if one.rehearsed is not None]
     for id, refusal in (await entry.find_inward(visit.hall.egress, keys)).items():
         with by_id[id].refused_by(visit):
             raise refusal

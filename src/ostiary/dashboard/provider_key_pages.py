@@ -72,7 +72,7 @@ async def try_new(visit: Visit) -> Answer:
 
     try:
         key, twin = await entry.rehearse(hall.database, save)
-        await entry.require_way_out(hall.egress, key)
+        await entry.require_way_out(hall.egress, row, key)
     except Refusal as refusal:
         return _not_tried(visit, refusal, row)
     result = await entry.probe_once(hall.egress, row, key, secret)
@@ -94,7 +94,7 @@ async def add(visit: Visit) -> Answer:
 
     try:
         key = await entry.rehearse(hall.database, save)
-        await entry.require_way_out(hall.egress, key)
+        await entry.require_way_out(hall.egress, row, key)
         if not form.has("anyway"):
             result = await entry.probe_once(hall.egress, row, key, secret)
             entry.require_passed(row, result, _ANYWAY)
@@ -129,7 +129,7 @@ async def try_edit(visit: Visit) -> Answer:
 
     try:
         edited, secret = await entry.rehearse(hall.database, save)
-        await entry.require_way_out(hall.egress, edited)
+        await entry.require_way_out(hall.egress, row, edited)
     except Undecryptable:
         return _not_tried(visit, _unopened(), row)
     except Refusal as refusal:
@@ -154,7 +154,7 @@ async def change(visit: Visit) -> Answer:
             tried, secret = await entry.rehearse(
                 hall.database, lambda tx: _change(tx, visit, key, edit, opens=is_tested)
             )
-            await entry.require_way_out(hall.egress, tried)
+            await entry.require_way_out(hall.egress, row, tried)
             if is_tested:
                 result = await entry.probe_once(hall.egress, row, tried, secret)
                 entry.require_passed(row, result, _ANYWAY)

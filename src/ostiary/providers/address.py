@@ -116,6 +116,11 @@ def own_address(provider: Provider, origin: str) -> str | None:
     return None
 
 
+def is_fixed(provider: Provider, origin: str) -> bool:
+    """Whether the row names this very origin, with no field in it."""
+    return any(origin_of(one) == origin for one in (provider.base_url, *provider.regions.values()) if one is not None)
+
+
 def _host_pattern(provider: Provider, origin: str) -> str | None:
     if not _PLACE.search(origin):
         return re.escape(origin)

@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 
 from ostiary.db.database import Database, Transaction
 from ostiary.errors import Refusal
+from ostiary.providers.address import is_fixed
 from ostiary.providers.catalog import Provider
 from ostiary.providers.egress import Blocked, Egress
 from ostiary.providers.transport import Transport
@@ -22,6 +23,8 @@ T = TypeVar("T")
 
 _LOOK_UP_S: Final = 3
 """As long as somebody who saves waits for a name server."""
+_AT_ONCE: Final = 2
+"""A look-up holds a thread that calls under way may need for theirs."""
 
 
 class RehearsedError(Exception):
@@ -38,26 +41,30 @@ async def rehearse(database: Database, deed: Callable[[Transaction], Awaitable[T
     return kept[0]
 
 
-async def require_way_out(egress: Egress, key: ProviderKey) -> None:
+async def require_way_out(egress: Egress, provider: Provider, key: ProviderKey) -> None:
     """Refuse a rehearsed key whose base URL has a name that leads where we do not connect. Holds no transaction."""
-    for refusal in (await find_inward(egress, [key])).values():
+    for refusal in (await find_inward(egress, [(provider, key)])).values():
         raise refusal
 
 
-async def find_inward(egress: Egress, keys: Iterable[ProviderKey]) -> dict[str, Refusal]:
-    """The ids of rehearsed keys that lead where we do not connect, and what to say of each; all are asked for at once.
+async def find_inward(egress: Egress, keys: Iterable[tuple[Provider, ProviderKey]]) -> dict[str, Refusal]:
+    """The ids of rehearsed keys that lead where we do not connect, and what to say of each. Each origin is asked once.
 
     A name that nobody knows, or that is not told in time, is no reason: a test says so, and every connection asks anew.
+    Nor is one that the provider's row says by itself: nobody has entered it.
     """
-    found = {key.id: key.base_url for key in keys}
-    refusals = await asyncio.gather(*(_find_refusal(egress, url) for url in found.values()))
-    return {id: refusal for id, refusal in zip(found, refusals, strict=True) if refusal is not None}
+    entered = {key.id: key.origin for provider, key in keys if not is_fixed(provider, key.origin)}
+    origins = list(dict.fromkeys(entered.values()))
+    room = asyncio.Semaphore(_AT_ONCE)
+    refusals = await asyncio.gather(*(_find_refusal(egress, origin, room) for origin in origins))
+    said = dict(zip(origins, refusals, strict=True))
+    return {id: refusal for id, origin in entered.items() if (refusal := said[origin]) is not None}
 
 
-async def _find_refusal(egress: Egress, base_url: str) -> Refusal | None:
+async def _find_refusal(egress: Egress, origin: str, room: asyncio.Semaphore) -> Refusal | None:
     try:
-        target = egress.check_url(base_url)
-        async with asyncio.timeout(_LOOK_UP_S):
+        target = egress.check_url(origin)
+        async with room, asyncio.timeout(_LOOK_UP_S):
             await egress.resolve(target.host, target.port)
     except Blocked as blocked:
         return wrong("base_url", f"This base URL cannot be used: {blocked.reason}")
