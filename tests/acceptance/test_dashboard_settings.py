@@ -102,11 +102,40 @@ def test_a_page_of_a_key_says_what_is_forbidden_to_keep(lodge: Lodge, window: Wi
     page.get_by_label("Key Name").fill("another")
     page.get_by_role("tab", name="Advanced").click()
     expect(page.get_by_text("The organization forbids content capture")).to_be_visible()
+    expect(page.get_by_label("content capture")).to_be_disabled()
     window.axe("capture is forbidden")
+    page.get_by_role("button", name="Create Key").click()
+    expect(page.get_by_role("button", name="Create Key")).to_be_hidden()
+    assert lodge.gateway.json("keys", "show", "another")["status"] == "active"
+    page.goto(lodge.url(f"/keys/{id_}/edit"))
+    page.get_by_role("tab", name="Advanced").click()
+    tick = page.get_by_label("content capture")
+    expect(tick).to_be_checked()
+    expect(page.get_by_text("nothing is kept, though this key is set to.")).to_be_visible()
+    tick.uncheck()
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.get_by_text("The key is saved.")).to_be_visible()
+    page.goto(lodge.url(f"/keys/{id_}/edit"))
+    page.get_by_role("tab", name="Advanced").click()
+    expect(page.get_by_label("content capture")).to_be_disabled()
+    lodge.gateway.cli("orgs", "edit", "--let-capture")
+
+
+def test_a_form_that_was_open_when_it_was_forbidden_says_so_and_saves_without(lodge: Lodge, window: Window) -> None:
+    page = lodge.sign_in(window, "alice", "/keys/new")
+    page.get_by_label("Key Name").fill("late")
+    page.get_by_role("tab", name="Advanced").click()
     page.get_by_label("content capture").check()
+    lodge.gateway.cli("orgs", "edit", "--forbid-capture")
     window.expect("422")
     page.get_by_role("button", name="Create Key").click()
     expect(page.get_by_text("This organization forbids that prompts and answers are kept.")).to_be_visible()
+    tick = page.get_by_label("content capture")
+    expect(tick).to_be_disabled()
+    expect(tick).not_to_be_checked()
+    page.get_by_role("button", name="Create Key").click()
+    expect(page.get_by_role("button", name="Create Key")).to_be_hidden()
+    assert lodge.gateway.json("keys", "show", "late")["status"] == "active"
     lodge.gateway.cli("orgs", "edit", "--let-capture")
 
 

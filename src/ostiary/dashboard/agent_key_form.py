@@ -173,6 +173,7 @@ async def _form(
         "kept": [one for one in values.providers or () if one not in visit.hall.catalog.providers],
         "scopes": _scopes(visit, key, values),
         "capture_is_forbidden": rules.capture_is_forbidden,
+        "may_capture": not rules.capture_is_forbidden or (key is not None and key.capture),
         "action": f"{LIST}/{key.id}/edit" if key else f"{LIST}/new",
     }
     return visit.page("agent_keys/form.html" if wants_part(visit) else "agent_keys/edit.html", status, **known)
