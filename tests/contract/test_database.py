@@ -13,6 +13,8 @@ from ostiary.db import changes, schema
 from ostiary.db.database import Database
 from ostiary.db.migrate import HEAD, migrate
 from ostiary.errors import CannotStart, Refusal
+from ostiary.orgs import users
+from tests.people import NOW, settle
 from tests.servers.canaries import Canaries
 from tests.servers.postgres import running
 
@@ -79,6 +81,36 @@ async def test_an_older_database_is_copied_before_it_is_changed(tmp_path: Path) 
         await migrate(database)
     await database.close()
     assert (tmp_path / f"old.db.before-{HEAD}").exists()
+
+
+async def test_an_upgrade_finds_the_operators_keys_by_who_added_them(database: Database) -> None:
+    """Also those they added by a key of their own; a name is matched letter by letter."""
+    added_by = {
+        "shell": "operator",
+        "page": "o_p@example.org",
+        "api": "o_p@example.org by key ci",
+        "alike": "oxp@example.org by key ci",
+        "capital": "O_P@example.org by key ci",
+        "longer": "o_p@example.org.example by key ci",
+        "owner": "alice@example.org by key ci",
+        "nobody": None,
+    }
+    folk = await settle(database)
+    async with database.transaction() as tx:
+        user = await users.ensure(tx, "o_p@example.org", "Olive", NOW)
+        await users.change_operator(tx, folk.operator, user.email, NOW, is_operator=True)
+        for id_, name in added_by.items():
+            row = {"id": id_, "organization_id": folk.home.id, "name": id_, "provider": "openai", "base_url": ""}
+            more = {"origin": "", "fields": {}, "sealed": "", "sealed_version": 1, "preview": "", "shared": False}
+            values = {**row, **more, "status": "healthy", "created_at": 0, "updated_at": 0, "added_by": name}
+            await tx.execute(insert(schema.provider_keys).values(**values))
+        await tx.exec_driver_sql("ALTER TABLE provider_keys DROP COLUMN by_operator")
+        await tx.exec_driver_sql("UPDATE alembic_version SET version_num = '0009'")
+    await migrate(database)
+    async with database.read() as tx:
+        p = schema.provider_keys.c
+        found = {row[0] for row in await tx.execute(select(p.id).where(p.by_operator))}
+    assert found == {"shell", "page", "api"}
 
 
 @pytest.mark.parametrize("url", ["", "mysql://x/y", "not a url", "sqlite3:///x"])

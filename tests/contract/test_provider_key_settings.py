@@ -109,6 +109,34 @@ async def test_every_field_is_kept_and_told(database: Database, seal: Seal, folk
     assert not told.keys() & {"sealed", "secret"}
 
 
+async def test_a_key_is_the_operators_while_its_secret_and_its_sharing_are(
+    database: Database, seal: Seal, folk: People, wish: NewProviderKey
+) -> None:
+    assert (await added(database, seal, folk, wish, by="operator")).by_operator
+    assert (await edited(database, seal, folk, wish, priority=2)).by_operator
+    assert (await edited(database, seal, folk, wish, shared=True, weight=2)).by_operator is False
+    assert (await edited(database, seal, folk, wish, "operator", shared=True)).by_operator is False, "it was already"
+    entered = await edited(database, seal, folk, wish, "operator", secret=Secret(SECRET[::-1]))
+    assert entered.by_operator
+    assert (await edited(database, seal, folk, wish, shared=False)).by_operator
+    taken = await edited(database, seal, folk, wish, secret=Secret(SECRET))
+    assert taken.by_operator is False
+    assert await kept(database, taken) == taken
+
+
+async def test_a_key_that_the_operator_shares_is_the_operators(
+    database: Database, seal: Seal, folk: People, wish: NewProviderKey
+) -> None:
+    assert not (await added(database, seal, folk, wish)).by_operator
+    shared = await edited(database, seal, folk, wish, "operator", shared=True)
+    assert shared.by_operator
+    assert await kept(database, shared) == shared
+    async with database.read() as tx:
+        told = (await list_audit(tx, folk.home.id))[0]
+    assert told.after is not None
+    assert told.after["by_operator"] is True
+
+
 async def test_without_a_word_a_key_takes_turns_and_a_free_one_is_used_up_first(
     database: Database, seal: Seal, folk: People, wish: NewProviderKey
 ) -> None:

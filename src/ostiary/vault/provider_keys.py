@@ -172,6 +172,8 @@ async def change(
     if row.id != key.provider or "provider" in wished:
         raise wrong("provider", "A provider key stays with its provider. Add another key instead.")
     edited = replace(key, **_checked_edit(key, edit, egress))
+    if "secret" in wished or (edited.shared and not key.shared):  # whose word it is from now on
+        edited = replace(edited, by_operator=by.role == "operator")
     require_own_door(by, row, edited.origin, shared=edited.shared, egress=egress)
     if "secret" in wished:
         secret = _entered(wished["secret"], row, key)
