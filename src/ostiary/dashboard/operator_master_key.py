@@ -57,8 +57,13 @@ async def _rotated(visit: Visit) -> Rotated:
     """Said in the log, too, when it fails: whoever began it may look no more."""
     hall = visit.hall
     vault = Vault(hall.database, hall.seal, Keeper(hall.settings), hall.clock)
+
+    def go_on(_what: str, _done: int, _total: int) -> None:
+        if hall.database.is_closing:  # calls that are settled wait for the pages' database to close
+            raise Refusal("service_unavailable", "The gateway is stopping. Rotate again: it goes on from there.")
+
     try:
-        done = await rotation.rotate(vault, visit.by, lambda _what, _done, _total: None)
+        done = await rotation.rotate(vault, visit.by, go_on)
     except CannotStart as error:
         get("dashboard").warning("master_key.not_rotated", reason=str(error))
         raise Refusal("conflict", str(error)) from None
