@@ -10,6 +10,10 @@ from ostiary.errors import TABLE
 from ostiary.providers.transport import Failure, TransportError
 from ostiary.providers.verdict import judge, said, scrub
 
+_ANTHROPIC_IS_DRY = "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing."
+_ZAI_IS_DRY = "Insufficient balance or no resource package. Please recharge."
+_MOONSHOT_IS_DRY = "Your account org-1 <ak-1> is suspended due to insufficient balance, please recharge your account."
+
 
 def error(**fields: object) -> dict[str, object]:
     return {"error": fields}
@@ -25,6 +29,9 @@ def error(**fields: object) -> dict[str, object]:
         (400, {"code": "x", "error": "Incorrect API key provided: xa***"}, "key", "provider_error", 502),
         (400, {"detail": "Bad request: bad or missing authentication."}, "key", "provider_error", 502),
         (400, {"detail": "Bad request: bad or missing authentication. Yes."}, "caller", "invalid_request", 400),
+        (400, error(type="invalid_request_error", message=_ANTHROPIC_IS_DRY), "key", "provider_error", 502),
+        (400, error(code="Arrearage", message="Access denied, please make sure …"), "key", "provider_error", 502),
+        (400, error(message=f"Your prompt says: {_ANTHROPIC_IS_DRY}"), "caller", "invalid_request", 400),
         (401, error(code="invalid_api_key"), "key", "provider_error", 502),
         (401, None, "key", "provider_error", 502),
         (402, None, "key", "provider_error", 502),
@@ -48,6 +55,8 @@ def error(**fields: object) -> dict[str, object]:
         (429, None, "key_model", "provider_error", 502),
         (429, error(code="rate_limit_exceeded", type="tokens"), "key_model", "provider_error", 502),
         (429, error(code="insufficient_quota"), "key", "provider_error", 502),
+        (429, error(code="1113", message=_ZAI_IS_DRY), "key", "provider_error", 502),
+        (429, error(message=_MOONSHOT_IS_DRY), "key", "provider_error", 502),
         (429, error(code=None, type="insufficient_quota"), "key", "provider_error", 502),
         (429, error(code="project_spend_limit_exceeded"), "key", "provider_error", 502),
         (429, error(details={"error_code": "enforced_spend_limit_reached"}), "key", "provider_error", 502),
@@ -68,6 +77,13 @@ def test_an_answer_that_is_not_the_one_asked_for(
     assert (verdict.scope, verdict.code, verdict.status) == (scope, code, answered)
     assert verdict.next == ("stop" if scope == "caller" else "next_key")
     assert not verdict.billed
+
+
+@pytest.mark.parametrize("status", [400, 403, 429])
+@pytest.mark.parametrize("said", [_ANTHROPIC_IS_DRY, _ZAI_IS_DRY, _MOONSHOT_IS_DRY])
+def test_an_account_that_has_run_dry_is_out_of_money_however_it_says_so(status: int, said: str) -> None:
+    assert judge(status, None, error(message=said)).cause == "money"
+    assert judge(status, None, error(message=f"You said: {said}")).cause != "money"
 
 
 @pytest.mark.parametrize("body", [None, {"unexpected": 1}, error(message="x")])

@@ -71,8 +71,12 @@ _BAD_KEY: Final = frozenset(
         "bad request: bad or missing authentication.",  # AI21
     }
 )
+_NO_MONEY: Final = "out of money"
+"""What a message comes to that opens with saying so."""
 _MONEY: Final = frozenset(
     {
+        _NO_MONEY,
+        "arrearage",  # Alibaba's
         "insufficient_quota",
         "credit_balance_exhausted",
         "billing_hard_limit_reached",
@@ -88,6 +92,8 @@ _NO_ROUTE: Final = frozenset({"not found"})
 _ANSWERS: Final = (
     # Some say 400 for a bad key; the caller never sees, and never sends, the provider's key.
     _Row(400, 400, _other("key", "the provider did not accept the key", "bad_key"), _BAD_KEY),
+    # And some say it, or 429, where an account has run dry.
+    _Row(400, 400, _other("key", "the key's account is out of money", "money"), _MONEY),
     _Row(402, 402, _other("key", "the key's account is out of money", "money")),
     _Row(403, 403, _other("egress", "the provider does not serve this country", None), _COUNTRY),
     _Row(403, 403, _other("key", "the key's account is out of money", "money"), _MONEY),
@@ -157,6 +163,11 @@ def _fits(row: _Row, status: int, marks: frozenset[str], *, has_body: bool) -> b
 _MARK_KEYS: Final = ("code", "type", "status", "reason", "error_code", "detail")
 _LONGEST_MARK: Final = 64
 _BAD_KEY_OPENING: Final = re.compile(r"incorrect api key|invalid api key|api key not valid", re.IGNORECASE)
+_NO_MONEY_OPENING: Final = re.compile(
+    r"your credit balance is too low|insufficient balance|your account [^.]{1,120} is suspended due to insufficient",
+    re.IGNORECASE,
+)
+"""Anthropic's, Z.AI's and Moonshot's: anthropics/claude-quickstarts#229, zai-org/GLM-5#49, continuedev/continue#11443."""
 
 
 def _marks(body: Mapping[str, object] | None) -> frozenset[str]:
@@ -170,6 +181,8 @@ def _marks(body: Mapping[str, object] | None) -> frozenset[str]:
         found.update(word.casefold() for word in words if isinstance(word, str) and len(word) <= _LONGEST_MARK)
     if _BAD_KEY_OPENING.match(_message(body) or ""):
         found.add("incorrect api key")
+    if _NO_MONEY_OPENING.match(_message(body) or ""):
+        found.add(_NO_MONEY)
     return frozenset(found)
 
 
