@@ -167,7 +167,7 @@ _NO_MONEY_OPENING: Final = re.compile(
     r"your credit balance is too low|insufficient balance|your account [^.]{1,120} is suspended due to insufficient",
     re.IGNORECASE,
 )
-"""Anthropic's, Z.AI's and Moonshot's: anthropics/claude-quickstarts#229, zai-org/GLM-5#49, continuedev/continue#11443."""
+"""As in anthropics/claude-quickstarts#229, zai-org/GLM-5#49 (Z.AI) and continuedev/continue#11443 (Moonshot)."""
 
 
 def _marks(body: Mapping[str, object] | None) -> frozenset[str]:
