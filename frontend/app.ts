@@ -130,10 +130,28 @@ document.addEventListener('toast', (event: any) => toast(event.detail.text ?? ev
 
 // ---- small parts --------------------------------------------------------------------------------------------------
 
+/** Whether it was copied. Over plain http a browser has no clipboard but the old one, which takes what is selected. */
+export async function copied(text: string): Promise<boolean> {
+  try {
+    await navigator.clipboard.writeText(text)
+    return true
+  } catch {
+    const field = Object.assign(document.createElement('textarea'), { value: text, readOnly: true })
+    const focused = document.activeElement as HTMLElement | null
+    ;(focused?.closest('dialog:modal') ?? document.body).append(field)
+    field.select()
+    const done = document.execCommand('copy')
+    field.remove()
+    focused?.focus()
+    if (!done) toast('This browser lets no page copy here. Select the text and copy it yourself.', 'error')
+    return done
+  }
+}
+
 Alpine.data('copy', () => ({
   done: false,
   async go(this: any) {
-    await navigator.clipboard.writeText(this.$root.dataset.text)
+    if (!(await copied(this.$root.dataset.text))) return
     this.done = true
     setTimeout(() => (this.done = false), 2000)
   },

@@ -1,5 +1,6 @@
 // The playground: a conversation straight from the browser to /v1. No key is kept anywhere but in this page's memory.
 import Alpine from '@alpinejs/csp'
+import { copied } from '../app'
 import { snippetOf, type Body, type Language } from '../snippets'
 
 interface Turn {
@@ -138,7 +139,7 @@ Alpine.data('playground', () => ({
   },
   stop() { running?.abort() },
   async copySnippet(this: any) {
-    await navigator.clipboard.writeText(this.snippet)
+    if (!(await copied(this.snippet))) return
     this.isCopied = true
     setTimeout(() => (this.isCopied = false), 2000)
   },

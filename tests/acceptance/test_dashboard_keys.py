@@ -170,6 +170,23 @@ def test_a_key_is_made_with_everything(desk: Desk, window: Window) -> None:
     window.picture("keys-detail")
 
 
+def test_a_secret_is_copied_where_a_browser_has_no_clipboard_to_give(desk: Desk, window: Window) -> None:
+    """As over plain http; and where it lets nobody copy, that is said, since the secret is shown once."""
+    page = desk.sign_in(window, "alice", "/keys/new")
+    page.get_by_label("Key Name").fill(desk.name("Plain"))
+    page.get_by_role("button", name="Create Key").click()
+    secret = desk.revealed(page)
+    page.evaluate("navigator.clipboard.writeText = undefined")
+    page.get_by_role("button", name="Copy", exact=True).click()
+    expect(page.get_by_role("button", name="Copied!")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()") == secret
+    expect(page.get_by_role("button", name="Copy", exact=True)).to_be_focused()
+    page.evaluate("document.execCommand = () => false")
+    page.get_by_role("button", name="Copy", exact=True).click()
+    expect(page.get_by_text("Select the text and copy it yourself.")).to_be_visible()
+    expect(page.get_by_role("button", name="Copied!")).to_have_count(0)
+
+
 def test_a_secret_is_seen_once(desk: Desk, window: Window) -> None:
     page = desk.sign_in(window, "alice", "/keys/new")
     name = desk.name("Once")
