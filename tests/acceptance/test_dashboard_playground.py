@@ -144,6 +144,15 @@ def test_a_conversation_by_a_key_of_mine(reception: Reception, window: Window) -
     expect(page.get_by_text("Nothing was said yet.")).to_be_visible()
 
 
+def test_the_page_of_a_key_leads_to_a_call_by_it(reception: Reception, window: Window) -> None:
+    reception.gateway.create_key("before others")
+    reception.gateway.create_key("to be called by")
+    page = reception.sign_in(window, "alice", "/keys?q=called")
+    page.get_by_role("link", name="to be called by", exact=True).click()
+    page.get_by_role("link", name="Call for real").click()
+    expect(page.get_by_label("Which").locator("option:checked")).to_contain_text("to be called by")
+
+
 def test_what_was_minted_is_nowhere_but_in_the_page(reception: Reception, window: Window) -> None:
     page = reception.sign_in(window, "bob", "/playground")
     choose(page, "openai-compatible/ok")

@@ -123,6 +123,7 @@ def _create_agent_key(window: Window, page: Page, canaries: Canaries) -> str:
     secret: str = page.locator("#secret").inner_text()
     assert _SECRET.fullmatch(secret)
     canaries.watch(secret)
+    expect(page.locator("#made-panel-curl")).to_contain_text('"llamacpp/<model>"')
     page.get_by_role("link", name="Done").click()
     expect(page.get_by_role("heading", name="My agent")).to_be_visible()
     window.picture("quickstart-3-agent-key")

@@ -11,6 +11,7 @@ from ostiary.db.database import Transaction
 from ostiary.errors import TABLE
 from ostiary.secret import Secret
 from ostiary.vault import aliases, endpoints
+from ostiary.vault.endpoint_store import list_keyed_providers
 
 _ANY: Final = "openai/gpt-4o-mini"
 _LIMITS: Final = (
@@ -48,5 +49,17 @@ def address(visit: Visit) -> str:
 async def _model(visit: Visit, tx: Transaction, key: AgentKey) -> str:
     if key.models.mode == "only":
         return min(key.models.items)
-    own = [one.name for one in await endpoints.list_(tx, visit.by, visit.home)]
-    return (own or [one.name for one in await aliases.list_(tx, visit.by)] or [_ANY])[0]
+    named = [one.name for one in await endpoints.list_(tx, visit.by, visit.home)]
+    named += [one.name for one in await aliases.list_(tx, visit.by)]
+    return named[0] if named else await _servable(visit, tx, key)
+
+
+async def _servable(visit: Visit, tx: Transaction, key: AgentKey) -> str:
+    """A model that a provider key can serve; of a server of one's own nobody here knows how its models are called."""
+    catalog = visit.hall.catalog
+    keyed = await list_keyed_providers(tx, visit.home)
+    usable = {id for id in keyed if key.providers.admits({id})}
+    usual = [target for targets in aliases.suggest(catalog, usable).values() for target in targets]
+    if usual:
+        return f"{usual[0].provider}/{usual[0].model}"
+    return f"{min(usable)}/<model>" if usable else _ANY
