@@ -20,6 +20,7 @@ from tests.servers.shell import Shell
 
 _GIVEN = Namespace(events=60, keys=12, provider_keys=12)
 LEFT_OUT = {route.path: "for who has not signed in" for route in ROUTES if route.deed == ANYBODY}
+LEFT_OUT["/operator/prices/recost/{id}"] = "how far a recost is, from memory: there is none to look at"
 """Pages that the bench does not ask for, with the reason."""
 
 

@@ -236,15 +236,21 @@ def test_a_gateway_makes_aliases_at_its_first_start_over_the_pool_and_never_writ
     gateway = gateways(start=False)
     gateway.add_provider_key("groq", "private")
     gateway.start()
-    assert aliases_of(gateway) == {}, "a key that is one organization's own is no pool"
+    alone = aliases_of(gateway)
+    assert sorted(alone) == ["ostiary/cheap", "ostiary/fast", "ostiary/smart"]
+    assert all(providers == ["groq"] for providers, _ in alone.values()), "nobody else is there to share it with"
     gateway.stop()
     pooled(gateway, "mistral")
     for name in aliases_of(gateway):  # as in an installation from before there were any
         gateway.cli("aliases", "delete", name)
     gateway.start()
     made = aliases_of(gateway)
-    names = ("ostiary/cheap", "ostiary/embed", "ostiary/fast", "ostiary/smart")
-    assert {name: providers for name, (providers, _) in made.items()} == {name: ["mistral"] for name in names}
+    assert {name: providers for name, (providers, _) in made.items()} == {
+        "ostiary/cheap": ["groq", "mistral"],
+        "ostiary/embed": ["mistral"],
+        "ostiary/fast": ["groq", "mistral"],
+        "ostiary/smart": ["mistral", "groq"],
+    }
     gateway.cli("aliases", "edit", "ostiary/fast", "--target", "mistral/mistral-large-2512")
     gateway.cli("aliases", "delete", "ostiary/embed")
     pooled(gateway, "openai")

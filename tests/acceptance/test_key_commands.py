@@ -278,7 +278,7 @@ def test_who_leaves_takes_no_key_along(fresh: House) -> None:
 
 def test_operators_are_made_by_the_operator(fresh: House) -> None:
     fresh.cli("members", "add", "alice@example.org", "--role", "owner")
-    gateways_key = ("keys", "create", "--scopes", "admin:gateways:read", "--owner", "alice@example.org", "--name")
+    gateways_key = ("keys", "create", "--scopes", "admin:gateways:write", "--owner", "alice@example.org", "--name")
     assert "does not reach" in refused(fresh, *gateways_key, "too early")
     assert fresh.json("members", "operator", "alice@example.org")["is_operator"] is True
     fresh.cli(*gateways_key, "runs it")

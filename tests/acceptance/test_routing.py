@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -120,30 +121,6 @@ def test_a_split_shares_calls_by_weight_and_conversations_stay(pair: Pair) -> No
             for at, said in ((0, [first]), (1, later))
         }
         assert len(seen) == 1, "at both gateways"
-
-
-def test_of_the_pool_the_operators_key_comes_before_what_another_organization_shares(pair: Pair) -> None:
-    secrets = {name: pair.gateways[0].canaries.plant() for name in ("theirs", "house")}
-
-    async def share(base: Any, tx: Any, _home: Any) -> None:
-        at = base.clock.now()
-        elsewhere = await organizations.create(tx, OPERATOR, "Elsewhere", at)
-        dora = await users.ensure(tx, "dora@example.org", "Dora", at)
-        # Reaching further than an owner does, since only so may what is shared lead to the test's own server.
-        owner = replace(roles.member_actor(dora, "owner", elsewhere.id, "test"), organization_id=None)
-        for by, name in ((owner, "theirs"), (OPERATOR, "house")):
-            row, secret = base.catalog.get("sambanova"), Secret(secrets[name])
-            wish = NewProviderKey(name, row, secret, pair.upstream.url, shared=True, priority=9 if by is owner else 0)
-            await provider_keys.add(tx, by, elsewhere.id, wish, seal=base.seal, egress=base.egress, at=at)
-
-    pair.secrets |= secrets
-    pair.do(share)
-    since = len(pair.upstream.calls)
-    assert {pair.ask("sambanova/m", f"{number}", at=number % 2).status_code for number in range(6)} == {200}
-    assert pair.used(since) == {"house": 6}
-    pair.by_key["house"] = behaviours.quota
-    assert told(pair.ask("sambanova/m", "more"))[:3] == (200, "sambanova", "2")
-    assert pair.used(since) == {"house": 7, "theirs": 1}
 
 
 def test_as_many_attempts_as_the_endpoint_says(pair: Pair) -> None:
@@ -340,3 +317,34 @@ def test_explain_names_the_way(pair: Pair) -> None:
     answer = pair.clients[0].post("/v1/explain", json=body, headers=pair.caller.bearer).json()
     assert (answer["allowed"], answer["endpoint"], answer["attempts"]) == (True, "explained", 2)
     assert [one["provider_key"] for one in answer["targets"]] == ["a", "b", "c"]
+
+
+def test_of_the_pool_the_operators_key_comes_before_what_another_organization_shares(
+    tmp_path: Path, canaries: Canaries, shell: Shell
+) -> None:
+    with pair_of(tmp_path, canaries, shell) as pair:
+        _share_and_ask(pair)
+
+
+def _share_and_ask(pair: Pair) -> None:
+    secrets = {name: pair.gateways[0].canaries.plant() for name in ("theirs", "house")}
+
+    async def share(base: Any, tx: Any, _home: Any) -> None:
+        at = base.clock.now()
+        elsewhere = await organizations.create(tx, OPERATOR, "Elsewhere", at)
+        dora = await users.ensure(tx, "dora@example.org", "Dora", at)
+        # Reaching further than an owner does, since only so may what is shared lead to the test's own server.
+        owner = replace(roles.member_actor(dora, "owner", elsewhere.id, "test"), organization_id=None)
+        for by, name in ((owner, "theirs"), (OPERATOR, "house")):
+            row, secret = base.catalog.get("sambanova"), Secret(secrets[name])
+            wish = NewProviderKey(name, row, secret, pair.upstream.url, shared=True, priority=9 if by is owner else 0)
+            await provider_keys.add(tx, by, elsewhere.id, wish, seal=base.seal, egress=base.egress, at=at)
+
+    pair.secrets |= secrets
+    pair.do(share)
+    since = len(pair.upstream.calls)
+    assert {pair.ask("sambanova/m", f"{number}", at=number % 2).status_code for number in range(6)} == {200}
+    assert pair.used(since) == {"house": 6}
+    pair.by_key["house"] = behaviours.quota
+    assert told(pair.ask("sambanova/m", "more"))[:3] == (200, "sambanova", "2")
+    assert pair.used(since) == {"house": 7, "theirs": 1}

@@ -166,6 +166,13 @@ def test_pages_hold_each_thing_once_in_order(rows: list[tuple[int, str]], limit:
     assert found == sorted(rows, reverse=descending)
 
 
+@pytest.mark.parametrize("text", ["M0", "bnVsbA", "dHJ1ZQ", "e30", "W10", "Ii0i"])
+def test_a_cursor_that_holds_something_else_is_refused(text: str) -> None:
+    """A number, null, true, an object, nothing, a text."""
+    with pytest.raises(Refusal):
+        pages.place_of(text, "order", (int, str))
+
+
 @given(st.text(max_size=60))
 def test_a_cursor_that_was_not_given_out_is_refused(text: str) -> None:
     with refused("invalid_field", "cursor"):

@@ -40,7 +40,7 @@ def place_of(cursor: str | None, order: str, kinds: tuple[type, ...]) -> Place |
         return None
     try:
         said, *place = json.loads(base64.urlsafe_b64decode(cursor.encode("ascii") + b"=="))
-    except (ValueError, binascii.Error, RecursionError):
+    except (ValueError, TypeError, binascii.Error, RecursionError):
         raise _strange() from None
     fits = len(place) == len(kinds) and all(type(value) is kind for value, kind in zip(place, kinds, strict=True))
     if said != order or not fits:
