@@ -24,8 +24,11 @@ if TYPE_CHECKING:  # Playwright takes a third of a second to import, which most 
     from tests.servers.browser import Browser, Window, Windows
 
 # How long an example takes says something of the machine, which other tests keep busy, and nothing of what is tested.
-settings.register_profile("unhurried", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("unhurried")
+_UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# What has passed passes again: the same examples in every run. `poe fuzz` looks for other ones.
+settings.register_profile("same", _UNHURRIED, derandomize=True)
+settings.register_profile("afresh", _UNHURRIED, max_examples=1_000)
+settings.load_profile("same")
 
 _LEAKS = pytest.StashKey[list[Leak]]()
 

@@ -51,7 +51,7 @@ def month_of(at: int) -> str:
 @lru_cache(maxsize=64)
 def _month_of_day(day: int) -> str:
     """Asked at every call, and the same for a whole day."""
-    return moment(day * DAY_MS).strftime("%Y-%m")
+    return _date_of_day(day)[:-3]
 
 
 def date_of(at: int) -> str:
@@ -61,7 +61,7 @@ def date_of(at: int) -> str:
 
 @lru_cache(maxsize=64)
 def _date_of_day(day: int) -> str:
-    return moment(day * DAY_MS).strftime("%Y-%m-%d")
+    return moment(day * DAY_MS).date().isoformat()
 
 
 def month_ends(at: int) -> int:
@@ -86,8 +86,8 @@ def moment(at: int) -> datetime:
 
 
 def iso(at: int) -> str:
-    """A time as people and JSON read it: `2026-11-20T22:53:17Z`."""
-    return moment(at).strftime("%Y-%m-%dT%H:%M:%SZ")
+    """A time as people and JSON read it: `2026-11-20T22:53:17Z`; a year has four digits, as strftime's has not."""
+    return moment(at).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
 
 
 def _ms(at: datetime) -> int:

@@ -35,7 +35,6 @@ KEEP: Final = "keep"
 ADVANCED: Final = frozenset({"models", "addresses", "metadata", "scopes", "parallel", "free_only", "capture"})
 """Fields that are not on the first tab."""
 _USUAL: Final = "50, 80, 100"
-_MINUTE: Final = "%Y-%m-%dT%H:%M"
 _MOST_THRESHOLDS: Final = 10
 _HUNDRED: Final = 100
 _SAID: Final[Mapping[str, str]] = {
@@ -107,7 +106,9 @@ def values_of(key: AgentKey) -> Values:
         name=key.name,
         owner_id=key.owner_id or "",
         expires=KEEP,
-        expires_at=moment(key.expires_at).strftime(_MINUTE) if key.expires_at is not None else "",
+        expires_at=moment(key.expires_at).replace(tzinfo=None).isoformat(timespec="minutes")
+        if key.expires_at is not None
+        else "",
         rpm=_count(key.rpm),
         rpd=_count(key.rpd),
         tpm=_count(key.tpm),

@@ -88,12 +88,12 @@ def relative(at: int, now: int) -> str:
 
 def exact(at: int) -> str:
     """A time to the second, in UTC."""
-    return moment(at).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return moment(at).replace(tzinfo=None).isoformat(" ", "seconds") + " UTC"
 
 
 def date(at: int) -> str:
     """A day, in UTC."""
-    return moment(at).strftime("%Y-%m-%d")
+    return moment(at).date().isoformat()
 
 
 def fill(spent: int, cap: int | None) -> tuple[int, str]:
