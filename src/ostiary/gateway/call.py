@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final
+
+import msgspec
 
 from ostiary.errors import Refusal
 from ostiary.gateway.exchange import Exchange
@@ -27,8 +28,7 @@ _PATHS_OF_FORMS: Final = tuple("/" + operation.replace(".", "/") for operation i
 """Elsewhere, as where a call is explained, a form is spoken of in JSON."""
 
 
-@dataclass(slots=True)
-class Call:
+class Call(msgspec.Struct):
     """One call: which operation, what was asked, and the caller's own cap on its cost in nano-dollars."""
 
     operation: str

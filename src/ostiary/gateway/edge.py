@@ -58,7 +58,7 @@ class EdgeProtocol(asyncio.Protocol):
         self._url = b""
         self._headers: dict[bytes, bytes] = {}
         self._repeated: list[tuple[bytes, bytes]] = []
-        self._bytes_of_head = 0
+        self._bytes_of_trailers = 0
         self._reading: Exchange | None = None
         self._answering: Exchange | None = None
         self._task: asyncio.Task[None] | None = None
@@ -170,7 +170,7 @@ class EdgeProtocol(asyncio.Protocol):
         self._url = b""
         self._headers = {}
         self._repeated = []
-        self._bytes_of_head = 0
+        self._bytes_of_trailers = 0
 
     def on_url(self, url: bytes) -> None:
         """A part of the target."""
@@ -178,16 +178,16 @@ class EdgeProtocol(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header, or one trailer, which nobody will look at."""
-        self._bytes_of_head += len(name) + len(value) + 4
-        if self._is_in_body:
-            if self._bytes_of_head > MAX_HEAD:
-                raise ValueError("trailers without end")
-            return
+        headers = self._headers
         name = name.lower()
-        if name in self._headers:
+        if self._is_in_body:
+            self._bytes_of_trailers += len(name) + len(value)
+            if self._bytes_of_trailers > MAX_HEAD:
+                raise ValueError("trailers without end")
+        elif name in headers:
             self._repeated.append((name, value))
         else:
-            self._headers[name] = value
+            headers[name] = value
 
     def on_headers_complete(self) -> None:
         """The whole head is here: judge it, and let the call begin."""
@@ -196,13 +196,12 @@ class EdgeProtocol(asyncio.Protocol):
         headers, repeated = self._headers, self._repeated
         self._head_since = None
         self._counted = -self._piece
-        self._refusal = judge_head(headers, repeated, version, self._bytes_of_head + len(self._url))
+        self._refusal = judge_head(headers, repeated, version, len(self._url))
         if parser.should_upgrade():
             self._refusal = Refusal("invalid_request", "This connection stays with HTTP/1.1.")
         if self._refusal is not None:
             raise ValueError(self._refusal.code)  # stops the parser; data_received answers
         self._is_in_body = True  # from here on headers are trailers, which nobody in front has looked at as headers
-        self._bytes_of_head = 0
         path, query = (_split if len(self._url) <= _SHORT_URL and b"?" not in self._url else _parse)(self._url)
         exchange = self._reading = Exchange(
             self,

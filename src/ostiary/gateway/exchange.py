@@ -15,7 +15,8 @@ __all__ = ["MAX_BODY", "STATUS", "Exchange", "Headers"]
 
 STATUS: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 _NO_BODY: Final = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
-_SAFE: Final = b"x-content-type-options: nosniff\r\ncache-control: no-store\r\n"
+_SAFE: Final = b"x-content-type-options: nosniff\r\ncache-control: no-store\r\nx-request-id: %b\r\n%b"
+"""Lines of our own, with the request's id and what else is told with this answer."""
 _JSON: Final = b"content-type: application/json\r\n" + _SAFE
 _KINDS: Final = frozenset(
     {
@@ -50,17 +51,18 @@ class Exchange(Request):
 
     async def reply(self, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
         """Answer with a whole JSON body."""
-        await self.answer(status, body, (*headers, (b"x-request-id", self.request_id.encode())), _JSON)
+        await self.answer(status, body, headers, _JSON % (self.request_id.encode(), self.told))
 
     async def reply_as(self, kind: bytes, body: bytes, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Answer with a whole body of another type than JSON."""
-        pairs = (*headers, (b"content-type", kind), (b"x-request-id", self.request_id.encode()))
-        await self.answer(HTTPStatus.OK, body, pairs, _SAFE)
+        pairs = (*headers, (b"content-type", kind))
+        await self.answer(HTTPStatus.OK, body, pairs, _SAFE % (self.request_id.encode(), self.told))
 
     async def refuse(self, refusal: Refusal) -> None:
         """Answer with an error object; nothing if an answer has begun."""
         if self.is_started:
             return
+        self.told = b""
         headers = [pair for pair in refusal.headers if pair[0] != b"connection"]
         if len(headers) != len(refusal.headers):
             self.keep_alive = False
@@ -71,7 +73,7 @@ class Exchange(Request):
 
     async def start(self, status: int, headers: Headers) -> None:
         """Begin a stream; the request id and the safe headers are added."""
-        await self.begin(status, (*headers, (b"x-request-id", self.request_id.encode())), _SAFE)
+        await self.begin(status, headers, _SAFE % (self.request_id.encode(), self.told))
 
     async def answer(
         self, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]], fixed: bytes = b""

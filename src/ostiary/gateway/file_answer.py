@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
+from msgspec.structs import replace
+
 from ostiary.gateway.attempt import Failure, failed_in_answer, failed_on_the_way, not_understood
 from ostiary.gateway.exchange import Headers, kind_of
-from ostiary.gateway.settle import Book, Outcome
+from ostiary.gateway.outcome import Outcome
+from ostiary.gateway.settle import Book
 from ostiary.gateway.used import used
 from ostiary.providers.dialect import Reading
 from ostiary.providers.transport import MOST_STREAMED, Answer, TransportError
@@ -25,14 +28,13 @@ async def relay_file(book: Book, answer: Answer, headers: Headers) -> Failure | 
         return await _not_a_file(book, answer)
     exchange, left = book.exchange, MOST_STREAMED
     ask = book.call.ask
-    known = Outcome("cancelled", _OK)
-    known.tokens, known.source = used(book, Reading(None, guess=ask.guess, is_guess_exact=ask.is_guess_exact), 0)
+    tokens, source = used(book, Reading(None, guess=ask.guess, is_guess_exact=ask.is_guess_exact), 0)
+    known = Outcome("cancelled", _OK, tokens=tokens, source=source)
     try:
         piece = await answer.piece(left)
         if not piece:
             return not_understood("empty")
-        book.seen = known
-        known.first_token_at = book.gate.clock.now()
+        book.seen = known = replace(known, first_token_at=book.gate.clock.now())
         await exchange.start(_OK, [(b"content-type", kind_of(kind)), *headers])
         exchange.is_file = True
         last = b""
@@ -41,14 +43,12 @@ async def relay_file(book: Book, answer: Answer, headers: Headers) -> Failure | 
             await exchange.write(last + piece[:-1])
             last = piece[-1:]  # the very last byte waits for the settlement, and no other
             piece = await answer.piece(left)
-        known.status = "ok"
-        await book.close(known)
+        await book.close(replace(known, status="ok"))
         await exchange.write(last, more=False)
     except TransportError as error:
         if not exchange.is_started:
             return failed_on_the_way(error, _OK)
-        known.status, known.error_code = "error", "provider_error"
-        await book.close(known)
+        await book.close(replace(known, status="error", error_code="provider_error"))
         exchange.cut()
     return None
 

@@ -10,6 +10,7 @@ from ostiary.errors import Refusal
 
 MAX_HEAD: Final = 32 * 1024
 MAX_HEADERS: Final = 100
+_BETWEEN: Final = len(": \r\n")
 _VERSIONS: Final = frozenset({"1.0", "1.1"})
 _ONCE: Final = frozenset({b"host", b"content-length", b"transfer-encoding"})
 _UPGRADE: Final = re.compile(rb"\r\n(upgrade[ \t]*:)", re.IGNORECASE)
@@ -25,9 +26,12 @@ def without_upgrade(data: bytes) -> bytes:
 
 
 def judge_head(
-    headers: Mapping[bytes, bytes], repeated: Sequence[tuple[bytes, bytes]], version: str, size: int
+    headers: Mapping[bytes, bytes], repeated: Sequence[tuple[bytes, bytes]], version: str, target: int
 ) -> Refusal | None:
-    """Why a head of `size` bytes is refused: too large, or open to two readings by two servers in a row."""
+    """Why a head is refused: too large, with a target of so many bytes, or open to two readings by two servers."""
+    size = target + sum(map(len, headers)) + sum(map(len, headers.values())) + _BETWEEN * len(headers)
+    if repeated:
+        size += sum(len(name) + len(value) + _BETWEEN for name, value in repeated)
     if size > MAX_HEAD or len(headers) + len(repeated) > MAX_HEADERS:
         return Refusal("headers_too_large", f"The head is over {MAX_HEAD // 1024} KB or {MAX_HEADERS} headers.")
     if version not in _VERSIONS:

@@ -12,7 +12,8 @@ from ostiary.gateway.attempt import Failure, failed_in_answer, failed_on_the_way
 from ostiary.gateway.capture import note
 from ostiary.gateway.exchange import Exchange, Headers, kind_of
 from ostiary.gateway.file_answer import relay_file
-from ostiary.gateway.settle import Book, Outcome
+from ostiary.gateway.outcome import Outcome
+from ostiary.gateway.settle import Book
 from ostiary.gateway.stream import Passage, note_response
 from ostiary.gateway.used import used
 from ostiary.providers.dialect import Ask, Reading
@@ -66,7 +67,7 @@ async def _give(book: Book, body: bytes, reading: Reading, headers: Headers, kin
     tokens, source = used(book, reading, len(body) // _BYTES_PER_TOKEN)
     await book.close(Outcome("ok", _OK, tokens=tokens, source=source))
     if book.target is not None and book.target.price is not None:
-        headers = [*headers, (b"x-ostiary-cost-usd", _usd(book.cost_nano))]
+        book.exchange.told += b"x-ostiary-cost-usd: %b\r\n" % _usd(book.cost_nano)
     if kind is not None:
         await book.exchange.reply_as(kind_of(kind), body, headers)
     else:

@@ -29,6 +29,7 @@ class Request(Incoming):
         "repeated",
         "request_id",
         "task",
+        "told",
         "upload",
         "version",
     )
@@ -56,6 +57,8 @@ class Request(Incoming):
         self.peer = peer
         self.address = peer
         self.request_id = ""
+        self.told = b""
+        """Header lines of ours that the answer's head will have: numbers, which need not be looked at again."""
         self.is_started = False
         self.is_file = False
         """Whether what goes out is no text: then no words can be put behind it."""

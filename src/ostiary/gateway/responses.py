@@ -15,7 +15,7 @@ from ostiary.gateway.gate import Gate
 from ostiary.gateway.identify import identify
 from ostiary.gateway.known_responses import Bound
 from ostiary.gateway.open_calls import OpenAnswer
-from ostiary.gateway.pace import pace_headers
+from ostiary.gateway.pace import pace_lines
 from ostiary.gateway.relay import say_stopped
 from ostiary.gateway.response_answer import lost, refused, relay_kept
 from ostiary.gateway.target import Target
@@ -132,7 +132,8 @@ async def _pass_on(
         if answer.status != _OK:
             raise await refused(answer, key)
         try:
-            headers = [(b"x-ostiary-provider", key.provider.id.encode()), *pace_headers(hold.fitted, gate.clock)]
+            headers = [(b"x-ostiary-provider", key.provider.id.encode())]
+            exchange.told = pace_lines(hold.fitted, gate.clock)
             if forget is not None:
                 await forget(caller.organization_id)
             exchange.watch()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from dataclasses import dataclass, field
 from typing import Final
+
+import msgspec
 
 from ostiary.clock import day_ends
 from ostiary.gateway.call import Call
@@ -12,11 +13,11 @@ from ostiary.gateway.caller import Caller
 from ostiary.gateway.capture import capture
 from ostiary.gateway.exchange import Exchange
 from ostiary.gateway.gate import Gate
+from ostiary.gateway.outcome import CANCELLED_UNSENT, Outcome
 from ostiary.gateway.target import Target
-from ostiary.ledger.events import Event, Status, UsageSource
+from ostiary.ledger.events import Event, Status
 from ostiary.ledger.spool import SpoolFull
 from ostiary.limits.reserve import Hold
-from ostiary.providers.tokens import Tokens
 from ostiary.vault.endpoint_store import Endpoint
 
 _US: Final = 1_000_000
@@ -24,21 +25,7 @@ _POOL: Final = "(pool)"
 """The name of a provider key that another organization shares: whose it is is its owner's business."""
 
 
-@dataclass(slots=True)
-class Outcome:
-    """How one attempt ended. `billed` without `tokens` is nothing known: then the held amount is charged."""
-
-    status: Status = "unknown"
-    http_status: int = 0
-    error_code: str | None = None
-    tokens: Tokens | None = None
-    source: UsageSource = "none"
-    billed: bool = True
-    first_token_at: int | None = None
-
-
-@dataclass(slots=True, eq=False)
-class Book:
+class Book(msgspec.Struct, eq=False):
     """The book of one call: a hold for the attempt under way, and its one settlement."""
 
     gate: Gate
@@ -55,7 +42,7 @@ class Book:
     """How the last attempt ended."""
     attempt: int = 0
     cost_nano: int = 0
-    seen: Outcome = field(default_factory=lambda: Outcome("cancelled", billed=False))
+    seen: Outcome = CANCELLED_UNSENT
     """What would be settled if the call ended now; kept true by the steps."""
     target: Target | None = None
     is_billed: bool = False
@@ -69,13 +56,13 @@ class Book:
     _marked_at: float = 0.0
     _event: Event | None = None
     _hold_id: int | None = None
-    _written: Awaitable[None] | None = field(default=None, repr=False)
+    _written: Awaitable[None] | None = None
 
     async def open(self, target: Target) -> None:
         """Commit a hold for the next attempt before anything is sent; refuses (503) when that can't be done."""
         self.attempt += 1
         self.target, self.response_id = target, None
-        self.seen = Outcome("cancelled", billed=False)
+        self.seen = CANCELLED_UNSENT
         self._marked_at = self.gate.clock.monotonic()
         self._event = self._describe(target)
         if self.caller.is_captured:

@@ -9,8 +9,9 @@ from ostiary.gateway.attempt import Failure, failed_in_answer, failed_on_the_way
 from ostiary.gateway.capture import note
 from ostiary.gateway.exchange import Headers
 from ostiary.gateway.known_responses import Bound
-from ostiary.gateway.settle import Book, Outcome
-from ostiary.gateway.used import used
+from ostiary.gateway.outcome import Outcome
+from ostiary.gateway.settle import Book
+from ostiary.gateway.used import Used, used
 from ostiary.ledger.events import Status
 from ostiary.ledger.store import RESPONSE_ID
 from ostiary.providers.dialect import Reading, StreamTooWide
@@ -113,16 +114,17 @@ class Passage:
     def outcome(self, status: Status) -> Outcome:
         """The provider's own count where it came, else what went by; nothing went by is nothing known."""
         reader = self._reader
-        outcome = Outcome(status, _OK, "provider_error" if status == "error" else None, first_token_at=self.first_at)
+        code = "provider_error" if status == "error" else None
+        known: Used = None, "none"
         if reader.tokens is not None or reader.has_content:
             likely = reader.estimate()
             said_nothing = reader.tokens is not None and not reader.tokens.output and reader.has_content
             exact = self._book.call.ask.is_guess_exact and reader.is_finished
             reading = Reading(reader.tokens, is_undercounted=said_nothing and likely > 0, is_guess_exact=exact)
-            outcome.tokens, outcome.source = used(self._book, reading, likely)
+            known = used(self._book, reading, likely)
         if reader.response_id is not None and self.first_at is not None:  # else nobody was told of it
             note_response(self._book, reader.response_id)
-        return outcome
+        return Outcome(status, _OK, code, *known, first_token_at=self.first_at)
 
     def ending(self) -> bytes:
         """How the stream ends, held back until the call is settled."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from ostiary.errors import Refusal
 from ostiary.gateway.attempt import Failure, attempt, refusal_of
@@ -12,15 +12,16 @@ from ostiary.gateway.choose import Order
 from ostiary.gateway.exchange import Headers
 from ostiary.gateway.hurry import was_hurried
 from ostiary.gateway.key_limits import hold_key
-from ostiary.gateway.pace import pace_headers
+from ostiary.gateway.outcome import CANCELLED, Outcome
+from ostiary.gateway.pace import pace_lines
 from ostiary.gateway.relay import relay, relay_stream
-from ostiary.gateway.settle import Book, Outcome
+from ostiary.gateway.settle import Book
 from ostiary.gateway.target import Route, Target
+from ostiary.ledger.events import UsageSource
 from ostiary.limits.reserve import Hold
 
 
-@dataclass(slots=True, eq=False)
-class Admitted:
+class Admitted(msgspec.Struct, eq=False):
     """A call that may be made: in which order, and one hold that pays for any of its targets."""
 
     caller: Caller
@@ -55,11 +56,9 @@ async def try_in_order(book: Book, admitted: Admitted) -> None:
         verdict, tokens = failure.verdict, failure.tokens
         is_hurried = was_hurried(failure.how, admitted.route.timeout_s, book.gate.patience.provider)
         is_of_provider = not is_hurried and health.failed(target, verdict, failure.headers, failure.body)
-        outcome = Outcome(
-            "error", failure.http_status, verdict.code, tokens, billed=verdict.billed or tokens is not None
-        )
-        outcome.source = "provider" if tokens is not None else "none"
-        book.end_attempt(outcome)
+        source: UsageSource = "provider" if tokens is not None else "none"
+        billed = verdict.billed or tokens is not None
+        book.end_attempt(Outcome("error", failure.http_status, verdict.code, tokens, source, billed=billed))
         if verdict.scope == "caller":
             break
         if is_of_provider or verdict.scope == "provider":  # its other keys come after everybody else's
@@ -86,7 +85,7 @@ async def _try(
     if health.is_anything_known:
         health.trying(target)
     await book.open(target)
-    book.seen = Outcome("cancelled")
+    book.seen = CANCELLED
     answer = await attempt(book.gate, book.call, target, _most_output(book), timeout_s)
     if isinstance(answer, Failure):
         return answer
@@ -116,7 +115,6 @@ def _headers(book: Book, target: Target, failures: list[tuple[Target, Failure]])
     headers = [
         (b"x-ostiary-provider", target.provider.id.encode()),
         (b"x-ostiary-model", target.model.encode("ascii", "replace")),
-        (b"x-ostiary-attempts", b"%d" % book.attempt),
     ]
     if failures:
         headers.append((b"x-ostiary-fallback-from", failures[0][0].provider.id.encode()))
@@ -124,4 +122,6 @@ def _headers(book: Book, target: Target, failures: list[tuple[Target, Failure]])
         headers.append((b"x-ostiary-max-tokens-capped", b"%d" % (_most_output(book) or 0)))
     if book.caller.warnings:
         headers += book.gate.directory.soft.warnings(book.caller)
-    return headers + pace_headers(book.hold.fitted, book.gate.clock)
+    pace = pace_lines(book.hold.fitted, book.gate.clock)
+    book.exchange.told = b"x-ostiary-attempts: %d\r\n%b" % (book.attempt, pace)
+    return headers

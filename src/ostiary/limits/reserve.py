@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
 from msgspec.structs import replace
 
 from ostiary.clock import Clock, day_of, iso
@@ -24,8 +24,7 @@ _PATIENCE_S = 2.0
 """How long a call waits, in order, for open holds to settle."""
 
 
-@dataclass(slots=True, eq=False)
-class Hold:
+class Hold(msgspec.Struct, eq=False):
     """What a call holds until it is settled: `held_nano` in each purse, and its part of each window."""
 
     size: Size
@@ -110,8 +109,8 @@ class Reserve:
         Checks and takings are one step without an await; only a purse that is short asks the authority or waits.
         """
         clock, counters, tokens = self._clock, self._counters, bid.tokens
-        is_now, day = at is None, day_of(clock.now())
-        at = clock.now() if at is None else at
+        begun_at = clock.now()
+        is_now, day, at = at is None, day_of(begun_at), begun_at if at is None else at
         purses = self._purses_of(allowance, bid, at) if allowance.budgets else ()
         served: set[AccountKey] = set()
         deadline = math.inf
@@ -243,9 +242,9 @@ class Reserve:
 
 
 def _size(bid: Bid, purses: tuple[Purse, ...]) -> Size:
-    if not purses:
+    if not purses or not bid.may_shrink:
         return Size(bid.nano_for(bid.output_tokens), bid.output_tokens, shrunk=False)
-    return size_hold(bid, min(purse.headroom for purse in purses))
+    return size_hold(bid, min([purse.headroom for purse in purses]))
 
 
 def _known(purses: tuple[Purse, ...], asked: Purse) -> tuple[Purse, ...]:

@@ -54,8 +54,7 @@ class Window(ABC):
     def left(self, limit: int, now: float, day: int) -> int:
         """What is left of the limit; what other processes have of it is not to be had here."""
         used = self.used(now, day)  # which may find that what was known is yesterday's
-        if self.asked_at > _NEVER and self.leased + self.room < limit:
-            limit = self.leased + self.room
+        limit = limit if self.asked_at == _NEVER else min(limit, self.leased + self.room)
         return limit - used if limit > used else 0
 
     def need(self, _tokens: int) -> int:
@@ -108,13 +107,17 @@ class SlidingMinute(Window):
             taken.popleft()
         return len(taken)
 
+    def left(self, limit: int, now: float, _day: int) -> int:
+        """The same, in fewer steps: asked at every call."""
+        taken = self._taken
+        used = len(taken) if taken and taken[0] > now - MINUTE_S else self.used(now)
+        limit = limit if self.asked_at == _NEVER else min(limit, self.leased + self.room)
+        return limit - used if limit > used else 0
+
     def fits(self, limit: int, _tokens: int, now: float, _day: int) -> bool:
         """The same, in fewer steps: asked at every call."""
         taken = self._taken
-        edge = now - MINUTE_S
-        while taken and taken[0] <= edge:
-            taken.popleft()
-        used = len(taken)
+        used = len(taken) if taken and taken[0] > now - MINUTE_S else self.used(now)
         return used < limit and used < self.leased
 
     def wait_s(self, limit: int, _tokens: int, now: float) -> float:
@@ -184,9 +187,22 @@ class SlidingTokens(Window):
             one.moment = -math.inf  # what is learnt of it later no longer counts
         return self._sum
 
+    def left(self, limit: int, now: float, day: int) -> int:
+        """The same, in fewer steps: asked at every call."""
+        taken = self._taken
+        used = self._sum if taken and taken[0].moment > now - MINUTE_S else self.used(now, day)
+        limit = limit if self.asked_at == _NEVER else min(limit, self.leased + self.room)
+        return limit - used if limit > used else 0
+
     def need(self, tokens: int) -> int:
         """As many as the call is thought to use."""
         return tokens
+
+    def fits(self, limit: int, tokens: int, now: float, day: int) -> bool:
+        """The same, in fewer steps: asked at every call."""
+        taken = self._taken
+        after = tokens + (self._sum if taken and taken[0].moment > now - MINUTE_S else self.used(now, day))
+        return after <= limit and after <= self.leased
 
     def wait_s(self, limit: int, tokens: int, now: float) -> float:
         """Until enough of the oldest have slid out; a call larger than the limit never fits, and is told a minute."""
@@ -298,6 +314,12 @@ class DayCount(Window):
         """The same, in fewer steps: asked at every call."""
         count = self._count if day <= self.day else self.used(now, day)
         return count < limit and count < self.leased
+
+    def left(self, limit: int, now: float, day: int) -> int:
+        """The same, in fewer steps: asked at every call."""
+        count = self._count if day <= self.day else self.used(now, day)
+        limit = limit if self.asked_at == _NEVER else min(limit, self.leased + self.room)
+        return limit - count if limit > count else 0
 
     def take(self, _tokens: int, _now: float, _day: int) -> float:
         """Count one request."""

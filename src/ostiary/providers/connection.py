@@ -329,13 +329,13 @@ class Connection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header of the head; those behind the last chunk are only counted."""
         self._fields += 1
-        if self._fields > _MOST_HEADERS or len(name) + len(value) > _LONGEST_HEADER:
+        if self._fields > _MOST_HEADERS or len(value) > _LONGEST_HEADER:
             raise _NotAsAgreedError
         if self.has_head:
             return
-        name = name.lower()
-        if name not in self.headers:
-            self.headers[name] = value
+        name, headers = name.lower(), self.headers
+        if name not in headers:
+            headers[name] = value
         elif name in _ONLY_ONCE:
             raise _NotAsAgreedError
 
