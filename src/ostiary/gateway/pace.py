@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from ostiary.clock import Clock, day_ends, day_of
-from ostiary.limits.local import Fitted
-from ostiary.limits.windows import ALL
+from ostiary.clock import Clock, day_ends
+from ostiary.limits.reserve import Hold
+from ostiary.limits.windows import ALL, NEVER
 
 _SECOND_MS: Final = 1_000
 _LINES: Final = {
@@ -16,24 +16,24 @@ _LINES: Final = {
 }
 
 
-def pace_lines(fitted: Fitted, clock: Clock) -> bytes:
+def pace_lines(hold: Hold, clock: Clock) -> bytes:
     """Limit, remaining and reset (in seconds) of the windows with the least left, of requests and of tokens.
 
-    Header lines as they are sent; nothing where there is no limit. It is asked at every answer, so it looks at each
-    window once.
+    Header lines as they are sent; nothing where there is no limit. Remaining is what this call left when it was let in;
+    what other processes have is not to be had here.
     """
-    if not fitted.told:
+    told = hold.fitted.told
+    if not told:
         return b""
     now, at = clock.monotonic(), clock.now()
-    day = day_of(at)
-    lines = b""
-    for unit, checks in fitted.told:
-        window, limit = checks[0]
+    counts, lines = hold.counts, b""
+    for unit, checks in told:
+        _, window, limit = checks[0]
         least = ALL
-        for one, bound in checks:
-            left = one.left(bound, now, day)
+        for place, one, bound in checks:
+            left = (min(bound, one.leased + one.room) if one.asked_at > NEVER else bound) - counts[place]
             if left < least:
                 least, limit, window = left, bound, one
         reset_s = (day_ends(at) - at) / _SECOND_MS if window.name == "day" else window.reset_s(now)
-        lines += _LINES[unit] % (limit, least, round(reset_s))
+        lines += _LINES[unit] % (limit, max(least, 0), round(reset_s))
     return lines

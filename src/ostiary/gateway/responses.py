@@ -133,7 +133,7 @@ async def _pass_on(
             raise await refused(answer, key)
         try:
             headers = [(b"x-ostiary-provider", key.provider.id.encode())]
-            exchange.told = pace_lines(hold.fitted, gate.clock)
+            exchange.told = pace_lines(hold, gate.clock)
             if forget is not None:
                 await forget(caller.organization_id)
             exchange.watch()

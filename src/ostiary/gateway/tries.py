@@ -122,6 +122,6 @@ def _headers(book: Book, target: Target, failures: list[tuple[Target, Failure]])
         headers.append((b"x-ostiary-max-tokens-capped", b"%d" % (_most_output(book) or 0)))
     if book.caller.warnings:
         headers += book.gate.directory.soft.warnings(book.caller)
-    pace = pace_lines(book.hold.fitted, book.gate.clock)
+    pace = pace_lines(book.hold, book.gate.clock)
     book.exchange.told = b"x-ostiary-attempts: %d\r\n%b" % (book.attempt, pace)
     return headers

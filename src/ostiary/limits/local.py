@@ -10,7 +10,7 @@ from typing import Final
 from ostiary.clock import Clock, day_ends, day_of
 from ostiary.errors import Refusal
 from ostiary.limits.budgets import Budget
-from ostiary.limits.windows import ALL, DayCount, Receipt, SlidingMinute, SlidingTokens, Slots, Window
+from ostiary.limits.windows import ALL, NEVER, DayCount, Receipt, SlidingMinute, SlidingTokens, Slots, Window
 
 _KINDS: Final[dict[str, type[Window]]] = {one.name: one for one in (SlidingMinute, DayCount, SlidingTokens, Slots)}
 _SOON_S: Final = 2.0
@@ -92,7 +92,7 @@ class Book:
         """What is this process's own has to be asked again; what it has taken stays counted."""
         for window in self.windows.values():
             window.leased = 0
-            window.asked_at = -math.inf
+            window.asked_at = NEVER
 
     def idle_s(self, now: float) -> float:
         """How long nothing was taken, as far as was seen when this was asked before."""
@@ -119,8 +119,10 @@ class Fitted:
         self.ending = tuple((place, window) for place, window in enumerate(self.windows) if window.ends)
         """Those to which the end of a call matters, with their places."""
         units = dict.fromkeys(window.counts for window in self.windows if window.counts is not None)
-        self.told = tuple((unit, tuple(check for check in checks if check[0].counts == unit)) for unit in units)
-        """What headers tell of: for each thing that is counted, the windows that count it."""
+        places = enumerate(checks)
+        told = [(window.counts, (place, window, limit)) for place, (window, limit) in places]
+        self.told = tuple((unit, tuple(check for counts, check in told if counts == unit)) for unit in units)
+        """What headers tell of: for each thing that is counted, the windows that count it, with places and limits."""
 
     def settle(self, receipts: list[Receipt], tokens: int | None) -> None:
         """The call is over: slots are free again, tokens are what they were."""
@@ -170,20 +172,22 @@ class LocalCounters:
             fitted = self._fitted[allowance.key_id] = Fitted(allowance, checks)
         return fitted
 
-    def find_short(self, fitted: Fitted, tokens: int, now: float, day: int) -> Holder | None:
-        """The first holder of whose windows this process must lease more; None when the call fits everywhere.
+    def judge(self, fitted: Fitted, tokens: int, now: float, day: int) -> list[int] | Holder:
+        """What each window would count with this call in it; or the first holder of whose windows more must be leased.
 
         Refuses with 429 where the limit itself is in the way. Counts nothing.
         """
         if now > self.sure_until and fitted.checks:
             return fitted.allowance.holders[0]
+        counts = []
         for window, limit in fitted.checks:
-            if not window.fits(limit, tokens, now, day):
-                holder = self._holder_of(fitted, window)
-                if window.used(now, day) + window.need(tokens) > limit:
-                    raise self.refuse(holder, window, limit, tokens)
-                return holder
-        return None
+            after = window.after(tokens, now, day)
+            if after > limit:
+                raise self.refuse(self._holder_of(fitted, window), window, limit, tokens)
+            if after > window.leased:
+                return self._holder_of(fitted, window)
+            counts.append(after)
+        return counts
 
     def _holder_of(self, fitted: Fitted, window: Window) -> Holder:
         return next(holder for holder in fitted.allowance.holders if window in self.book_of(holder).windows.values())

@@ -31,6 +31,8 @@ class Hold(msgspec.Struct, eq=False):
     """What one attempt may cost."""
     purses: tuple[Purse, ...]
     fitted: Fitted
+    counts: list[int]
+    """What each window counted with this call in it."""
     receipts: list[Receipt]
     """What was taken of each window."""
     at: int
@@ -117,9 +119,9 @@ class Reserve:
         while True:
             now = clock.monotonic()
             fitted = counters.fit(allowance)
-            holder = counters.find_short(fitted, tokens, now, day)
-            if holder is not None and self._leases is not None:
-                await self._leases.fill(holder, tokens)
+            counts = counters.judge(fitted, tokens, now, day)
+            if isinstance(counts, Holder):
+                await self._lease_more(counts, tokens)
                 if is_now and day_of(clock.now()) > day:  # let in today: so the ledger and the purses must say, too
                     return await self.take(allowance, bid, call_cap_nano, is_asked=is_asked, may_wait=may_wait)
                 continue
@@ -129,7 +131,7 @@ class Reserve:
                 receipts = [window.take(tokens, now, day) for window in fitted.windows]
                 for purse in purses:
                     purse.take(size.nano, now)
-                return Hold(size, purses, fitted, receipts, at, call_cap_nano, size.nano)
+                return Hold(size, purses, fitted, counts, receipts, at, call_cap_nano, size.nano)
             if deadline == math.inf:
                 deadline = now + (_PATIENCE_S if may_wait else 0)
             try:
@@ -141,6 +143,11 @@ class Reserve:
             served.add(short.key)
             if is_now and day_of(clock.now()) > day:
                 return await self.take(allowance, bid, call_cap_nano, is_asked=is_asked, may_wait=may_wait)
+
+    async def _lease_more(self, holder: Holder, tokens: int) -> None:
+        if self._leases is None:
+            raise RuntimeError("these windows are shared, and there is nowhere to lease more of them")
+        await self._leases.fill(holder, tokens)
 
     def _note_spent(self, refusal: Refusal, short: Purse) -> None:
         if refusal.details.get("retryable") is False and self._when_spent is not None:

@@ -8,7 +8,8 @@ from collections import deque
 from typing import ClassVar
 
 MINUTE_S = 60.0
-_NEVER = -math.inf
+NEVER = -math.inf
+"""`asked_at` of a window of which nothing is known from elsewhere."""
 ALL = 1 << 62
 """`leased` where no other process shares the window."""
 
@@ -31,12 +32,12 @@ class Window(ABC):
         """`leased` is this process's own part of the limit, `room` what nobody had when that was last asked."""
         self.leased = leased
         self.room = 0
-        self.asked_at = -math.inf
+        self.asked_at = NEVER
 
     @property
     def is_known(self) -> bool:
         """Whether `leased` and `room` are what the authority said, and nothing happened since that may change them."""
-        return self.asked_at > _NEVER
+        return self.asked_at > NEVER
 
     @property
     @abstractmethod
@@ -51,11 +52,9 @@ class Window(ABC):
     def take(self, tokens: int, now: float, day: int) -> Receipt:
         """Count one call."""
 
-    def left(self, limit: int, now: float, day: int) -> int:
-        """What is left of the limit; what other processes have of it is not to be had here."""
-        used = self.used(now, day)  # which may find that what was known is yesterday's
-        limit = limit if self.asked_at == _NEVER else min(limit, self.leased + self.room)
-        return limit - used if limit > used else 0
+    def after(self, _tokens: int, now: float, day: int) -> int:
+        """What would count with one more call in it, that is thought to use so many tokens."""
+        return self.used(now, day) + 1
 
     def need(self, _tokens: int) -> int:
         """How much of the window a call takes that is thought to use so many tokens."""
@@ -63,7 +62,7 @@ class Window(ABC):
 
     def fits(self, limit: int, tokens: int, now: float, day: int) -> bool:
         """Whether one more call fits, into the limit and into what is this process's own."""
-        after = self.used(now, day) + self.need(tokens)
+        after = self.after(tokens, now, day)
         return after <= limit and after <= self.leased
 
     def wait_s(self, _limit: int, _tokens: int, _now: float) -> float:
@@ -107,18 +106,10 @@ class SlidingMinute(Window):
             taken.popleft()
         return len(taken)
 
-    def left(self, limit: int, now: float, _day: int) -> int:
+    def after(self, _tokens: int, now: float, _day: int) -> int:
         """The same, in fewer steps: asked at every call."""
         taken = self._taken
-        used = len(taken) if taken and taken[0] > now - MINUTE_S else self.used(now)
-        limit = limit if self.asked_at == _NEVER else min(limit, self.leased + self.room)
-        return limit - used if limit > used else 0
-
-    def fits(self, limit: int, _tokens: int, now: float, _day: int) -> bool:
-        """The same, in fewer steps: asked at every call."""
-        taken = self._taken
-        used = len(taken) if taken and taken[0] > now - MINUTE_S else self.used(now)
-        return used < limit and used < self.leased
+        return (len(taken) if taken and taken[0] > now - MINUTE_S else self.used(now)) + 1
 
     def wait_s(self, limit: int, _tokens: int, now: float) -> float:
         """Until the oldest that is in the way slides out."""
@@ -129,7 +120,7 @@ class SlidingMinute(Window):
 
     def reset_s(self, now: float) -> float:
         """Until the newest slides out."""
-        return self._taken[-1] + MINUTE_S - now if self.used(now) else 0.0
+        return max(self._taken[-1] + MINUTE_S - now, 0.0) if self._taken else 0.0
 
     def take(self, _tokens: int, now: float, _day: int) -> float:
         """Count one request."""
@@ -187,22 +178,14 @@ class SlidingTokens(Window):
             one.moment = -math.inf  # what is learnt of it later no longer counts
         return self._sum
 
-    def left(self, limit: int, now: float, day: int) -> int:
-        """The same, in fewer steps: asked at every call."""
-        taken = self._taken
-        used = self._sum if taken and taken[0].moment > now - MINUTE_S else self.used(now, day)
-        limit = limit if self.asked_at == _NEVER else min(limit, self.leased + self.room)
-        return limit - used if limit > used else 0
-
     def need(self, tokens: int) -> int:
         """As many as the call is thought to use."""
         return tokens
 
-    def fits(self, limit: int, tokens: int, now: float, day: int) -> bool:
+    def after(self, tokens: int, now: float, _day: int) -> int:
         """The same, in fewer steps: asked at every call."""
         taken = self._taken
-        after = tokens + (self._sum if taken and taken[0].moment > now - MINUTE_S else self.used(now, day))
-        return after <= limit and after <= self.leased
+        return tokens + (self._sum if taken and taken[0].moment > now - MINUTE_S else self.used(now))
 
     def wait_s(self, limit: int, tokens: int, now: float) -> float:
         """Until enough of the oldest have slid out; a call larger than the limit never fits, and is told a minute."""
@@ -215,7 +198,7 @@ class SlidingTokens(Window):
 
     def reset_s(self, now: float) -> float:
         """Until the newest slides out."""
-        return self._taken[-1].moment + MINUTE_S - now if self.used(now) or self._taken else 0.0
+        return max(self._taken[-1].moment + MINUTE_S - now, 0.0) if self._taken else 0.0
 
     def take(self, tokens: int, now: float, _day: int) -> TokensTaken:
         """Count what the call is thought to use."""
@@ -258,9 +241,9 @@ class Slots(Window):
         """How many are open."""
         return self.open
 
-    def fits(self, limit: int, _tokens: int, _now: float, _day: int) -> bool:
-        """The same, in fewer steps: asked at every call."""
-        return self.open < limit and self.open < self.leased
+    def after(self, _tokens: int, _now: float, _day: int) -> int:
+        """How many would be."""
+        return self.open + 1
 
     def take(self, _tokens: int, _now: float, _day: int) -> None:
         """Open one."""
@@ -305,21 +288,14 @@ class DayCount(Window):
             self.day = day
             self._count = self.room = 0
             self.is_fresh = True
-            self.asked_at = -math.inf
+            self.asked_at = NEVER
             if self.leased != ALL:
                 self.leased = 0  # what was leased was yesterday's
         return self._count
 
-    def fits(self, limit: int, _tokens: int, now: float, day: int) -> bool:
+    def after(self, _tokens: int, now: float, day: int) -> int:
         """The same, in fewer steps: asked at every call."""
-        count = self._count if day <= self.day else self.used(now, day)
-        return count < limit and count < self.leased
-
-    def left(self, limit: int, now: float, day: int) -> int:
-        """The same, in fewer steps: asked at every call."""
-        count = self._count if day <= self.day else self.used(now, day)
-        limit = limit if self.asked_at == _NEVER else min(limit, self.leased + self.room)
-        return limit - count if limit > count else 0
+        return (self._count if day <= self.day else self.used(now, day)) + 1
 
     def take(self, _tokens: int, _now: float, _day: int) -> float:
         """Count one request."""
