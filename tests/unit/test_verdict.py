@@ -7,8 +7,9 @@ from typing import get_args
 import pytest
 
 from ostiary.errors import TABLE
+from ostiary.providers import catalog
 from ostiary.providers.transport import Failure, TransportError
-from ostiary.providers.verdict import judge, said, scrub
+from ostiary.providers.verdict import _OF_FAMILIES, _OPENINGS, judge, said, scrub, status_in
 
 _ANTHROPIC_IS_DRY = "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing."
 _ZAI_IS_DRY = "Insufficient balance or no resource package. Please recharge."
@@ -75,8 +76,184 @@ def test_an_answer_that_is_not_the_one_asked_for(
 ) -> None:
     verdict = judge(status, None, body)
     assert (verdict.scope, verdict.code, verdict.status) == (scope, code, answered)
-    assert verdict.next == ("stop" if scope == "caller" else "next_key")
+    assert (verdict.next in ("stop", "next_target")) is (scope == "caller")
     assert not verdict.billed
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "next_"),
+    [
+        (400, error(message="bad", type="invalid_request_error"), "stop"),
+        (400, error(code="model_not_found"), "next_target"),
+        (400, error(type="invalid_request_error", code="model_decommissioned"), "next_target"),
+        (
+            400,
+            {"object": "error", "message": "Invalid model: m", "type": "invalid_model", "code": "1500"},
+            "next_target",
+        ),
+        (404, error(code="model_not_found"), "next_target"),
+        (410, None, "next_target"),
+        (410, error(message="The model is no longer available."), "next_target"),
+        (413, None, "stop"),
+        (422, error(message="x"), "stop"),
+        (402, None, "next_key"),
+        (401, None, "next_key"),
+        (403, None, "next_key"),
+        (404, None, "next_key"),
+        (408, None, "next_key"),
+        (429, None, "next_key"),
+        (429, error(code="insufficient_quota"), "next_key"),
+        (501, None, "next_key"),
+        (505, None, "next_key"),
+        (301, None, "next_key"),
+        *((passing, None, "same_key") for passing in (500, 502, 503, 504, 524, 529)),
+        (200, None, "stop"),
+    ],
+)
+def test_what_comes_next(status: int, body: dict[str, object] | None, next_: str) -> None:
+    assert judge(status, None, body).next == next_
+
+
+def test_a_model_that_is_no_more_is_what_it_was_to_who_named_it() -> None:
+    """Only what comes next is another matter: a caller's own `provider/model` is refused as it always was."""
+    for status, body, code, answered in (
+        (404, error(code="model_not_found"), "model_not_found", 404),
+        (400, error(code="model_not_found"), "invalid_request", 400),
+        (410, None, "invalid_request", 400),
+    ):
+        verdict = judge(status, None, body)
+        assert (verdict.scope, verdict.cause, verdict.code, verdict.status) == ("caller", None, code, answered)
+
+
+# ---- what means something of its own at some ----------------------------------------------------------------------
+
+
+def google(status: str, reason: str | None = None, message: str = "x") -> dict[str, object]:
+    info = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason, "domain": "googleapis.com"}
+    return error(message=message, status=status, details=[info] if reason else [])
+
+
+_GROQ_413 = error(
+    message="Request too large for model `m` on tokens per minute", type="tokens", code="rate_limit_exceeded"
+)
+
+
+@pytest.mark.parametrize(
+    ("provider", "status", "body", "scope", "cause", "next_"),
+    [
+        # §1: the money family of 429, its pace family, 503 in both of its words, and what is forbidden.
+        ("openai", 429, error(type="insufficient_quota", code="credit_balance_exhausted"), "key", "money", "next_key"),
+        ("openai", 429, error(code="organization_spend_limit_exceeded"), "key", "money", "next_key"),
+        ("openai", 429, error(code="organization_usage_limit_exceeded"), "key", "money", "next_key"),
+        ("openai", 429, error(code="rate_limit_exceeded"), "key_model", "pace", "next_key"),
+        ("openai", 429, error(code="slow_down"), "key_model", "pace", "next_key"),
+        ("openai", 503, error(code="slow_down"), "key_model", "pace", "next_key"),
+        ("azure-openai", 503, error(code="slow_down"), "key_model", "pace", "next_key"),
+        ("openai", 503, error(code="server_is_overloaded"), "provider", "failed", "same_key"),
+        ("groq", 503, error(code="slow_down"), "provider", "failed", "same_key"),
+        ("openai", 401, error(code="invalid_api_key"), "key", "bad_key", "next_key"),
+        ("openai", 403, error(code="unsupported_country_region_territory"), "egress", None, "next_key"),
+        ("openai", 403, error(code="model_not_found"), "key_model", "denied", "next_key"),
+        ("openai", 404, error(code="model_not_found"), "caller", None, "next_target"),
+        # §2: Anthropic's types come with these statuses.
+        ("anthropic", 400, error(type="invalid_request_error"), "caller", None, "stop"),
+        ("anthropic", 401, error(type="authentication_error"), "key", "bad_key", "next_key"),
+        ("anthropic", 402, error(type="billing_error"), "key", "money", "next_key"),
+        ("anthropic", 403, error(type="permission_error"), "key_model", "denied", "next_key"),
+        ("anthropic", 404, error(type="not_found_error"), "caller", None, "next_target"),
+        ("anthropic", 413, error(type="request_too_large"), "caller", None, "stop"),
+        ("anthropic", 429, error(type="rate_limit_error"), "key_model", "pace", "next_key"),
+        (
+            "anthropic",
+            429,
+            error(type="rate_limit_error", details={"error_code": "enforced_spend_limit_reached"}),
+            "key",
+            "money",
+            "next_key",
+        ),
+        ("anthropic", 500, error(type="api_error"), "provider", "failed", "same_key"),
+        ("anthropic", 504, error(type="timeout_error"), "provider", "failed", "same_key"),
+        ("anthropic", 529, error(type="overloaded_error"), "provider", "failed", "same_key"),
+        # §3: both of Google's wrong keys, and the kinds of its 400 and 403.
+        ("gemini", 400, google("INVALID_ARGUMENT", "API_KEY_INVALID"), "key", "bad_key", "next_key"),
+        ("gemini", 401, google("UNAUTHENTICATED", "ACCESS_TOKEN_TYPE_UNSUPPORTED"), "key", "bad_key", "next_key"),
+        ("gemini", 400, google("INVALID_ARGUMENT"), "caller", None, "stop"),
+        (
+            "gemini",
+            400,
+            google("FAILED_PRECONDITION", message="User location is not supported for the API use."),
+            "egress",
+            None,
+            "next_key",
+        ),
+        ("gemini", 403, google("PERMISSION_DENIED"), "key_model", "denied", "next_key"),
+        ("gemini", 403, google("PERMISSION_DENIED", "SERVICE_DISABLED"), "key", "bad_key", "next_key"),
+        ("gemini", 403, google("PERMISSION_DENIED", "CONSUMER_SUSPENDED"), "key", "bad_key", "next_key"),
+        ("vertex-ai", 403, google("PERMISSION_DENIED", "API_KEY_SERVICE_BLOCKED"), "key", "bad_key", "next_key"),
+        ("vertex-ai", 403, google("PERMISSION_DENIED", "BILLING_DISABLED"), "key", "money", "next_key"),
+        ("openrouter", 403, google("PERMISSION_DENIED", "SERVICE_DISABLED"), "key_model", "denied", "next_key"),
+        ("gemini", 404, google("NOT_FOUND"), "caller", None, "next_target"),
+        ("gemini", 429, google("RESOURCE_EXHAUSTED"), "key_model", "pace", "next_key"),
+        ("gemini", 503, google("UNAVAILABLE"), "provider", "failed", "same_key"),
+        # Those who speak OpenAI's dialect with words of their own.
+        ("groq", 413, _GROQ_413, "key_model", None, "next_key"),
+        ("groq", 413, error(code="request_too_large"), "caller", None, "stop"),
+        ("openai", 413, _GROQ_413, "caller", None, "stop"),
+        (
+            "deepseek",
+            400,
+            error(message="Model Not Exist", code="invalid_request_error"),
+            "caller",
+            None,
+            "next_target",
+        ),
+        ("openai", 400, error(message="Model Not Exist"), "caller", None, "stop"),
+        ("openrouter", 400, error(message="a/b:free is not a valid model ID", code=400), "caller", None, "next_target"),
+        ("openai", 400, error(message="a/b is not a valid model ID"), "caller", None, "stop"),
+        ("deepseek", 402, error(message="Insufficient Balance"), "key", "money", "next_key"),
+    ],
+)
+def test_what_each_family_says(
+    provider: str, status: int, body: dict[str, object], scope: str, cause: str | None, next_: str
+) -> None:
+    verdict = judge(status, None, body, provider)
+    assert (verdict.scope, verdict.cause, verdict.next) == (scope, cause, next_)
+    assert not verdict.billed
+
+
+def test_what_is_too_large_for_a_keys_tier_is_told_as_that_where_no_key_takes_it() -> None:
+    verdict = judge(413, None, _GROQ_413, "groq")
+    assert (verdict.code, verdict.status) == ("request_too_large", 413)
+
+
+def test_every_family_is_of_the_catalogue() -> None:
+    known = catalog.load().providers.keys()
+    assert {name for row in _OF_FAMILIES for name in row.of} <= known
+    assert {name for _, _, of in _OPENINGS for name in of} <= known
+
+
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        ({"status_code": 402}, 402),
+        ({"code": "503"}, 503),
+        ({"code": 429, "type": "server_error"}, 429),
+        ({"type": "overloaded_error"}, 529),
+        ({"type": "rate_limit_error"}, 429),
+        ({"type": "billing_error"}, 402),
+        ({"type": "authentication_error"}, 401),
+        ({"type": "invalid_request_error"}, 400),
+        ({"type": "invalid_request_error", "code": "model_not_found"}, 404),
+        ({"code": "rate_limit_exceeded"}, 429),
+        ({"code": "insufficient_quota", "type": "insufficient_quota"}, 429),
+        ({"code": "overloaded", "type": "server_error"}, 500),
+        ({"code": "200"}, 500),
+        ({"code": True, "type": ["x"]}, 500),
+        ({}, 500),
+    ],
+)
+def test_the_status_of_an_error_that_came_with_200(said: dict[str, object], status: int) -> None:
+    assert status_in(said) == status
 
 
 @pytest.mark.parametrize("status", [400, 403, 429])
@@ -96,12 +273,13 @@ def test_a_200_that_cannot_be_understood_may_have_been_billed(body: dict[str, ob
 @pytest.mark.parametrize(
     ("kind", "sent", "scope", "next_", "code", "status"),
     [
-        ("refused", False, "provider", "next_key", "provider_error", 502),
+        ("refused", False, "provider", "same_key", "provider_error", 502),
         ("dns", False, "egress", "next_key", "provider_error", 502),
         ("tls", False, "provider", "next_key", "provider_error", 502),
         ("blocked", False, "egress", "next_key", "provider_error", 502),
-        ("connect_timeout", False, "provider", "next_key", "provider_timeout", 504),
-        ("broken", False, "provider", "next_key", "provider_error", 502),
+        ("connect_timeout", False, "provider", "same_key", "provider_timeout", 504),
+        ("total_timeout", False, "provider", "same_key", "provider_timeout", 504),
+        ("broken", False, "provider", "same_key", "provider_error", 502),
         ("first_byte_timeout", True, "provider", "stop", "provider_timeout", 504),
         ("idle_timeout", True, "provider", "stop", "provider_timeout", 504),
         ("total_timeout", True, "provider", "stop", "provider_timeout", 504),
@@ -119,7 +297,8 @@ def test_a_transport_that_failed(kind: Failure, *, sent: bool, scope: str, next_
 @pytest.mark.parametrize("sent", [True, False])
 def test_what_was_sent_is_never_tried_twice_nor_free(kind: Failure, *, sent: bool) -> None:
     verdict = judge(None, TransportError(kind, sent=sent, text="x"), None)
-    assert (verdict.billed, verdict.next) == ((True, "stop") if sent else (False, "next_key"))
+    assert verdict.billed is sent
+    assert (verdict.next == "stop") is sent
 
 
 def test_every_status_has_a_verdict_with_a_code_of_ours() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
@@ -19,7 +19,7 @@ from ostiary.gateway.target import Target
 from ostiary.providers.address import url_of
 from ostiary.providers.tokens import Tokens
 from ostiary.providers.transport import Answer, Headers, TransportError, Waits
-from ostiary.providers.verdict import Verdict, judge, scrub
+from ostiary.providers.verdict import Verdict, judge, scrub, status_in
 
 _MOST_ERROR: Final = 65_536
 _OK: Final = 200
@@ -29,7 +29,6 @@ _REFUSED: Final = (400, 422)
 _MOST_BOUNDS: Final = 5
 """From 32,768 tokens that is down to 128."""
 _WORD: Final = re.compile(r"[\w.\[\]-]{1,100}", re.ASCII)
-_STATUS: Final = re.compile(r"[45][0-9]{2}")
 _SECONDS: Final = re.compile(r"[0-9]{1,5}")
 
 
@@ -111,7 +110,7 @@ async def _send(gate: Gate, call: Call, target: Target, max_tokens: int | None, 
     said = _object_in(body)
     seconds = _SECONDS.fullmatch(answer.headers.get("retry-after", ""))
     return Failure(
-        judge(answer.status, None, said),
+        judge(answer.status, None, said, target.provider.id),
         answer.status,
         said=_error_of(said),
         retry_after=int(seconds[0]) if seconds else None,
@@ -125,18 +124,10 @@ def failed_on_the_way(error: TransportError, http_status: int) -> Failure:
     return Failure(judge(None, error, None), http_status, error.kind)
 
 
-def failed_in_answer(error: Mapping[str, Any], tokens: Tokens | None = None) -> Failure:
+def failed_in_answer(error: Mapping[str, Any], tokens: Tokens | None, target: Target | None) -> Failure:
     """An error that came with status 200, in a body or in a stream before its first content, and what it counted."""
-    status = next((found for name in ("status_code", "status", "code") if (found := _status_of(error.get(name)))), None)
-    if status is None:
-        status = 400 if error.get("type") == "invalid_request_error" else 500
-    return Failure(judge(status, None, {"error": dict(error)}), _OK, said=error, tokens=tokens)
-
-
-def _status_of(value: object) -> int | None:
-    """A status of HTTP's error range, as a number or spelled out."""
-    number = int(value) if isinstance(value, str) and _STATUS.fullmatch(value) else value
-    return number if type(number) is int and 400 <= number <= 599 else None  # noqa: PLR2004 - HTTP's error range
+    by = target.provider.id if target is not None else ""
+    return Failure(judge(status_in(error), None, {"error": dict(error)}, by), _OK, said=error, tokens=tokens)
 
 
 def not_understood(how: str) -> Failure:
@@ -162,8 +153,14 @@ def _error_of(said: Mapping[str, Any] | None) -> Mapping[str, Any]:
     return {"message": error} if isinstance(error, str) else {}
 
 
+def _deciding(failures: Sequence[Failure]) -> int:
+    """The last; but that one target does not have its model tells little where others failed otherwise."""
+    others = [place for place, failure in enumerate(failures) if failure.verdict.next != "next_target"]
+    return others[-1] if others else len(failures) - 1
+
+
 def refusal_of(call: Call, failures: list[tuple[Target, Failure]]) -> Refusal:
-    """What the caller hears when no attempt succeeded: the last verdict, and each attempt in its words, scrubbed."""
+    """What the caller hears when no attempt succeeded: the verdict that decides, and each in its words, scrubbed."""
     tried = [
         {
             "provider": target.provider.id,
@@ -176,8 +173,9 @@ def refusal_of(call: Call, failures: list[tuple[Target, Failure]]) -> Refusal:
         }
         for target, failure in failures
     ]
-    last = failures[-1][1]
-    verdict, said = last.verdict, str(tried[-1]["message"])
+    place = _deciding([failure for _, failure in failures])
+    last = failures[place][1]
+    verdict, said = last.verdict, str(tried[place]["message"])
     if verdict.scope == "caller":
         message = said or f"{TABLE[verdict.code].message} The provider said no more."
     else:

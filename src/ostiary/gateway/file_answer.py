@@ -60,4 +60,8 @@ async def _not_a_file(book: Book, answer: Answer) -> Failure:
     except TransportError as error:
         return failed_on_the_way(error, _OK)
     reading = book.gate.dialect.read_answer(body)
-    return not_understood("not_a_file") if reading.error is None else failed_in_answer(reading.error, reading.tokens)
+    return (
+        not_understood("not_a_file")
+        if reading.error is None
+        else failed_in_answer(reading.error, reading.tokens, book.target)
+    )

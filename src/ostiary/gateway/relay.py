@@ -53,7 +53,7 @@ async def relay(book: Book, answer: Answer, headers: Headers) -> Failure | None:
     if reading.is_malformed:
         return not_understood("malformed")
     if reading.error is not None:
-        return failed_in_answer(reading.error, reading.tokens)
+        return failed_in_answer(reading.error, reading.tokens, book.target)
     await _give(book, body, reading, headers, answer.headers.get("content-type") if ask.is_text else None)
     return None
 
@@ -111,7 +111,7 @@ async def _relay_unstreamed(book: Book, answer: Answer, headers: Headers, *, is_
     ask = replace(book.call.ask, is_text=is_text)
     reading = book.gate.dialect.read_answer(body, ask)
     if reading.error is not None:
-        return failed_in_answer(reading.error, reading.tokens)
+        return failed_in_answer(reading.error, reading.tokens, book.target)
     if reading.is_malformed or not (_is_text(body) if is_text else _is_answer(body, ask)):
         return not_understood("not_a_stream")
     await _give(book, body, reading, headers, answer.headers.get("content-type") if is_text else None)

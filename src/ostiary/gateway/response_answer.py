@@ -33,7 +33,7 @@ async def refused(answer: Answer, key: OpenKey) -> Refusal:
     if answer.status == 404:  # noqa: PLR2004 - HTTP's own number: it was deleted, or is too old
         return Refusal("not_found", "The provider has no such response any more.", param="response_id")
     told = said if isinstance(said, dict) else None
-    return _refusal(judge(answer.status, None, told), told, key)
+    return _refusal(judge(answer.status, None, told, key.provider.id), told, key)
 
 
 def lost(error: TransportError, key: OpenKey) -> Refusal:

@@ -92,7 +92,7 @@ class Passage:
     def failure(self, broken: TransportError | StreamTooWide | None) -> Failure:
         """Why nothing could be sent."""
         if self._reader.error is not None:
-            return failed_in_answer(self._reader.error, self._reader.tokens)
+            return failed_in_answer(self._reader.error, self._reader.tokens, self._book.target)
         if isinstance(broken, TransportError):
             return failed_on_the_way(broken, _OK)
         return not_understood("empty_stream" if broken is None else "too_large")

@@ -63,7 +63,7 @@ def _judged(provider: Provider, status: int, body: Mapping[str, object] | None, 
         if not provider.test.proves:
             return TestResult("unknown", f"{provider.name} answered, as it does to anyone: only a call proves the key.")
         return TestResult("valid", f"{provider.name} accepts the key.")
-    verdict = judge(status, None, body)
+    verdict = judge(status, None, body, provider.id)
     if verdict.cause == "money":
         return TestResult("valid", f"{provider.name} accepts the key, but its account is out of money. {shown}")
     if verdict.cause == "bad_key" or (status in provider.test.bad_key and status != _BAD_REQUEST):
