@@ -217,16 +217,36 @@ def test_a_fault_falls_back_and_the_right_thing_pays(vendors: Vendors, model: st
 
 
 @BOTH
-@pytest.mark.parametrize(
-    ("model", "status", "code"), [("wrong", 400, "invalid_request"), ("unknown", 404, "model_not_found")]
-)
-def test_a_callers_mistake_is_tried_nowhere_else(
-    vendors: Vendors, model: str, status: int, code: str, *, stream: bool
+def test_a_callers_mistake_is_tried_nowhere_else(vendors: Vendors, *, stream: bool) -> None:
+    answer = vendors.ask(route("wrong", stream=stream), stream=stream)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_request")
+    check(vendors, answer.headers, "0", status="error", http_status=400, usage_source="none")
+    assert vendors.health(faulty("wrong", stream=stream)) == []
+
+
+@BOTH
+def test_a_model_that_the_caller_names_and_nobody_knows_is_tried_nowhere_else(
+    vendors: Vendors, *, stream: bool
 ) -> None:
-    answer = vendors.ask(route(model, stream=stream), stream=stream)
-    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
-    check(vendors, answer.headers, "0", status="error", http_status=status, usage_source="none")
-    assert vendors.health(faulty(model, stream=stream)) == []
+    provider = faulty("unknown", stream=stream)
+    answer = vendors.ask(f"{provider}/unknown", stream=stream)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
+    check(vendors, answer.headers, "0", status="error", http_status=404, usage_source="none")
+    assert vendors.health(provider) == []
+
+
+@BOTH
+def test_a_model_that_a_target_names_and_nobody_knows_leads_to_the_next_target(
+    vendors: Vendors, *, stream: bool
+) -> None:
+    provider = faulty("unknown", stream=stream)
+    answer = vendors.ask(route("unknown", stream=stream), stream=stream)
+    assert (answer.status_code, spoken(answer)) == (200, TEXT)
+    assert answer.headers["x-ostiary-fallback-from"] == provider
+    first, second = inside.events(vendors.house, answer.headers["x-request-id"], 2)
+    assert (first["provider"], first["http_status"], first["cost_nano"]) == (provider, 404, 0)
+    assert (second["provider"], second["status"]) == (SECOND, "ok")
+    assert vendors.health(provider) == [], "a model that is no more is no fault of the key"
 
 
 def test_a_key_that_was_refused_for_its_pace_is_used_again_when_the_provider_said(vendors: Vendors) -> None:

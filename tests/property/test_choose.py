@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +19,7 @@ from ostiary.gateway.choose import Order, choose
 from ostiary.gateway.conversation import slot_of
 from ostiary.gateway.health import Health
 from ostiary.gateway.slots import slots_of
-from ostiary.gateway.target import Route, Target, Tier
+from ostiary.gateway.target import Route, Target, Tier, with_due
 from ostiary.gateway.tiers import joined, tiers_of
 from ostiary.providers import catalog
 from ostiary.providers.openai import OpenAI
@@ -86,7 +87,9 @@ def routes(draw: st.DrawFn) -> Route:
     shares = slots_of(tuple((str(start), 1) for start in starts)) if len(starts) > 1 else ()
     every = tuple(target for tier in variants[0] for target in tier.targets)
     is_fixed = not shares and not any(tier.turns for tier in variants[0])
-    return Route(variants, shares, every[:64] if is_fixed else None, every, draw(st.integers(1, 4)))
+    attempts = draw(st.integers(1, 8))
+    fixed = with_due(every[:64], every, attempts) if is_fixed else None
+    return Route(variants, shares, fixed, every, attempts)
 
 
 def asked(talk: int, output: int | None = None) -> Call:
@@ -110,7 +113,7 @@ def fail(health: Health, route: Route, some: list[tuple[int, int]]) -> None:
 
 
 def all_of(route: Route, call: Call, health: Health, at: int) -> tuple[Target, ...]:
-    """The plain rule: of each tier as many as can be tried, those that are well first."""
+    """The plain rule: of each tier as many as can be tried, those that are well first; none of a place is too few."""
     slot = slot_of(call, health.turns)
     tiers: tuple[Tier, ...] = route.variants[route.slots[slot] if route.slots else 0]
     if not health.is_anything_known:
@@ -118,22 +121,30 @@ def all_of(route: Route, call: Call, health: Health, at: int) -> tuple[Target, .
             return route.fixed
         found: list[Target] = []
         for tier in tiers:
-            found += tier.in_turn(slot)[: route.attempts]
-            if len(found) >= ENOUGH:
-                break
+            if len(found) < ENOUGH:
+                found += tier.in_turn(slot)[: route.attempts]
+            add_due(found, tier.in_turn(slot), route.attempts)
         return tuple(found)
     found, clear = [], 0
     for tier in tiers:
         taken = of_it = 0
-        for target in tier.in_turn(slot):
-            if not health.troubles.is_skipped(target, at) and taken < MOST and of_it < route.attempts:
+        usable = [one for one in tier.in_turn(slot) if not health.troubles.is_skipped(one, at)]
+        for target in usable if clear < ENOUGH else ():
+            if taken < MOST and of_it < route.attempts:
                 found.append(target)
                 taken += 1
                 of_it += health.is_clear(target, at)
         clear += of_it
-        if clear >= ENOUGH:
-            break
+        add_due(found, usable, route.attempts)
     return tuple(health.usable(tuple(found) or tuple(one for tier in tiers for one in tier.targets), at, "ours"))
+
+
+def add_due(found: list[Target], among: Iterable[Target], attempts: int) -> None:
+    """A model at a provider that none is of comes in, as long as an attempt could be due to it."""
+    for one in among:
+        places = {(each.provider.id, each.model) for each in found}
+        if len(places) < attempts and (one.provider.id, one.model) not in places:
+            found.append(one)
 
 
 def chosen(route: Route, call: Call, health: Health, at: int) -> Order | None:

@@ -13,7 +13,7 @@ from ostiary.gateway.bid import reach_of
 from ostiary.gateway.call import Call
 from ostiary.gateway.conversation import slot_of
 from ostiary.gateway.health import Health
-from ostiary.gateway.target import Reach, Route, Target, Tier
+from ostiary.gateway.target import Reach, Route, Target, Tier, with_due
 
 _MOST: Final = 12
 """Targets of one tier that a call looks at: more than it can try."""
@@ -127,14 +127,16 @@ def _looked_at(route: Route, slot: int, health: Health, at: int) -> Sequence[Tar
 
 
 def _of_each(route: Route, slot: int) -> tuple[Target, ...]:
-    """Where all are well: of each tier as many as can be tried, until there are plenty."""
+    """Where all are well: of each tier as many as can be tried, until there are plenty, and of enough places."""
     if route.fixed is not None:
         return route.fixed
     found: tuple[Target, ...] = ()
     for tier in route.tiers_at(slot):
-        found += tier.in_turn(slot, route.attempts)
-        if len(found) >= _PLENTY:
+        if len(found) < _PLENTY:
+            found += tier.in_turn(slot, route.attempts)
+        elif _are_enough(found, route.attempts):
             break
+        found = with_due(found, tier.in_turn(slot), route.attempts)
     return found
 
 
@@ -143,15 +145,23 @@ def _usable(route: Route, slot: int, health: Health, at: int) -> tuple[Target, .
 
     Nothing usable is everything there is: then it can be said how each of them is.
     """
-    found: list[Target] = []
+    found: tuple[Target, ...] = ()
     well = 0
     for tier in route.tiers_at(slot):
-        taken, of_it = _usable_of(tier, slot, route.attempts, health, at)
-        found += taken
-        well += of_it
-        if well >= _PLENTY:
+        if well < _PLENTY:
+            taken, of_it = _usable_of(tier, slot, route.attempts, health, at)
+            found = (*found, *taken)
+            well += of_it
+        elif _are_enough(found, route.attempts):
             break
-    return tuple(found) or tuple(target for tier in route.tiers_at(slot) for target in tier.targets)
+        usable = (one for one in tier.in_turn(slot) if not health.troubles.is_skipped(one, at))
+        found = with_due(found, usable, route.attempts)
+    return found or tuple(target for tier in route.tiers_at(slot) for target in tier.targets)
+
+
+def _are_enough(found: Sequence[Target], attempts: int) -> bool:
+    """Whether they are of as many places as can be due an attempt."""
+    return len({one.place for one in found}) >= attempts
 
 
 def _usable_of(tier: Tier, slot: int, attempts: int, health: Health, at: int) -> tuple[list[Target], int]:

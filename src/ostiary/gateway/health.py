@@ -109,6 +109,12 @@ class Health:
             return True
         return bool(self._incidents and self._incidents.doubt(target.key, at))
 
+    def may_follow(self, target: Target) -> bool:
+        """Whether a call that has failed elsewhere may go on there: at worst it is known to have failed, too."""
+        at = self._clock.now()
+        worst = self.troubles.worst(target, at)
+        return worst is None or worst.state == "unhealthy" or not worst.is_skipped(at)
+
     def trying(self, target: Target) -> None:
         """A call goes to this one: where it shows whether a key is well again, others keep away until it has."""
         if target.key.id in self.troubles.known:

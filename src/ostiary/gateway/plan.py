@@ -12,7 +12,7 @@ from ostiary.gateway.caller import Caller, OpenKey
 from ostiary.gateway.directory import Directory
 from ostiary.gateway.resolve import Leg, Resolved, resolve
 from ostiary.gateway.slots import slots_of
-from ostiary.gateway.target import Route, Target, Tier
+from ostiary.gateway.target import Route, Target, Tier, with_due
 from ostiary.gateway.tiers import joined, tiers_of
 
 _MOST_ATTEMPTS = 3
@@ -169,14 +169,15 @@ def _route(resolved: Resolved, served: dict[Leg, _Served]) -> Route:
         ]
         weights = tuple((f"{place} {leg.provider_id}/{leg.model}", leg.weight) for place, leg in enumerate(starts))
         shares = slots_of(weights) if len(starts) > 1 else ()
+    attempts = _MOST_ATTEMPTS if endpoint is None else endpoint.retries + 1
     orders = tuple(joined(tiers) for tiers in variants)
     every = [target for tier in orders[0] for target in tier.targets]
     is_fixed = not shares and not any(tier.turns for tier in orders[0])
     return Route(
         variants=orders,
         slots=shares,
-        fixed=tuple(every[:_MOST_FIXED]) if is_fixed else None,
+        fixed=with_due(every[:_MOST_FIXED], every, attempts) if is_fixed else None,
         every=tuple(every),
-        attempts=_MOST_ATTEMPTS if endpoint is None else endpoint.retries + 1,
+        attempts=attempts,
         endpoint=endpoint,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -12,6 +12,9 @@ from ostiary.gateway.slots import slots_of
 from ostiary.providers.catalog import Provider
 from ostiary.providers.prices import Price
 from ostiary.vault.endpoint_store import Endpoint
+
+Place = tuple[str, str]
+"""A model at a provider, by whichever key: what an endpoint calls a target."""
 
 
 class Target(msgspec.Struct, frozen=True, gc=False):
@@ -29,9 +32,27 @@ class Target(msgspec.Struct, frozen=True, gc=False):
         """The provider of the key."""
         return self.key.provider
 
+    @property
+    def place(self) -> Place:
+        """Which model at which provider it is."""
+        return self.key.provider.id, self.model
+
     def is_beside(self, other: Target) -> bool:
         """Whether both are the same provider at the same address."""
         return self.key.provider is other.key.provider and self.key.base_url == other.key.base_url
+
+
+def with_due(found: Sequence[Target], among: Iterable[Target], attempts: int) -> tuple[Target, ...]:
+    """These, and the first of each place that has none there, until as many places are there as attempts can be due."""
+    places = {one.place for one in found}
+    due = []
+    for target in among:
+        if len(places) >= attempts:
+            break
+        if target.place not in places:
+            places.add(target.place)
+            due.append(target)
+    return (*found, *due)
 
 
 class Tier:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from ostiary.errors import Refusal
+from ostiary.gateway.ahead import Ahead
 from ostiary.gateway.attempt import Failure, attempt, refusal_of
 from ostiary.gateway.call import Call
 from ostiary.gateway.caller import Caller
@@ -38,35 +39,69 @@ class Admitted(msgspec.Struct, eq=False):
 async def try_in_order(book: Book, admitted: Admitted) -> None:
     """Attempts, until one is relayed, one must not be repeated, or none is left."""
     failures: list[tuple[Target, Failure]] = []
-    health, left = book.gate.directory.health, [admitted.order.first]
-    while left and len(failures) < admitted.route.attempts:
-        target = left.pop(0)
-        if failures and not await _has_room(book, target, is_last=not left):
-            continue
+    clock, route, ahead = book.gate.clock, admitted.route, None
+    target: Target | None = admitted.order.first
+    while target is not None:
         if book.is_billed and not await book.gate.reserve.extend(book.hold):
             break  # the attempt before may be charged for, and nothing is left for another
-        began_at = book.gate.clock.now()
-        failure = await _try(book, target, failures, admitted.route.timeout_s)
+        began_at = clock.now()
+        failure = await _try(book, target, failures, route.timeout_s)
         if failure is None:
-            health.ended(target, book.ended, began_at)
+            book.gate.directory.health.ended(target, book.ended, began_at)
             return
-        if not failures:
-            left = list(admitted.order.others(book.gate.clock.now()))
+        if ahead is None:
+            ends_at = admitted.held_at + book.gate.patience.provider.total_s
+            ahead = Ahead(route, admitted.order.others(clock.now()), clock, ends_at)
+        _failed(book, target, failure, failures, ahead, route.timeout_s)
         failures.append((target, failure))
-        verdict, tokens = failure.verdict, failure.tokens
-        is_hurried = was_hurried(failure.how, admitted.route.timeout_s, book.gate.patience.provider)
-        is_of_provider = not is_hurried and health.failed(target, verdict, failure.headers, failure.body)
-        source: UsageSource = "provider" if tokens is not None else "none"
-        billed = verdict.billed or tokens is not None
-        book.end_attempt(Outcome("error", failure.http_status, verdict.code, tokens, source, billed=billed))
-        if verdict.scope == "caller":
-            break
-        if is_of_provider or verdict.scope == "provider":  # its other keys come after everybody else's
-            left.sort(key=target.is_beside)
-        if verdict.next == "stop" and not (is_hurried or book.call.ask.stream):
-            left = [one for one in left if not target.is_beside(one)]  # it may be at work on it still
+        target = await _next(book, ahead)
     await book.close(Outcome("error", billed=False))
     raise refusal_of(book.call, failures)
+
+
+def _failed(
+    book: Book,
+    target: Target,
+    failure: Failure,
+    before: list[tuple[Target, Failure]],
+    ahead: Ahead,
+    timeout_s: float | None,
+) -> None:
+    """Settle an attempt that failed, and have those pay for it who must.
+
+    What a call finds with one key again and again it has found once: others say whether it goes on.
+    """
+    verdict, tokens = failure.verdict, failure.tokens
+    is_hurried = was_hurried(failure.how, timeout_s, book.gate.patience.provider)
+    is_known = any(one is target and told.verdict.cause == verdict.cause for one, told in before)
+    health = book.gate.directory.health
+    is_of_provider = not is_hurried and not is_known and health.failed(target, verdict, failure.headers, failure.body)
+    source: UsageSource = "provider" if tokens is not None else "none"
+    billed = verdict.billed or tokens is not None
+    book.end_attempt(Outcome("error", failure.http_status, verdict.code, tokens, source, billed=billed))
+    # What was sent and is not known to have failed may be at work there still.
+    may_be_repeated = verdict.next != "stop" or is_hurried or book.call.ask.stream
+    ahead.note(target, failure, is_of_provider=is_of_provider, may_be_repeated=may_be_repeated)
+
+
+async def _next(book: Book, ahead: Ahead) -> Target | None:
+    """The next to try: one that is not known to be of no use by now, and whose key has room."""
+    gate = book.gate
+    while (found := ahead.take()) is not None:
+        target, wait_s = found
+        if wait_s:
+            await gate.clock.sleep(wait_s)
+            if not _is_usable_still(book, target):
+                continue
+        if gate.directory.health.may_follow(target) and await _has_room(book, target, is_last=ahead.is_empty):
+            return target
+    return None
+
+
+def _is_usable_still(book: Book, target: Target) -> bool:
+    """Whether the key is still there for this caller: it may have been taken away during the pause."""
+    keys = book.gate.directory.keys_for(book.caller.organization_id, target.provider.id)
+    return any(key.id == target.key.id for key in keys)
 
 
 async def _has_room(book: Book, target: Target, *, is_last: bool) -> bool:
@@ -116,7 +151,7 @@ def _headers(book: Book, target: Target, failures: list[tuple[Target, Failure]])
         (b"x-ostiary-provider", target.provider.id.encode()),
         (b"x-ostiary-model", target.model.encode("ascii", "replace")),
     ]
-    if failures:
+    if failures and failures[0][0] is not target:
         headers.append((b"x-ostiary-fallback-from", failures[0][0].provider.id.encode()))
     if book.hold.size.shrunk:
         headers.append((b"x-ostiary-max-tokens-capped", b"%d" % (_most_output(book) or 0)))
