@@ -184,8 +184,15 @@ def test_a_key_that_rests_says_until_when_and_rests_at_every_gateway(pair: Pair)
     pair.await_state("only", None)
 
 
-def test_a_quota_that_the_provider_says_is_used_up_is_left_alone(pair: Pair) -> None:
-    lines = (b"x-ratelimit-remaining-requests: 0", b"x-ratelimit-reset-requests: 6m0s")
+@pytest.mark.parametrize(
+    "lines",
+    [
+        (b"x-ratelimit-remaining-requests: 0", b"x-ratelimit-reset-requests: 6m0s"),
+        (b"x-ratelimit-remaining-requests-day: 0.0", b"x-ratelimit-reset-requests-day: 359.2840924263"),
+    ],
+    ids=["requests", "requests of the day"],
+)
+def test_a_quota_that_the_provider_says_is_used_up_is_left_alone(pair: Pair, lines: tuple[bytes, bytes]) -> None:
     pair.upstream.push(behaviours.right(*lines))
     since = len(pair.upstream.calls)
     assert pair.ask(TWO, "a").status_code == 200

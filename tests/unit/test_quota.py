@@ -63,6 +63,48 @@ def test_of_several_windows_that_are_used_up_the_last_one_counts() -> None:
     assert spent_until(headers(x_ratelimit_remaining_requests="1", x_ratelimit_reset_requests="1s"), AT) is None
 
 
+@pytest.mark.parametrize(
+    ("remaining", "reset", "value", "after_ms"),
+    [
+        # OpenAI's, as protocols.md has them, and those who give the window's length: Cerebras and SambaNova.
+        ("x-ratelimit-remaining-requests", "x-ratelimit-reset-requests", "6m0s", 360_000),
+        ("x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens", "825ms", 825),
+        ("x-ratelimit-remaining-requests-day", "x-ratelimit-reset-requests-day", "11726.2840924263", 11_726_284),
+        ("x-ratelimit-remaining-tokens-minute", "x-ratelimit-reset-tokens-minute", "26.28409242630005", 26_284),
+        ("x-ratelimit-remaining-requests-hour", "x-ratelimit-reset-requests-hour", "60", 60_000),
+        (
+            "anthropic-ratelimit-requests-remaining",
+            "anthropic-ratelimit-requests-reset",
+            "2026-11-22T00:00:00Z",
+            60_000,
+        ),
+        ("anthropic-ratelimit-tokens-remaining", "anthropic-ratelimit-tokens-reset", "2026-11-22T00:00:00Z", 60_000),
+        ("anthropic-ratelimit-input-tokens-remaining", "anthropic-ratelimit-input-tokens-reset", "9", 9_000),
+        ("anthropic-ratelimit-output-tokens-remaining", "anthropic-ratelimit-output-tokens-reset", "9", 9_000),
+        ("x-ratelimit-remaining", "x-ratelimit-reset", "1795305600000", 60_000),
+        ("ratelimit-remaining", "ratelimit-reset", "30", 30_000),
+    ],
+)
+@pytest.mark.parametrize("none", ["0", "0.0", "0.00"])
+def test_each_family_is_read_however_it_writes_that_none_is_left(
+    remaining: str, reset: str, value: str, after_ms: int, none: str
+) -> None:
+    fields = {remaining.encode(): none.encode(), reset.encode(): value.encode()}
+    assert is_spent(fields)
+    assert spent_until(Headers(fields), AT) == AT + after_ms
+
+
+@pytest.mark.parametrize("some", ["1", "10", "0.5", "100", "-1", "", ".", "none", "-0"])
+def test_what_is_not_nothing_is_no_reason_to_rest(some: str) -> None:
+    fields = {b"x-ratelimit-remaining-tokens": some.encode(), b"x-ratelimit-reset-tokens": b"60"}
+    assert not is_spent(fields)
+    assert spent_until(Headers(fields), AT) is None
+
+
+def test_who_does_not_say_when_there_is_more_is_not_left_alone() -> None:
+    assert spent_until(headers(x_ratelimit_remaining_tokens="0"), AT) is None
+
+
 def test_whether_any_is_used_up_is_seen_without_reading_the_head() -> None:
     assert is_spent({b"x-ratelimit-remaining-tokens": b"0"})
     assert not is_spent({b"x-ratelimit-remaining-tokens": b"10", b"retry-after": b"0"})

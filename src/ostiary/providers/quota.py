@@ -12,21 +12,23 @@ from ostiary.providers.transport import Headers
 
 _SECOND_MS: Final = 1_000
 _LONGEST_MS: Final = 31 * 86_400 * _SECOND_MS
-_NUMBER: Final = re.compile(r"\d{1,7}(?:\.\d{1,9})?")
-_DURATION: Final = re.compile(r"(\d{1,7}(?:\.\d{1,9})?)(ms|us|µs|ns|h|m|s)")
+_NUMBER: Final = re.compile(r"\d{1,7}(?:\.\d{1,20})?")
+_DURATION: Final = re.compile(r"(\d{1,7}(?:\.\d{1,20})?)(ms|us|µs|ns|h|m|s)")
 _UNITS_MS: Final = {"h": 3_600_000.0, "m": 60_000.0, "s": 1_000.0, "ms": 1.0, "us": 0.001, "µs": 0.001, "ns": 0.000_001}
+_SPANS: Final = ("minute", "hour", "day")
+_WINDOWS: Final = ("requests", "tokens", *(f"{what}-{span}" for what in ("requests", "tokens") for span in _SPANS))
 _FAMILIES: Final = (
-    ("x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"),
-    ("x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"),
-    ("anthropic-ratelimit-requests-remaining", "anthropic-ratelimit-requests-reset"),
-    ("anthropic-ratelimit-tokens-remaining", "anthropic-ratelimit-tokens-reset"),
-    ("anthropic-ratelimit-input-tokens-remaining", "anthropic-ratelimit-input-tokens-reset"),
-    ("anthropic-ratelimit-output-tokens-remaining", "anthropic-ratelimit-output-tokens-reset"),
+    *((f"x-ratelimit-remaining-{window}", f"x-ratelimit-reset-{window}") for window in _WINDOWS),
+    *(
+        (f"anthropic-ratelimit-{what}-remaining", f"anthropic-ratelimit-{what}-reset")
+        for what in ("requests", "tokens", "input-tokens", "output-tokens")
+    ),
     ("x-ratelimit-remaining", "x-ratelimit-reset"),
+    ("ratelimit-remaining", "ratelimit-reset"),
 )
-"""OpenAI's and those who took them over, Anthropic's, and the plain ones of OpenRouter and others."""
-_NONE_LEFT: Final = ("0", "0.0")
-_TELLING: Final = tuple(remaining.encode() for remaining, _ in _FAMILIES)
+"""OpenAI's and those who took them over, by the window's length those of Cerebras and SambaNova, Anthropic's, and the
+plain ones of OpenRouter and others. Mistral's `…-req-minute` are not among them: nothing says when it has more."""
+_TELLING: Final = frozenset(remaining.encode() for remaining, _ in _FAMILIES)
 
 
 def resets_at(headers: Headers, body: Mapping[str, object] | None, at: int) -> int | None:
@@ -41,12 +43,18 @@ def resets_at(headers: Headers, body: Mapping[str, object] | None, at: int) -> i
 
 def is_spent(fields: Mapping[bytes, bytes]) -> bool:
     """Whether any window is used up, by the plain fields of an answer's head: asked at every call."""
-    return any(fields.get(name) == b"0" for name in _TELLING)
+    return any(_is_none(fields[name]) for name in _TELLING.intersection(fields))
+
+
+def _is_none(left: bytes) -> bool:
+    """Whether a number is zero, however it is written: `0`, `0.0`."""
+    return not left.strip(b"0. ") and b"0" in left
 
 
 def spent_until(headers: Headers, at: int) -> int | None:
     """When the last of the windows that are used up opens again; None where none is."""
-    ends = [_moment(headers.get(reset), at) for remaining, reset in _FAMILIES if headers.get(remaining) in _NONE_LEFT]
+    spent = [reset for remaining, reset in _FAMILIES if _is_none(headers.get(remaining).encode())]
+    ends = [_moment(headers.get(reset), at) for reset in spent]
     known = [end for end in ends if end is not None]
     return max(known) if known else None
 
