@@ -130,6 +130,50 @@ def test_a_merge_patch_changes_what_it_names(bureau: Bureau) -> None:
     assert same["updated_at"] == null["updated_at"]
 
 
+def test_a_merge_patch_reaches_into_a_budget(bureau: Bureau) -> None:
+    """Whoever moves the warning, or the period, must not lift the hard limit by not naming it."""
+    made = bureau.key(budget={"limit_usd": "5", "soft_usd": "2", "period": "total", "thresholds": [10, 90]})
+    path = f"/agent-keys/{made['id']}"
+
+    def patch(budget: Any) -> Any:
+        shown = bureau.done("alice", "PATCH", path, json={"budget": budget})["budget"]
+        assert shown == bureau.done("alice", "GET", path)["budget"]
+        return shown and (shown["limit_usd"], shown["soft_usd"], shown["period"], shown["thresholds"])
+
+    assert patch({"soft_usd": "3"}) == ("5", "3", "total", [10, 90])
+    assert patch({"thresholds": [70]}) == ("5", "3", "total", [70])
+    assert patch({"soft_usd": None, "period": "month"}) == ("5", None, "month", [70])
+    assert patch({"limit_usd": "4"}) == ("4", None, "month", [70])
+    assert patch({"thresholds": None}) == ("4", None, "month", [50, 80, 100])
+    assert patch({}) == ("4", None, "month", [50, 80, 100])
+    for wrong in ({"limit_usd": None}, {"soft_usd": "4.1"}, {"period": None}):
+        refused = bureau.ask("alice", "PATCH", path, json={"budget": wrong})
+        assert (refused.status_code, {name.partition(".")[0] for name in fields(refused)}) == (422, {"budget"}), wrong
+    assert patch({"soft_usd": "1", "limit_usd": None}) == (None, "1", "month", [50, 80, 100])
+    assert patch(None) is None
+    assert patch({"limit_usd": "9"}) == ("9", None, "month", [50, 80, 100])
+
+
+def test_a_merge_patch_reaches_into_metadata(bureau: Bureau) -> None:
+    made = bureau.key(metadata={"team": "search", "cost": {"centre": 7, "share": 0.5}, "tags": ["a", "b"]})
+    path = f"/agent-keys/{made['id']}"
+
+    def patch(metadata: Any) -> Any:
+        return bureau.done("alice", "PATCH", path, json={"metadata": metadata})["metadata"]
+
+    assert patch({}) == made["metadata"]
+    kept = {"team": "ads", "cost": {"share": 0.5, "unit": "eu"}, "tags": ["c"]}
+    assert patch({"team": "ads", "cost": {"centre": None, "unit": "eu"}, "tags": ["c"]}) == kept
+    assert patch({"cost": None, "nothing": None, "new": {"a": None, "b": 1}}) == {
+        "team": "ads",
+        "tags": ["c"],
+        "new": {"b": 1},
+    }
+    refused = bureau.ask("alice", "PATCH", path, json={"metadata": {"more": "x" * 4_090}})
+    assert (refused.status_code, fields(refused)) == (422, {"metadata"}), "too large together"
+    assert patch({"team": None, "tags": None, "new": None}) == {}
+
+
 READ_ONLY = (
     *("id", "preview", "previews", "status", "created_at", "updated_at", "last_used_at", "spent_usd", "secret"),
     *("organization_id", "is_ephemeral", "parent_id", "requests"),

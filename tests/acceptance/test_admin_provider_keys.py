@@ -237,6 +237,17 @@ def test_fields_are_patched_one_by_one(bureau: Bureau, provider: Upstream) -> No
     assert bureau.done("alice", "PATCH", path, json={"fields": None, "test": False})["fields"] == {}
 
 
+def test_a_spend_cap_is_patched_amount_by_amount(bureau: Bureau, provider: Upstream) -> None:
+    budget = {"period": "day", "limit_usd": "5", "soft_usd": "2", "thresholds": [90]}
+    made = add(bureau, provider, test=False, budget=budget)
+    edited = bureau.done("alice", "PATCH", f"{PATH}/{made['id']}", json={"budget": {"soft_usd": "3"}})
+    assert edited["budget"] == {**made["budget"], "soft_usd": "3"}
+    assert (edited["budget"]["limit_usd"], edited["budget"]["period"]) == ("5", "day")
+    edited = bureau.done("alice", "PATCH", f"{PATH}/{made['id']}", json={"budget": {"period": "month"}})
+    assert (edited["budget"]["limit_usd"], edited["budget"]["period"]) == ("5", "month")
+    assert bureau.done("alice", "PATCH", f"{PATH}/{made['id']}", json={"budget": None})["budget"] is None
+
+
 def test_a_secret_is_replaced_in_place_once_it_was_tested(bureau: Bureau, provider: Upstream) -> None:
     made = add(bureau, provider)
     path = f"{PATH}/{made['id']}"

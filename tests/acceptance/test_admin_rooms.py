@@ -56,6 +56,8 @@ def test_its_budget_is_the_owners_to_set(bureau: Bureau) -> None:
     edited = bureau.done("alice", "PATCH", path, json=wish)
     assert edited["budget"]["limit_usd"] == "100"
     assert edited["budget"]["thresholds"] == [50, 90]
+    merged = bureau.done("alice", "PATCH", path, json={"budget": {"soft_usd": None}})["budget"]
+    assert merged == {**edited["budget"], "soft_usd": None}, "what is not named stays, the hard limit above all"
     assert bureau.done("alice", "PATCH", path, json={"budget": None})["budget"] is None
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, JsonValue, WithJsonSchema
 
-from ostiary.admin.budget_shapes import GivenBudget, Rate, ShownBudget, shown_budget
+from ostiary.admin.budget_shapes import BudgetPatch, GivenBudget, Rate, ShownBudget, shown_budget
 from ostiary.admin.shapes import (
     ABSENT,
     Asked,
@@ -22,6 +22,7 @@ from ostiary.admin.shapes import (
     ShownMoment,
     ShownUsd,
     choice_of,
+    merged,
     usd,
     when,
 )
@@ -59,7 +60,7 @@ class NewKey(Asked):
 
 
 class KeyPatch(Asked):
-    """What is named is changed; null clears where there may be nothing."""
+    """What is named is changed; null clears where there may be nothing, also one of the `metadata`."""
 
     name: Name = ABSENT
     owner_id: Item = ABSENT
@@ -74,7 +75,7 @@ class KeyPatch(Asked):
     free_only: bool = ABSENT
     addresses: GivenChoice = ABSENT
     metadata: Metadata = ABSENT
-    budget: GivenBudget | None = ABSENT
+    budget: BudgetPatch | None = ABSENT
     capture: bool = ABSENT
 
 
@@ -186,6 +187,16 @@ def wished(asked: Asked) -> dict[str, object]:
         found["scopes"] = frozenset(found["scopes"])  # type: ignore[call-overload]
     if isinstance(found.get("budget"), GivenBudget):
         found["budget"] = found["budget"].budget()  # type: ignore[attr-defined]
+    return found
+
+
+def patched(asked: KeyPatch, known: AgentKey) -> dict[str, object]:
+    """The same of a merge patch: budget and metadata are merged with those of the key as it is."""
+    found = wished(asked)
+    if asked.budget is not None:
+        found["budget"] = asked.budget.over(known.budget)
+    if "metadata" in found:
+        found["metadata"] = merged(known.metadata, asked.metadata)
     return found
 
 

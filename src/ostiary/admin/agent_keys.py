@@ -17,6 +17,7 @@ from ostiary.admin.agent_key_shapes import (
     ModelSpend,
     NewKey,
     ShownKey,
+    patched,
     shares,
     shown,
     wished,
@@ -100,9 +101,9 @@ async def show(asking: Asking, id: Id) -> DetailedKey:
 async def change(asking: Asking, id: Id, asked: KeyPatch) -> ShownKey:
     """Edit what is named (RFC 7396): absent stays, null clears."""
     tx = await asking.begin()
-    key = await agent_keys.change(
-        tx, asking.by, asking.organization_id, id, wished(asked), asking.at, grant=judge_scopes
-    )
+    known = await agent_keys.get(tx, asking.by, "agent_keys.edit", asking.organization_id, id)
+    wish = patched(asked, known)
+    key = await agent_keys.change(tx, asking.by, asking.organization_id, known.id, wish, asking.at, grant=judge_scopes)
     return await described(tx, key, asking.at)
 
 

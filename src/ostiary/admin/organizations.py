@@ -8,7 +8,7 @@ from fastapi import Query
 from pydantic import Field
 
 from ostiary.admin import pages
-from ostiary.admin.budget_shapes import GivenBudget, Rate, ShownBudget, shown_budget
+from ostiary.admin.budget_shapes import BudgetPatch, Rate, ShownBudget, shown_budget
 from ostiary.admin.pages import Page, Place
 from ostiary.admin.shapes import ABSENT, Asked, Asking, Id, Name, Shown, ShownMoment, ShownUsd, usd
 from ostiary.clock import SECOND_MS, iso
@@ -47,7 +47,7 @@ class OrganizationPatch(Asked):
     rpd: Rate | None = ABSENT
     tpm: Rate | None = ABSENT
     parallel: Rate | None = ABSENT
-    budget: GivenBudget | None = ABSENT
+    budget: BudgetPatch | None = ABSENT
     revocation_is_final: bool = ABSENT
     max_lifetime_s: Annotated[int, Field(ge=3_600, le=366 * 86_400)] | None = ABSENT
     allow_unpriced: bool = ABSENT
@@ -55,14 +55,14 @@ class OrganizationPatch(Asked):
     content_days: Days | None = ABSENT
     capture_is_forbidden: bool = ABSENT
 
-    def wished(self) -> dict[str, object]:
-        """The fields that were named, as the deed takes them."""
+    def wished(self, known: Organization) -> dict[str, object]:
+        """The fields that were named, as the deed takes them, merged with the organization as it is."""
         found: dict[str, object] = {name: getattr(self, name) for name in self.model_fields_set}
         if "max_lifetime_s" in found:
             seconds = found.pop("max_lifetime_s")
             found["max_lifetime_ms"] = None if seconds is None else self.max_lifetime_s * SECOND_MS  # type: ignore[operator]
         if self.budget is not None:
-            found["budget"] = self.budget.budget()
+            found["budget"] = self.budget.over(known.budget)
         return found
 
 
@@ -127,7 +127,8 @@ async def change(asking: Asking, id: Id, asked: OrganizationPatch) -> ShownOrgan
     """Edit what is named (RFC 7396): absent stays, null lifts."""
     tx = await asking.begin()
     meant = await asking.find_organization(tx, id)
-    edited = await organizations.change(tx, asking.by, meant, asked.wished(), asking.at)
+    known = await organizations.get(tx, meant, lock=True)
+    edited = await organizations.change(tx, asking.by, meant, asked.wished(known), asking.at)
     return await _shown(tx, edited, asking.at)
 
 

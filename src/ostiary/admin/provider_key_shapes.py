@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from ostiary.admin.budget_shapes import Percent, Rate, ShownBudget, shown_budget
+from ostiary.admin.budget_shapes import AmountsPatch, Rate, ShownBudget, Thresholds, shown_budget
 from ostiary.admin.shapes import ABSENT, Asked, Item, Name, Shown, ShownMoment, ShownUsd, Usd, usd, when
 from ostiary.limits.budgets import Budget
 from ostiary.providers.catalog import Provider
@@ -16,7 +15,7 @@ from ostiary.secret import Secret
 from ostiary.vault.health_store import HealthRow
 from ostiary.vault.key_fields import LONGEST_TAG, MOST_PRIORITY, MOST_TAGS, MOST_WEIGHT
 from ostiary.vault.key_uses import Standing, Uses, described
-from ostiary.vault.provider_keys import NewProviderKey
+from ostiary.vault.provider_keys import NewProviderKey, ProviderKey
 from ostiary.vault.trial import TestResult
 
 _LONGEST_SECRET: Final = 65_536
@@ -61,12 +60,18 @@ class GivenSpend(Asked):
     period: Literal["day", "month", "total"] = "month"
     limit_usd: Usd | None = None
     soft_usd: Usd | None = None
-    thresholds: Annotated[list[Percent], Field(max_length=10)] | None = None
+    thresholds: Thresholds | None = None
 
     def budget(self) -> Budget:
         """As the house keeps it."""
         budget = Budget(self.period, self.limit_usd, self.soft_usd)
         return budget if self.thresholds is None else replace(budget, thresholds=tuple(self.thresholds))
+
+
+class SpendPatch(AmountsPatch):
+    """What of it is changed: absent stays, null clears. Where there is none, it begins with what is named."""
+
+    period: Literal["day", "month", "total"] = ABSENT
 
 
 class NewKey(Asked):
@@ -121,7 +126,7 @@ class KeyPatch(Asked):
     rpd: Rate | None = ABSENT
     tpm: Rate | None = ABSENT
     parallel: Rate | None = ABSENT
-    budget: GivenSpend | None = ABSENT
+    budget: SpendPatch | None = ABSENT
     test: Tested = True
 
     @property
@@ -129,16 +134,16 @@ class KeyPatch(Asked):
         """Whether calls will be made in another way."""
         return bool(self.model_fields_set & OF_THE_CALL)
 
-    def wished(self, fields: Mapping[str, str]) -> dict[str, object]:
-        """What was named, as the deed takes it; `fields` are those of the key as it is."""
+    def wished(self, known: ProviderKey) -> dict[str, object]:
+        """What was named, as the deed takes it, merged with the key as it is."""
         found: dict[str, object] = {name: getattr(self, name) for name in self.model_fields_set if name != "test"}
         if self.fields is not None and "fields" in found:
-            merged = {**fields, **self.fields}
+            merged = {**known.fields, **self.fields}
             found["fields"] = {name: value for name, value in merged.items() if value is not None}
         if "tags" in found:
             found["tags"] = tuple(self.tags or ())
         if self.budget is not None:
-            found["budget"] = self.budget.budget()
+            found["budget"] = self.budget.over(known.budget)
         return found
 
 

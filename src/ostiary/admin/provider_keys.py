@@ -119,7 +119,7 @@ async def change(asking: Asking, id: Id, asked: KeyPatch) -> SavedKey:
     async def save(visit: Visit, tx: Transaction) -> tuple[ProviderKey, Provider]:
         office = visit.office
         key = await get_provider_key(tx, visit.organization_id, id, lock=True)
-        edit = ProviderKeyEdit(office.catalog.get(key.provider), asked.wished(key.fields))
+        edit = ProviderKeyEdit(office.catalog.get(key.provider), asked.wished(key))
         edited = await provider_keys.change(
             tx, visit.by, visit.organization_id, key.id, edit, seal=office.seal, egress=office.egress, at=visit.at
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Final, Literal
@@ -203,6 +204,19 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - JSON of any shape
 
 
 Metadata = Annotated[dict[str, JsonValue], BeforeValidator(_plain)]
+
+
+def merged(known: object, patch: object) -> object:
+    """An object with a patch laid over it (RFC 7396): null takes a name away, and an object is merged in its turn."""
+    if not isinstance(patch, Mapping):
+        return patch
+    kept = dict(known) if isinstance(known, Mapping) else {}
+    for name, value in patch.items():
+        if value is None:
+            kept.pop(name, None)
+        else:
+            kept[name] = merged(kept.get(name), value)
+    return kept
 
 
 # ---- secrets ----------------------------------------------------------------------------------------------------

@@ -100,9 +100,12 @@ async def list_(tx: Transaction, by: Actor) -> list[Organization]:
     return await store.list_organizations(tx)
 
 
-async def get(tx: Transaction, id_or_name_or_client_id: str) -> Organization:
-    """The one that is meant, or `not_found`. Asks nobody's leave: a door does, before it tells what it found."""
-    organization = await store.find_organization(tx, id_or_name_or_client_id)
+async def get(tx: Transaction, id_or_name_or_client_id: str, *, lock: bool = False) -> Organization:
+    """The one that is meant, or `not_found`. Asks nobody's leave: a door does, before it tells what it found.
+
+    `lock` keeps others from changing it meanwhile.
+    """
+    organization = await store.find_organization(tx, id_or_name_or_client_id, lock=lock)
     if organization is None:
         raise Refusal("not_found", _UNKNOWN)
     return organization
