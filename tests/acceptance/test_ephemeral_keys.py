@@ -9,6 +9,7 @@ import pytest
 
 from tests.servers.gateway import Gateway, GatewayMaker
 from tests.servers.upstream import Upstream
+from tests.servers.waiting import until
 
 _MODEL = "openai-compatible/ok"
 _MASTER_KEY = "q1Lw3cEWJxCEv7nHc5tUpFYPZ1m0Cnq3zQn5m4oJ2Yk="
@@ -106,6 +107,19 @@ def test_a_child_uses_its_parents_limits(house: Gateway) -> None:
     assert [code(house, one) for one in (first, second, second)] == [None, None, "rate_limit_exceeded"]
     assert code(house, parent) is None
     assert [code(house, one) for one in (first, second, parent)] == ["rate_limit_exceeded"] * 3
+
+
+def test_a_day_limit_set_at_noon_knows_what_the_children_did(house: Gateway) -> None:
+    parent = house.create_key("ci")
+    child = child_of(house, "ci")
+    assert [code(house, one) for one in (child, parent, child)] == [None] * 3
+    until(lambda: len(house.traces()) == 3, "the ledger to have it")
+    house.cli("keys", "edit", "ci", "--rpd", "5")
+    house.hear()
+    over = "daily_rate_limit_exceeded"
+    assert [code(house, one) for one in (child, parent, child, parent)] == [None, None, over, over]
+    house.restart()
+    assert [code(house, one) for one in (parent, child)] == [over, over]
 
 
 def test_a_child_spends_its_parents_budget_and_no_more_than_its_slice(priced: Gateway) -> None:

@@ -87,11 +87,14 @@ async def lower_lease(tx: Transaction, owner: str, key: WindowKey, amount: int) 
 
 
 async def count_requests(tx: Transaction, scope: str, id: str, day: int) -> int:
-    """The requests of a UTC day that the ledger knows of."""
-    d = schema.usage_days.c
-    whose = {"organization": d.organization_id, "provider_key": d.provider_key_id}.get(scope, d.agent_key_id)
+    """The requests of a UTC day that the ledger knows of; what a child calls its parent calls too."""
+    d, k = schema.usage_days.c, schema.agent_keys.c
+    whose = {"organization": d.organization_id == id, "provider_key": d.provider_key_id == id}.get(scope)
+    if whose is None:  # children that were gone before the day began have no part in it
+        children = select(k.id).where(k.parent_id == id, k.expires_at >= day * DAY_MS)
+        whose = or_(d.agent_key_id == id, d.agent_key_id.in_(children))
     counted = d.attempts if scope == "provider_key" else d.requests  # each attempt is a request to the provider
-    found = (await tx.execute(select(func.sum(counted)).where(whose == id, d.day == day))).scalar()
+    found = (await tx.execute(select(func.sum(counted)).where(whose, d.day == day))).scalar()
     return int(found or 0)
 
 
