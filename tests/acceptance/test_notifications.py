@@ -175,6 +175,18 @@ def _alerted(gateway: Gateway) -> list[str]:
     return [str(row["name"]) for row in rows(gateway, query)]
 
 
+def test_an_image_without_a_price_is_told_of_as_tokens_are(
+    gateways: GatewayMaker, upstream: Upstream, receiver: Receiver
+) -> None:
+    gateway = furnish(gateways(allow=[upstream.origin, receiver.origin]), upstream, receiver)
+    secret = gateway.create_key("ci-bot")
+    body = {"model": "openai-compatible/dall-e", "prompt": "a door"}
+    assert gateway.client(secret).post("/v1/images/generations", json=body).status_code == 200
+    until(lambda: receiver.taken, "the post")
+    [message] = receiver.taken.values()
+    assert (message["type"], message["data"]["subject"]["name"]) == ("model.unpriced", "openai-compatible/dall-e")
+
+
 def test_mail_and_webhook_that_were_away_are_told_later_and_calls_do_not_wait(
     gateways: GatewayMaker, upstream: Upstream, receiver: Receiver
 ) -> None:

@@ -345,6 +345,16 @@ async def test_a_model_without_a_price_is_told_of_once_a_day(house: House) -> No
     assert await house.addresses() == {"alice@example.org", "erin@example.org"}
 
 
+@pytest.mark.parametrize("unit", ["output_tokens", "images", "audio_ms", "characters", "searches"])
+async def test_whatever_is_paid_for_wants_a_price(house: House, unit: str) -> None:
+    key = await house.key("ci", None)
+    await house.spend(key, 0, NOW, price_version="set", **{unit: 1})
+    assert await house.told() == []
+    await house.spend(key, 0, NOW, price_version=None, **{unit: 1})
+    [(one, _)] = await house.told()
+    assert (one.kind, one.subject_name) == ("model.unpriced", "openai/m")
+
+
 async def test_a_call_beyond_its_hold_is_told_of(house: House) -> None:
     key = await house.key("ci", None)
     leased = (("agent_key", key, MONTH),)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 from ostiary.clock import DAY_MS, iso
@@ -13,6 +14,7 @@ from ostiary.ids import new_id
 from ostiary.ledger import outbox_store as store
 from ostiary.ledger.events import Event
 from ostiary.ledger.outbox_store import Alert, Delivery, Expiring, Notification, Subject
+from ostiary.ledger.rollup_store import PAID_FOR, is_unpriced
 from ostiary.ledger.webhook_store import list_listeners
 from ostiary.limits.budgets import AccountKey, Budget, kind_of, period_ends, periods_of
 from ostiary.names import LONGEST_NAME
@@ -31,6 +33,7 @@ _ANEW_MS: Final = 60_000
 _KEPT_MS: Final = 90 * DAY_MS
 _ALERTS_KEPT_MS: Final = 400 * DAY_MS
 _PRUNED_AT_ONCE: Final = 1_000
+_paid_for = attrgetter(*PAID_FOR)
 
 
 class Way(NamedTuple):
@@ -171,7 +174,7 @@ async def _tell_odd_calls(tx: Transaction, events: Iterable[Event], at: int) -> 
     day = iso(at)[:_DATE]
     found: dict[Alert, tuple[str, Event]] = {}
     for event in events:
-        if event.price_version is None and event.input_tokens + event.output_tokens:
+        if is_unpriced(event.price_version, *_paid_for(event)):
             found.setdefault(_alert_of("unpriced", event, day), ("model.unpriced", event))
         if event.over_hold_nano:
             found.setdefault(_alert_of("over_hold", event, day), ("call.over_hold", event))
