@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -174,9 +175,25 @@ def test_a_merge_patch_reaches_into_metadata(bureau: Bureau) -> None:
     assert patch({"team": None, "tags": None, "new": None}) == {}
 
 
+def test_a_key_that_expires_soon_is_marked(bureau: Bureau) -> None:
+    def ahead(days: float) -> str:
+        return (datetime.now(UTC) + timedelta(days=days)).isoformat()
+
+    soon, later, never = (bureau.key(expires_at=at) for at in (ahead(6.9), ahead(7.1), None))
+    assert [one["expires_soon"] for one in (soon, later, never)] == [True, False, False]
+    child = bureau.done("alice", "POST", f"/agent-keys/{later['id']}/ephemeral", json={})
+    assert not child["expires_soon"], "it was made to be short-lived"
+    listed = bureau.done("alice", "GET", "/agent-keys", params={"search": soon["name"]})["data"]
+    assert [one["expires_soon"] for one in listed if one["id"] == soon["id"]] == [True]
+    path = f"/agent-keys/{soon['id']}"
+    assert not bureau.done("alice", "POST", f"{path}/deactivate")["expires_soon"], "it has stopped already"
+    assert bureau.done("alice", "POST", f"{path}/activate")["expires_soon"]
+    assert not bureau.done("alice", "PATCH", path, json={"expires_at": ahead(30)})["expires_soon"]
+
+
 READ_ONLY = (
     *("id", "preview", "previews", "status", "created_at", "updated_at", "last_used_at", "spent_usd", "secret"),
-    *("organization_id", "is_ephemeral", "parent_id", "requests"),
+    *("organization_id", "is_ephemeral", "parent_id", "requests", "expires_soon"),
 )
 
 

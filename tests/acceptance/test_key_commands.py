@@ -118,6 +118,15 @@ def test_a_list_is_searched_filtered_and_sorted(house: House) -> None:
     refused(house, "keys", "list", "--sort", "secret", code=2)
 
 
+def test_a_list_marks_what_expires_soon(house: House) -> None:
+    house.create_key("ends soon", "--expires", "6d")
+    house.create_key("ends later", "--expires", "8d")
+    marked = {key["name"]: key["expires_soon"] for key in house.json("keys", "list", "--search", "ends ")}
+    assert marked == {"ends soon": True, "ends later": False}
+    lines = house.cli("keys", "list", "--search", "ends ").out.splitlines()
+    assert [line.split("  ")[0] for line in lines if "Z (soon)" in line] == ["ends soon"]
+
+
 # ---- ephemeral keys -------------------------------------------------------------------------------------------------
 
 
@@ -131,9 +140,10 @@ def test_a_child_is_made_shown_and_ended_with_its_parent(house: House) -> None:
     assert (child["budget_usd"], child["budget_period"], child["rpm"]) == (1, "total", 5)
     shown = house.json("keys", "show", "ci")
     assert [(one["name"], one["status"]) for one in shown["children"]] == [("job 7", "active")]
-    assert house.json("keys", "show", "job 7")["beside"] == [
-        {"whose": "Its parent, ci", "budget_usd": 5, "spent_usd": 0}
-    ]
+    (beside,) = house.json("keys", "show", "job 7")["beside"]
+    minute = {"limit": 60, "used": 0, "remaining": 60, "resets_at": None}
+    limits = {"requests_per_minute": minute}
+    assert beside == {"whose": "Its parent, ci", "budget_usd": 5, "spent_usd": 0, "limits": limits}
     assert "rpm" in refused(house, "keys", "ephemeral", "ci", "--rpm", "61")
     assert "rpm" in refused(house, "keys", "ephemeral", "ci", "--rpm", "none")
     assert "models" in refused(house, "keys", "ephemeral", "ci", "--models", "a,c")
@@ -163,7 +173,7 @@ def test_a_key_is_told_in_plain_words(gateways: GatewayMaker, upstream: Upstream
     gateway = gateways(allow=[upstream.origin])
     gateway.add_provider_key("openai-compatible", "upstream", upstream.url)
     gateway.cli("prices", "set", _MODEL, "--input", "1000", "--output", "2000")
-    gateway.cli("orgs", "edit", "--budget-usd", "100")
+    gateway.cli("orgs", "edit", "--budget-usd", "100", "--rpd", "5000")
     secret = gateway.create_key(
         "told", "--budget-usd", "50", "--soft-budget-usd", "40", "--rpm", "60", "--rpd", "1000", "--tpm", "90000",
         "--models", _MODEL, "--ip", "127.0.0.0/8", "--expires", "7d", "--metadata", '{"team": "search"}',
@@ -184,7 +194,8 @@ def test_a_key_is_told_in_plain_words(gateways: GatewayMaker, upstream: Upstream
         "of $50 this month;",
         "It warns at its soft limit of $40.",
         "Somebody is told at 50, 80, 100 %.",
-        "Its organization, default: ",
+        "Its organization, default: $",
+        "Its organization, default: 4 of 5,000 requests today. A call must fit this too.",
         "3 of 60 requests in the last minute.",
         "3 of 1,000 requests today.",
         "of 90,000 tokens in the last minute.",
@@ -201,6 +212,16 @@ def test_a_key_is_told_in_plain_words(gateways: GatewayMaker, upstream: Upstream
     shown = gateway.json("keys", "show", "told")
     assert (shown["requests"], shown["share_percent"]) == (3, 75.0)
     assert shown["limits"]["requests_per_day"]["used"] == 3
+    called = gateway.client(secret).get("/v1/key").json()
+    own, (others,) = called["limits"], called["limits_of_others"]
+    for name, window in shown["limits"].items():
+        assert (window["limit"], window["used"]) == (own[name]["limit"], own[name]["used"]), "as the caller is told"
+    day = shown["beside"][0]["limits"]["requests_per_day"]
+    assert (day["limit"], day["used"], day["remaining"]) == (5_000, 4, 4_996)
+    assert {name: others["requests_per_day"][name] for name in ("limit", "used", "remaining")} == {
+        name: day[name] for name in ("limit", "used", "remaining")
+    }
+    assert "Its parent, told: 3 of 60 requests in the last minute." in gateway.cli("keys", "show", child["name"]).out
     assert shown["by_model"][0]["requests"] == 3
     assert shown["spent_usd"] == shown["by_model"][0]["cost_usd"] > 0
     (row,) = [key for key in gateway.json("keys", "list") if key["name"] == "told"]

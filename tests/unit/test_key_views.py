@@ -8,6 +8,7 @@ from typing import Any
 from ostiary.agents.policy import Choice
 from ostiary.agents.records import AgentKey
 from ostiary.cli import key_views
+from ostiary.cli.beside import Pace
 from ostiary.cli.key_views import NO_TRAFFIC, Sight
 from ostiary.limits.budgets import Budget
 from tests.people import DAY, HOUR, NOW
@@ -41,8 +42,7 @@ SIGHT = Sight(
     owner=None,
     spent_nano=0,
     beside=(),
-    minute=(0, 0),
-    today=0,
+    pace=Pace(),
     traffic=NO_TRAFFIC,
     by_model={},
     children=(),

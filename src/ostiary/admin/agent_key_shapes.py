@@ -120,6 +120,7 @@ class ShownKey(Shown):
     preview: str | None
     previews: list[str]
     expires_at: ShownMoment | None
+    expires_soon: bool = Field(description="It works now and will not in 7 days; never of an ephemeral key.")
     scopes: list[str]
     rpm: int | None
     rpd: int | None
@@ -221,6 +222,7 @@ def shown(key: AgentKey, spent: int, at: int) -> dict[str, Any]:
         "preview": key.previews[0] if key.previews else None,
         "previews": list(key.previews),
         "expires_at": when(key.expires_at),
+        "expires_soon": key.expires_soon(at),
         "scopes": sorted(key.scopes),
         **{name: Chosen.of(getattr(key, name)) for name in ("models", "providers", "addresses")},
         "metadata": dict(key.metadata),

@@ -76,10 +76,19 @@ async def list_spent(tx: Transaction, keys: Collection[AgentKey], at: int) -> di
 
 async def count_since(tx: Transaction, ids: Collection[str], since_at: int) -> tuple[int, int]:
     """Requests and tokens of these keys that the ledger has seen begin since then."""
+    return await _count(tx, schema.usage_events.c.agent_key_id.in_(ids), since_at)
+
+
+async def count_all_since(tx: Transaction, organization_id: str, since_at: int) -> tuple[int, int]:
+    """The same of everybody in an organization."""
+    return await _count(tx, schema.usage_events.c.organization_id == organization_id, since_at)
+
+
+async def _count(tx: Transaction, whose: ColumnElement[bool], since_at: int) -> tuple[int, int]:
     e = schema.usage_events.c
     requests = func.coalesce(func.sum(case((e.attempt == 1, 1), else_=0)), 0)
     tokens = func.coalesce(func.sum(e.input_tokens + e.output_tokens), 0)
-    row = (await tx.execute(select(requests, tokens).where(e.agent_key_id.in_(ids), e.started_at > since_at))).one()
+    row = (await tx.execute(select(requests, tokens).where(whose, e.started_at > since_at))).one()
     return int(row[0]), int(row[1])
 
 

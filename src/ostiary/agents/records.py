@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ostiary.agents.policy import Choice, Policy, Status, parse_networks
+from ostiary.clock import DAY_MS
 from ostiary.limits.budgets import Budget
+
+_SOON_MS: Final = 7 * DAY_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,12 @@ class AgentKey:
         if self.parent_id is None:
             return "active"
         return self.parent.shown_status(now) if self.parent is not None else "revoked"
+
+    def expires_soon(self, now: int) -> bool:
+        """Whether somebody should see to it: it works now, will not in a week, and was not made to be short-lived."""
+        if self.is_ephemeral or self.expires_at is None or self.shown_status(now) != "active":
+            return False
+        return self.expires_at - now <= _SOON_MS
 
 
 _GONE: Final = Policy(status="revoked")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -10,19 +10,16 @@ from ostiary.agents import pages_store, store
 from ostiary.agents.pages_store import RECENT_DAYS
 from ostiary.agents.policy import Choice
 from ostiary.agents.records import AgentKey, KeySecret
-from ostiary.cli import show, words
+from ostiary.cli import beside, show, words
+from ostiary.cli.beside import Other, Pace
 from ostiary.clock import DAY_MS, day_ends
 from ostiary.db.database import Transaction
 from ostiary.ledger import reports
 from ostiary.ledger.reports import Traffic
 from ostiary.ledger.usage_store import UsageFilter
-from ostiary.limits.budgets import Budget
-from ostiary.limits.store import list_accounts
-from ostiary.orgs.store import SCOPE as ORGANIZATION
-from ostiary.orgs.store import find_organization, find_user_by_id
+from ostiary.orgs.store import find_user_by_id
 from ostiary.secret import Secret
 
-_MINUTE_MS: Final = 60_000
 _MOST_SHOWN: Final = 20
 _USES: Final = {"gate:chat": "call models", "gate:models": "list models", "gate:usage": "look up its own use"}
 NO_TRAFFIC: Final = Traffic(0, 0.0)
@@ -36,11 +33,9 @@ class Sight:
     at: int
     owner: str | None
     spent_nano: int
-    beside: tuple[tuple[str, Budget, int], ...]
-    """Whose budgets a call must fit as well, and what is spent of them."""
-    minute: tuple[int, int]
-    """Requests and tokens of the last minute, the children's among them: they use their parent's limits."""
-    today: int
+    beside: tuple[Other, ...]
+    """Whose limits a call must fit as well."""
+    pace: Pace
     traffic: Traffic
     """Requests of the last 30 days, and their share of all."""
     by_model: Mapping[str, tuple[int, int]]
@@ -54,35 +49,20 @@ class Sight:
 async def look(tx: Transaction, key: AgentKey, at: int) -> Sight:
     """Read it all."""
     children = await store.list_children(tx, key.id)
-    ids = [key.id, *(child.id for child in children)]
     owner = None if key.owner_id is None else await find_user_by_id(tx, key.owner_id)
-    today = day_ends(at) - DAY_MS
     return Sight(
         key=key,
         at=at,
         owner=owner.email if owner else None,
         spent_nano=(await pages_store.list_spent(tx, [key], at))[key.id],
-        beside=tuple([one async for one in _beside(tx, key, at)]),
-        minute=await pages_store.count_since(tx, ids, at - _MINUTE_MS),
-        today=(await pages_store.count_since(tx, ids, today - 1))[0],
+        beside=tuple([one async for one in beside.look(tx, key, at)]),
+        pace=await beside.pace_of(tx, key, at),
         traffic=(await reports.list_traffic(tx, key.organization_id, at, [key.id])).get(key.id, NO_TRAFFIC),
         by_model=await _by_model(tx, key, at),
         children=tuple(children),
         secrets=tuple(await store.list_secrets(tx, key.id)),
         capture_is_forbidden=(await store.get_rules(tx, key.organization_id)).capture_is_forbidden,
     )
-
-
-async def _beside(tx: Transaction, key: AgentKey, at: int) -> AsyncIterator[tuple[str, Budget, int]]:
-    if key.parent is not None and key.parent.budget is not None:
-        spent = await pages_store.list_spent(tx, [key.parent], at)
-        yield f"Its parent, {key.parent.name}", key.parent.budget, spent[key.parent.id]
-    organization = await find_organization(tx, key.organization_id)
-    if organization is not None and organization.budget is not None:
-        accounts = await list_accounts(tx, ORGANIZATION, organization.id)
-        period_id = organization.budget.period_at(at)
-        spent_nano = sum(one.spent_nano for one in accounts if one.period_id == period_id)
-        yield f"Its organization, {organization.name}", organization.budget, spent_nano
 
 
 async def _by_model(tx: Transaction, key: AgentKey, at: int) -> dict[str, tuple[int, int]]:
@@ -109,6 +89,7 @@ def summary(key: AgentKey, at: int, spent_nano: int, traffic: Traffic) -> dict[s
         "parent_id": key.parent_id,
         "parent": key.parent.name if key.parent else None,
         "expires_at": show.when(key.expires_at),
+        "expires_soon": key.expires_soon(at),
         "scopes": sorted(key.scopes),
         "budget_usd": show.usd(cap),
         "soft_budget_usd": show.usd(key.budget.soft_nano if key.budget else None),
@@ -138,22 +119,13 @@ def details(sight: Sight) -> dict[str, Any]:
     """One key with everything around it."""
     key, at = sight.key, sight.at
     resets_at = key.budget.resets_at(at) if key.budget else None
-    limits = {
-        "requests_per_minute": _window(key.rpm, sight.minute[0], None),
-        "requests_per_day": _window(key.rpd, sight.today, day_ends(at)),
-        "tokens_per_minute": _window(key.tpm, sight.minute[1], None),
-        "parallel_requests": _window(key.parallel, None, None),
-    }
     return {
         **summary(key, at, sight.spent_nano, sight.traffic),
         "owner": sight.owner,
         "content_is_captured": key.is_captured and not sight.capture_is_forbidden,
         "budget_resets_at": show.when(resets_at),
-        "beside": [
-            {"whose": who, "budget_usd": show.usd(other.cap_nano), "spent_usd": show.usd(spent)}
-            for who, other, spent in sight.beside
-        ],
-        "limits": {name: window for name, window in limits.items() if window is not None},
+        "beside": [beside.shown(other, at) for other in sight.beside],
+        "limits": beside.windows(key, sight.pace, at),
         "by_model": [
             {"model": name, "requests": requests, "cost_usd": show.usd(nano)}
             for name, (requests, nano) in sight.by_model.items()
@@ -169,14 +141,6 @@ def details(sight: Sight) -> dict[str, Any]:
         ],
         "secrets": [{"preview": one.preview, "expires_at": show.when(one.expires_at)} for one in sight.secrets],
     }
-
-
-def _window(limit: int | None, used: int | None, resets_at: int | None) -> dict[str, Any] | None:
-    """How a limit stands as the ledger knows it; gateways know it to the very call. A minute slides, so has no end."""
-    if limit is None:
-        return None
-    remaining = None if used is None else max(limit - used, 0)
-    return {"limit": limit, "used": used, "remaining": remaining, "resets_at": show.when(resets_at)}
 
 
 def _chosen(choice: Choice) -> dict[str, object]:
@@ -277,16 +241,12 @@ def _limited(noun: str, choice: Choice, every: str, only: str) -> str:
 def _uses(sight: Sight) -> Iterator[str]:
     key = sight.key
     yield from _money(sight)
-    if key.rpm is not None:
-        yield f"{sight.minute[0]:,} of {key.rpm:,} requests in the last minute."
-    if key.rpd is not None:
-        yield f"{sight.today:,} of {key.rpd:,} requests today."
-    if key.tpm is not None:
-        yield f"{sight.minute[1]:,} of {key.tpm:,} tokens in the last minute."
-    if key.parallel is not None:
-        yield f"At most {key.parallel:,} requests at the same time."
-    if (key.rpm, key.rpd, key.tpm, key.parallel) == (None, None, None, None):
+    for rate in beside.rates(key, sight.pace):
+        yield f"{rate[0].upper()}{rate[1:]}."
+    if not beside.has_rates(key):
         yield "It has no limits of requests or tokens of its own."
+    for other in sight.beside:
+        yield from beside.told(other)
     requests = sight.traffic.requests
     share = f", {sight.traffic.percent} % of all" if requests else ""
     yield f"{requests:,} requests in the last {RECENT_DAYS} days{share}."
@@ -301,22 +261,12 @@ def _money(sight: Sight) -> Iterator[str]:
     if budget is None:
         yield f"{show.dollars(spent)} this month; it has no budget of its own."
     else:
-        yield f"{_sum_of(budget, spent)}."
+        yield f"{beside.sum_of(budget, spent)}."
         if budget.soft_nano is not None:
             over = "is over" if spent >= budget.soft_nano else "warns at"
             yield f"It {over} its soft limit of {show.dollars(budget.soft_nano)}."
         if budget.thresholds:
             yield f"Somebody is told at {', '.join(str(one) for one in budget.thresholds)} %."
-    for who, other, spent_there in sight.beside:
-        yield f"{who}: {_sum_of(other, spent_there)}. A call must fit this too."
-
-
-def _sum_of(budget: Budget, spent: int) -> str:
-    period = "this month" if budget.kind == "month" else "in total"
-    if budget.cap_nano is None:
-        return f"{show.dollars(spent)} {period}; nothing blocks it"
-    left = show.dollars(max(budget.cap_nano - spent, 0))
-    return f"{show.dollars(spent)} of {show.dollars(budget.cap_nano)} {period}; {left} left"
 
 
 def _next(sight: Sight) -> Iterator[str]:

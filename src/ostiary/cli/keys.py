@@ -137,9 +137,14 @@ def list_(
     columns = ("name", "preview", "status", "expires_at", "requests", "share_percent", "spent_usd", "budget_usd")
     show.print_table(
         [column.replace("_percent", " %").replace("_", " ") for column in (*columns, "last_used_at", "id")],
-        [[key[column] for column in (*columns, "last_used_at", "id")] for key in found],
+        [[_shown(key, column) for column in (*columns, "last_used_at", "id")] for key in found],
         "There is no such agent key." if search or status or owner else _NONE_YET,
     )
+
+
+def _shown(key: Mapping[str, Any], column: str) -> object:
+    """A cell of the list; a key that expires soon is marked."""
+    return f"{key[column]} (soon)" if column == "expires_at" and key["expires_soon"] else key[column]
 
 
 _NONE_YET: Final = "There is no agent key. 'ostiary keys create --name NAME' makes one."
