@@ -242,6 +242,32 @@ def _requests(gateway: Gateway) -> tuple[int, ...]:
 # ---- organizations and members --------------------------------------------------------------------------------------
 
 
+def test_when_a_key_was_last_used_is_written_now_and_then(gateways: GatewayMaker, upstream: Upstream) -> None:
+    gateway = gateways(allow=[upstream.origin], clock=True)
+    gateway.add_provider_key("openai-compatible", "upstream", upstream.url)
+    secret = gateway.create_key("caller")
+
+    def used() -> str | None:
+        at: str | None = gateway.json("keys", "show", "caller")["last_used_at"]
+        return at
+
+    assert used() is None
+    assert "It was never used." in gateway.cli("keys", "show", "caller").out
+    assert gateway.chat(secret, _MODEL).status_code == 200
+    gateway.shift(31)
+    until(lambda: used() is not None, "the first mark", 10)
+    first = used()
+    assert gateway.chat(secret, _MODEL).status_code == 200
+    gateway.shift(62)
+    until(lambda: used() != first, "the second", 10)
+    assert (used() or "") > (first or "")
+    assert gateway.chat(secret, _MODEL).status_code == 200
+    second = used()
+    gateway.stop()
+    assert (used() or "") > (second or ""), "and when it ends"
+    assert "Last used" in gateway.cli("keys", "show", "caller").out
+
+
 def test_an_organization_is_edited_and_shown(fresh: House) -> None:
     fresh.cli("orgs", "create", "Rules")
     edited = fresh.json(

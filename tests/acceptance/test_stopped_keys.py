@@ -57,6 +57,24 @@ def test_an_open_stream_ends_within_five_seconds(gateway: Gateway, upstream: Ups
     assert trace["cost_usd"] > 0
 
 
+@pytest.mark.parametrize("deed", ["revoke", "deactivate", "delete"])
+def test_an_open_stream_of_a_child_ends_with_its_parent(gateway: Gateway, upstream: Upstream, deed: str) -> None:
+    gateway.add_provider_key("openai-compatible", "upstream", upstream.url)
+    gateway.create_key("ci")
+    child: str = gateway.json("keys", "ephemeral", "ci", "--name", "job")["secret"]
+    gateway.hear()
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(_read_to_the_end, gateway, child, "openai-compatible/stall-stream")
+        upstream.wait_for(1)
+        gateway.cli("keys", deed, "ci")
+        since = time.monotonic()
+        text, ended_at = reading.result(20)
+    assert ended_at - since < 5
+    assert "was stopped while its call was open" in text
+    [trace] = gateway.json("traces")
+    assert (trace["agent_key"], trace["status"], trace["error_code"]) == ("job", "cancelled", "invalid_api_key")
+
+
 def test_an_open_call_that_has_said_nothing_yet_is_refused(gateway: Gateway, upstream: Upstream) -> None:
     gateway.add_provider_key("openai-compatible", "upstream", upstream.url)
     secret = gateway.create_key("a")
