@@ -77,6 +77,20 @@ def test_a_body_is_refused_with_a_reason(bureau: Bureau, body: bytes, status: in
     assert len(answer.content) < 8_000, "a refusal does not give back what was sent"
 
 
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b'{"name":"x","rpm":' + b"9" * 5_000 + b"}", f"The body is not JSON: {'9' * 30}… is out of range."),
+        (b'{"name":"x","models":[""]}', "models.names.0: String should have at least 1 character."),
+        (b'{"name":"x","models":{"mode":"some"}}', "models.choice.mode: Input should be 'all', 'only' or 'none'."),
+    ],
+    ids=["number", "names", "choice"],
+)
+def test_a_refusal_speaks_of_what_was_sent(bureau: Bureau, body: bytes, says: str) -> None:
+    headers = {"content-type": "application/json"}
+    assert bureau.ask("alice", "POST", "/agent-keys", content=body, headers=headers).json()["detail"] == says
+
+
 @pytest.mark.parametrize("kind", [None, "text/plain", "application/xml", "application/merge-patch+json"])
 @pytest.mark.parametrize("method", ["POST", "PATCH"])
 def test_a_body_calls_itself_json(bureau: Bureau, kind: str | None, method: str) -> None:

@@ -14,9 +14,11 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     JsonValue,
     StringConstraints,
+    Tag,
     WithJsonSchema,
 )
 
@@ -181,8 +183,14 @@ def choice_of(value: Chosen | list[str]) -> Choice:
     return Choice("only", frozenset(value)) if value else Choice()
 
 
+def _spelling(value: object) -> str:
+    """Which of both spellings is meant, so that a refusal speaks of that one."""
+    return "names" if isinstance(value, list) else "choice"
+
+
 GivenChoice = Annotated[
-    Chosen | Annotated[list[Item], Field(max_length=500)],
+    Annotated[Chosen, Tag("choice")] | Annotated[list[Item], Field(max_length=500), Tag("names")],
+    Discriminator(_spelling),
     Field(description="A bare list is the shorthand of `only`; an empty one means `all`."),
 ]
 
