@@ -107,6 +107,26 @@ def test_an_unpriced_model_needs_a_key_without_a_budget(gateway: Gateway, upstre
     assert gateway.chat(gateway.create_key("bounded-2", "--budget-usd", "5"), _MODEL).status_code == 200
 
 
+def test_an_organization_may_allow_models_without_a_price(gateway: Gateway, upstream: Upstream) -> None:
+    gateway.add_provider_key("openai-compatible", "upstream", upstream.url)
+    secret = gateway.create_key("bounded", "--budget-usd", "5")
+    for change, status in (
+        (("--budget-usd", "9"), 403),
+        (("--allow-unpriced",), 200),
+        (("--refuse-unpriced",), 403),
+    ):
+        gateway.cli("orgs", "edit", *change)
+        gateway.hear()
+        answer = gateway.chat(secret, _MODEL)
+        assert answer.status_code == status, answer.text
+        if status != 200:
+            assert answer.json()["error"]["code"] == "model_not_priced"
+    [event] = gateway.traces()
+    assert (event["cost_usd"], event["price_version"]) == (0, None)
+    [usage] = gateway.json("usage", "--by", "model")
+    assert usage["unpriced"] == 1
+
+
 def test_a_call_may_cap_itself(gateway: Gateway, upstream: Upstream) -> None:
     _priced(gateway, upstream)
     client = gateway.client(gateway.create_key("a"))
