@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -90,6 +92,114 @@ def test_who_the_provider_knows_comes_in(inn: tuple[Lodge, Oidc], windows: Windo
     log = lodge.gateway.log.read_text()
     assert provider.client_secret not in log
     assert "code=" not in log
+
+
+def test_a_grave_deed_takes_another_sign_in_at_the_provider(inn: tuple[Lodge, Oidc], window: Window) -> None:
+    lodge, provider = inn
+    lodge.gateway.create_key("doomed", "--owner", "alice@example.org")
+    doomed = lodge.gateway.json("keys", "show", "doomed")["id"]
+    window.allow(provider.issuer)
+    page = window.open(lodge.url(f"/keys/{doomed}"))
+    at_the_provider(page, "Alice")
+    page.wait_for_url(lodge.url(f"/keys/{doomed}"))
+    an_hour_later(lodge)
+    page.get_by_role("button", name="Delete").click()
+    page.get_by_label("Type doomed to confirm").fill("doomed")
+    window.expect("401", "422")
+    page.get_by_role("dialog").get_by_role("button", name="Delete", exact=True).click()
+    again = page.get_by_role("dialog", name="Sign in again")
+    expect(again.get_by_text("This needs a recent sign-in.")).to_be_visible()
+    window.axe("signing in again with a provider")
+    window.picture("sign-in-again-oidc")
+    again.get_by_role("button", name="I have signed in there").click()
+    expect(again.get_by_role("alert")).to_have_text("Enter your password, or sign in elsewhere first.")
+    assert lodge.gateway.json("keys", "show", "doomed")["status"] == "active"
+    with window.context.expect_page() as opened:
+        again.get_by_role("link", name="Sign in with Acme in a new tab").click()
+    tab = opened.value
+    tab.get_by_label("Name").fill("Alice")  # who has signed in there is asked again
+    tab.get_by_role("button", name="Sign in").click()
+    tab.wait_for_url(lodge.url("/account"))
+    tab.close()
+    again.get_by_role("button", name="I have signed in there").click()
+    expect(page.get_by_text("The key is deleted.")).to_be_visible()
+    assert "doomed" not in [one["name"] for one in lodge.gateway.json("keys", "list")]
+
+
+def test_who_is_let_in_by_the_provider_unasked_has_proved_nothing_anew(inn: tuple[Lodge, Oidc], window: Window) -> None:
+    """It knows them from before, which says nothing of who sits there now: what counts is when it last asked."""
+    lodge, provider = inn
+    window.allow(provider.issuer)
+    page = window.open(lodge.url("/account"))
+    at_the_provider(page, "Bob")
+    page.wait_for_url(lodge.url("/account"))
+    first = newest(lodge)
+    page.get_by_role("complementary").get_by_role("button", name="Sign out").click()
+    page.get_by_role("link", name="Sign in with Acme").click()
+    page.wait_for_url(lodge.url())
+    second = newest(lodge)
+    assert second["id"] != first["id"]
+    assert second["proved_at"] == first["proved_at"] < first["created_at"] < second["created_at"]
+    page.goto(lodge.url("/sign-in?why=proof&next=/dashboard/account"))
+    expect(page.get_by_text("This needs a recent sign-in.", exact=True)).to_be_visible()
+    page.get_by_role("link", name="Sign in with Acme").click()
+    page.get_by_label("Name").fill("Bob")
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url(lodge.url("/account"))
+    assert newest(lodge)["proved_at"] > first["proved_at"]
+
+
+def test_a_form_goes_to_the_organization_of_its_page_whichever_one_signs_in_to(
+    inn: tuple[Lodge, Oidc], window: Window
+) -> None:
+    lodge, provider = inn
+    other = lodge.gateway.json("orgs", "create", "The second")["id"]
+    lodge.gateway.cli("members", "add", "alice@example.org", "--role", "owner", "--org", other)
+    window.allow(provider.issuer)
+    page = window.open(lodge.url("/settings"))
+    at_the_provider(page, "Alice")
+    page.wait_for_url(lodge.url("/settings"))
+    page.get_by_role("combobox", name="Organization").select_option(other)
+    page.wait_for_url(lodge.url())
+    page.goto(lodge.url("/settings"))
+    expect(page.get_by_label("Name", exact=True)).to_have_value("The second")
+    page.get_by_label("Name", exact=True).fill("Still the second")
+    with lodge_database(lodge) as database:
+        database.execute("DELETE FROM sessions")
+    window.expect("401")
+    page.get_by_role("button", name="Save name").click()
+    again = page.get_by_role("dialog", name="Sign in again")
+    with window.context.expect_page() as opened:
+        again.get_by_role("link", name="Sign in with Acme in a new tab").click()
+    tab = opened.value
+    tab.get_by_label("Name").fill("Alice")
+    tab.get_by_role("button", name="Sign in").click()
+    tab.wait_for_url(lodge.url("/account"))
+    again.get_by_role("button", name="I have signed in there").click()
+    expect(page.get_by_text("Organization saved.")).to_be_visible()
+    names = {one["id"]: one["name"] for one in lodge.gateway.json("orgs", "list")}
+    assert (names[lodge.home], names[other]) == ("default", "Still the second")
+
+
+def an_hour_later(lodge: Lodge) -> None:
+    """For all who have signed in."""
+    with lodge_database(lodge) as database:
+        database.execute("UPDATE sessions SET proved_at = proved_at - 3600000")
+
+
+def newest(lodge: Lodge) -> sqlite3.Row:
+    """The last session that began."""
+    with lodge_database(lodge) as database:
+        database.row_factory = sqlite3.Row
+        row: sqlite3.Row = database.execute("SELECT * FROM sessions ORDER BY created_at DESC LIMIT 1").fetchone()
+    return row
+
+
+@contextmanager
+def lodge_database(lodge: Lodge) -> Iterator[sqlite3.Connection]:
+    """What somebody with a shell on the machine may do."""
+    with closing(sqlite3.connect(lodge.gateway.data_dir / "ostiary.db", timeout=10)) as connection, connection:
+        yield connection
 
 
 def test_whoever_refuses_at_the_provider_is_told(inn: tuple[Lodge, Oidc], window: Window) -> None:

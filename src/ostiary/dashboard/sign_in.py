@@ -14,6 +14,7 @@ from ostiary.errors import Refusal
 from ostiary.orgs import sessions
 from ostiary.orgs import sign_in as entry
 from ostiary.orgs.access_store import may_anybody_sign_in
+from ostiary.orgs.sessions import Session
 from ostiary.orgs.sign_in import SignedIn
 from ostiary.secret import Secret
 
@@ -50,9 +51,11 @@ async def sign_in(visit: Visit) -> Answer:
 
 async def again(visit: Visit) -> Answer:
     """Sign in without leaving the page: the dialog tells the script what it needs to go on."""
-    guest = visit.guest
-    if guest is not None and not visit.form.raw("password") and sessions.is_proved(guest.session, visit.at):
-        return Answer(204).header(b"x-ostiary-csrf", guest.csrf)  # they did it in another tab
+    guest, wanted = visit.guest, visit.form.text("organization")
+    if not visit.form.raw("password"):
+        if guest is None or not sessions.is_proved(guest.session, visit.at):
+            return _said(422, "Enter your password, or sign in elsewhere first.")
+        return await _go_on(visit, guest.session, guest.token, wanted)  # they did it in another tab
     try:
         done = await _entered(visit)
     except Refusal as refusal:
@@ -60,15 +63,18 @@ async def again(visit: Visit) -> Answer:
     if done.session is None or done.token is None:
         return _said(401, _CODE)
     visit.cookies.append(entrance.cookie(visit.hall, done.token))
-    wanted = visit.form.text("organization")
-    if wanted and wanted != done.session.organization_id:
+    return await _go_on(visit, done.session, done.token.reveal(), wanted)
+
+
+async def _go_on(visit: Visit, session: Session, token: str, wanted: str) -> Answer:
+    """What the script needs; the session is in the organization of the page from then on, wherever it began."""
+    if wanted and wanted != session.organization_id:
         try:
             async with visit.writing() as tx:
-                await sessions.enter(tx, done.session, wanted)
+                await sessions.enter(tx, session, wanted)
         except Refusal:
             return _said(409, "You are signed in, but not where this page belongs. Load it again.")
-    csrf = csrf_of(done.token.reveal(), wanted or done.session.organization_id or "")
-    return Answer(204).header(b"x-ostiary-csrf", csrf)
+    return Answer(204).header(b"x-ostiary-csrf", csrf_of(token, wanted or session.organization_id or ""))
 
 
 async def sign_out(visit: Visit) -> Answer:
