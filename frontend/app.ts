@@ -193,11 +193,32 @@ document.addEventListener('click', (event) => {
   if (pressed === null) return
   if (pressed.hasAttribute('data-close')) return void pressed.closest('dialog')?.close()
   if (pressed.dataset.open !== undefined) return void (document.getElementById(pressed.dataset.open) as HTMLDialogElement | null)?.showModal()
-  if (pressed.hasAttribute('data-menu')) return void document.dispatchEvent(new CustomEvent('basecoat:sidebar'))
+  if (pressed.hasAttribute('data-menu')) return openMenu()
   const dark = document.documentElement.classList.toggle('dark')
-  localStorage.setItem('theme', dark ? 'dark' : 'light')
+  // Who goes back to what the machine prefers has chosen nothing: the pages follow it again.
+  if (dark === matchMedia('(prefers-color-scheme: dark)').matches) localStorage.removeItem('theme')
+  else localStorage.setItem('theme', dark ? 'dark' : 'light')
   document.dispatchEvent(new CustomEvent('theme'))
 })
+
+// ---- the menu of a narrow window ------------------------------------------------------------------------------------
+
+const sidebar = document.getElementById('sidebar') as any
+const hasRoom = matchMedia('(width >= 48rem)')
+
+function openMenu() {
+  sidebar.open()
+  sidebar.querySelector('a').focus()
+}
+
+document.addEventListener('keydown', (event) => {
+  if (event.key !== 'Escape' || hasRoom.matches || !sidebar?.contains(document.activeElement)) return
+  sidebar.close()
+  document.querySelector<HTMLElement>('[data-menu]')!.focus()
+})
+
+// A telephone that is turned: with room it stands beside the page, without it would cover it.
+hasRoom.addEventListener('change', () => (hasRoom.matches ? sidebar?.open() : sidebar?.close()))
 
 // ---- jumping anywhere ---------------------------------------------------------------------------------------------
 

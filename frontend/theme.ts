@@ -1,4 +1,4 @@
-// Runs before anything is drawn, so that no page flashes in the other colours; follows the machine until somebody chooses.
+// Runs before anything is drawn, so that no page flashes in the other colours; follows the machine until somebody chooses otherwise.
 const machine = matchMedia('(prefers-color-scheme: dark)')
 
 function paint() {

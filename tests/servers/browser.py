@@ -101,10 +101,11 @@ class Browser:
     it: sync_api.Browser
 
     @contextmanager
-    def window(self, folder: Path) -> Iterator[Window]:
+    def window(self, folder: Path, *, has_touch: bool = False) -> Iterator[Window]:
         """A window nobody has used, with cookies of its own; its pictures go to `folder`, its faults end the block."""
         context = self.it.new_context(
             viewport={"width": _WIDE[0], "height": _WIDE[1]},
+            has_touch=has_touch,
             color_scheme="light",
             reduced_motion="reduce",
             permissions=["clipboard-read", "clipboard-write"],

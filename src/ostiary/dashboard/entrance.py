@@ -7,7 +7,7 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from ostiary.dashboard.answers import SAID
-from ostiary.dashboard.hall import Hall, Line
+from ostiary.dashboard.hall import LOOPBACK, Hall, Line
 from ostiary.dashboard.visit import Guest, Visit
 from ostiary.db.database import Transaction
 from ostiary.errors import Refusal
@@ -18,7 +18,6 @@ from ostiary.secret import Secret
 _HOST_COOKIE: Final = "__Host-ostiary"
 _PLAIN_COOKIE: Final = "ostiary_session"
 """Where people come by http: a browser takes the other name over TLS only."""
-_LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 _KINDS: Final = ("success", "info", "warning", "error")
 _LONGEST_SAID: Final = 300
 
@@ -58,7 +57,7 @@ def require_own_origin(hall: Hall, line: Line) -> None:
     if hall.settings.public_url is not None:
         # Then a Host is nothing to go by, but on the machine itself: anybody's name can be made to lead here.
         told = urlsplit(hall.settings.public_url.lower())
-        ours = {(told.scheme, told.netloc), *(pair for pair in ours if urlsplit(f"//{pair[1]}").hostname in _LOOPBACK)}
+        ours = {(told.scheme, told.netloc), *(pair for pair in ours if urlsplit(f"//{pair[1]}").hostname in LOOPBACK)}
     if (theirs.scheme, theirs.netloc) not in ours:
         raise _foreign()
 

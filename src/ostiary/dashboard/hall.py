@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from ostiary.clock import Clock
 from ostiary.dashboard.letters import Post
@@ -17,6 +17,9 @@ from ostiary.providers.transport import Transport
 from ostiary.settings import Settings
 from ostiary.vault.seal import Seal
 from ostiary.vault.user_secrets import UserSecrets
+
+LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
+"""How a machine calls itself: what is sent there does not leave it."""
 
 
 class Line(Protocol):

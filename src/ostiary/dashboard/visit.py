@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from ostiary.actor import Actor, Denied
 from ostiary.dashboard import answers, forms
 from ostiary.dashboard.answers import Answer
 from ostiary.dashboard.forms import Form, Wrong
-from ostiary.dashboard.hall import Hall, Line
+from ostiary.dashboard.hall import LOOPBACK, Hall, Line
 from ostiary.dashboard.menu import menu
 from ostiary.dashboard.render import Renderer
 from ostiary.dashboard.routes import HOME, Route
@@ -21,6 +22,8 @@ from ostiary.orgs import tokens
 from ostiary.orgs.organizations import Organization
 from ostiary.orgs.sessions import Session
 from ostiary.orgs.users import User
+
+_PORT: Final = re.compile(r":\d*$")
 
 
 def csrf_of(token: str, organization_id: str) -> str:
@@ -96,6 +99,14 @@ class Visit:
         """What the browser calls itself."""
         return self.line.headers.get(b"user-agent", b"").decode("latin-1")[:200]
 
+    @property
+    def can_be_read(self) -> bool:
+        """Whether others may read on the way what is typed: by plain http, but for what stays on the machine."""
+        if self.hall.settings.public_url is not None:
+            return not self.hall.is_https
+        host = self.line.headers.get(b"host", b"").decode("latin-1").lower()
+        return _PORT.sub("", host).strip("[]") not in LOOPBACK
+
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[Transaction]:
         """A consistent view."""
@@ -144,7 +155,7 @@ class Visit:
             "csrf": guest.csrf if guest else "",
             "menu": menu(self.line.path, guest.by, guest.organization) if guest else (),
             "may": self.may,
-            "is_https": self.hall.is_https or self.hall.settings.public_url is None,
+            "can_be_read": self.can_be_read,
             "home_path": HOME,
             "oidc_name": self.hall.oidc.name if self.hall.oidc is not None else "",
         }
