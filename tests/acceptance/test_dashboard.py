@@ -153,7 +153,7 @@ def test_a_form_that_outlives_its_session_is_sent_after_signing_in_again(
     assert lodge.gateway.json("orgs", "list")[0]["name"] == "Typed before the end"
 
 
-def test_a_set_up_link_expires(gateways: GatewayMaker) -> None:
+def test_a_set_up_link_expires(gateways: GatewayMaker, window: Window) -> None:
     reception = Reception(gateways())
     link = reception.set_up_link()
     token = link.partition("#")[2]
@@ -166,6 +166,10 @@ def test_a_set_up_link_expires(gateways: GatewayMaker) -> None:
     answer = visitor.post("/set-up", token=token, **typed)
     assert answer.status_code == 404
     assert "set-cookie" not in answer.headers
+    page = window.open(link)
+    expect(page.get_by_text("This link does not work")).to_be_visible()
+    expect(page.get_by_label("Password")).to_have_count(0)
+    window.axe("a set-up link that has expired")
 
 
 def test_under_https_the_cookie_is_bound_to_the_host(gateways: GatewayMaker) -> None:
