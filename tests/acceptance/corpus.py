@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from typing import Any, Final
 
 from ostiary.agents import agent_keys, client_credentials
@@ -10,7 +12,7 @@ from ostiary.db.database import Transaction
 from ostiary.ground import Ground
 from ostiary.ledger import prices
 from ostiary.limits.budgets import Budget
-from ostiary.orgs import members, organizations, roles
+from ostiary.orgs import invitations, members, organizations, roles, sessions
 from ostiary.vault import aliases, endpoints, webhooks
 from ostiary.vault.endpoint_changes import NewEndpoint
 from ostiary.vault.endpoint_store import EndpointTarget
@@ -29,6 +31,11 @@ PARTS: Final = (
     '</textarea><u x-data="alert(8)">',
 )
 MODEL: Final = "<svg onload=alert(9)>\"'&"
+AGENT: Final = f"<embed/onload=alert(11)>\"'><img src=x {MARK}>"
+"""As a browser may call itself: what is shown of it ends at the slash, the rest is told on hover."""
+SAID: Final = f"Provider says </pre><script>alert(12)</script>{PARTS[2]}<img src=x {MARK}>"
+"""What a provider, or who receives webhooks, said when it went wrong."""
+INVITED: Final = "\"'<u/onclick=alert(13)>@example.org"
 METADATA: Final = {"note": EVIL, EVIL: list(PARTS), "nested": {"</script><script>alert(10)</script>": EVIL}}
 
 
@@ -62,7 +69,56 @@ async def fill(lobby: Lobby, base: Ground, provider_url: str) -> dict[str, str]:
         rates = {"input": 1_000_000_000, "output": 2_000_000_000}
         for model in (EVIL, MODEL):
             await prices.set_price(tx, BY, base.catalog.get("openai-compatible"), model, rates, at)
-    return found | {"webhook": hook.id}
+        found |= await _people(lobby, base, tx, user.user_id)
+        found["ailing"] = await lobby.add_provider_key(base, tx, home, "groq", f"{EVIL} too")
+    _past(lobby, found | {"webhook": hook.id}, at)
+    return found | {"webhook": hook.id, "lost": "own_lost", "row": _row_of(lobby)}
+
+
+async def _people(lobby: Lobby, base: Ground, tx: Transaction, user_id: str) -> dict[str, str]:
+    """Browsers that are signed in, and somebody who was invited; the session that is Olga's."""
+    at = base.clock.now()
+    for one in (user_id, lobby.ids["olga"]):
+        session, _ = await sessions.start(tx, one, lobby.home, at, address="192.0.2.7", agent=AGENT)
+    _, token = await invitations.invite(tx, replace(BY, name=EVIL), lobby.home, INVITED, "member", at)
+    lobby.gateway.canaries.watch(token.reveal())
+    return {"session": session.id}
+
+
+def _past(lobby: Lobby, ids: dict[str, str], at: int) -> None:
+    """What a gateway writes down when it is told so from outside: keys that fail, letters that do not arrive."""
+    told = ("ntf_evil", lobby.home, "provider_key.unhealthy", "provider_key", ids["ailing"], EVIL)
+    facts = json.dumps({"reason": SAID, "until_at": None, "organization": EVIL})
+    unknown = ("ntf_new", lobby.home, f"<i>{MARK}", "provider_key", ids["ailing"], EVIL)
+    with lobby.database() as database:
+        database.execute("UPDATE users SET name = ? WHERE id = ?", (f"{EVIL} olga", lobby.ids["olga"]))
+        database.execute(
+            "INSERT INTO provider_key_health (provider_key_id, model, state, failures, reason, since, until)"
+            " VALUES (?, '', 'exhausted', 3, ?, ?, NULL)",
+            (ids["ailing"], SAID, at),
+        )
+        database.executemany(
+            "INSERT INTO notifications (id, organization_id, kind, subject_kind, subject_id, subject_name, facts,"
+            " created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            ((*told, facts, at), (*unknown, "{}", at)),
+        )
+        for channel, address in (("webhook", ids["webhook"]), ("mail", INVITED)):
+            database.execute(
+                "INSERT INTO deliveries (id, notification_id, organization_id, channel, address, attempts, error)"
+                " VALUES (?, 'ntf_evil', ?, ?, ?, 9, ?)",
+                (f"dlv_{channel}", lobby.home, channel, address, SAID),
+            )
+        database.execute(
+            "INSERT INTO owners (id, name, version, started_at, heartbeat_at) VALUES ('own_lost', ?, ?, 1, 1)",
+            (EVIL, "<i>1.0</i>"),
+        )
+
+
+def _row_of(lobby: Lobby) -> str:
+    """Where the audit log says what the organization was called before."""
+    with lobby.database() as database:
+        query = "SELECT seq FROM audit WHERE deed = 'organizations.edit' AND organization_id = ?"
+        return str(database.execute(query, (lobby.home,)).fetchone()[0])
 
 
 async def _incoming(lobby: Lobby, base: Ground, tx: Transaction) -> dict[str, str]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import html
 import http.client
 import re
 import sqlite3
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from hashlib import sha256
@@ -28,6 +28,7 @@ from tests.servers.browser import Window, expect
 from tests.servers.canaries import Canaries
 from tests.servers.shell import Shell
 from tests.servers.upstream import Upstream
+from tests.servers.waiting import until
 
 PEOPLE: Final = ("olga", "alice", "bob", "charlie", "dora")
 STATIC: Final = f"{HOME}/static/"
@@ -49,6 +50,13 @@ GRAVE: Final = ("delete", "rotate", "share", "role", "apply", "secret")
 _LARGE: Final = (2_000, 1_200)
 _LOOKS_MS: Final = 3_500
 """In this time the page of the master key looks three times."""
+_TIME: Final = re.compile(r"<time\b.*?</time>", re.DOTALL)
+_EXACT: Final = re.compile(
+    r'^<time datetime="[\d-]{10}T[\d:]{8}Z" title="[\d-]{10} [\d:]{8} UTC">(just now|in \d+ \w+|\d+ \w+ ago)</time>$'
+)
+_AGO: Final = re.compile(r"just now|\b\d+ (?:min|h|d|mo|y) ago|\bin \d+ (?:min|h|d|mo|y)\b")
+_UNSEEN: Final = re.compile(r"<(script|template|option)\b.*?</\1>", re.DOTALL)
+_TAG: Final = re.compile(r"<[^>]*>")
 _AN_HOUR_AGO: Final = "UPDATE sessions SET proved_at = proved_at - 3600000 WHERE user_id = ?"
 
 
@@ -111,24 +119,24 @@ def place(
         things = made.within(lambda base: corpus.fill(made, base, shared_upstream.url))
         secret = things.pop("agent_key_secret")
         client = made.gateway.client(secret)
-        _until_known(client)
+        until(lambda: client.get("/v1/key").status_code == httpx2.codes.OK, "the gateway to hear", 15)
         said = client.post(
             "/v1/chat/completions",
             json={"model": f"openai-compatible/{corpus.MODEL}", "messages": [{"role": "user", "content": corpus.EVIL}]},
         )
         assert said.status_code == httpx2.codes.OK, said.text
         things["request"] = said.headers["x-request-id"]
+        until(lambda: _is_written(made, things["request"]), "the call in the ledger")
         with made.database() as database:
             [things["gateway"]] = database.execute("SELECT id FROM owners ORDER BY started_at DESC").fetchone()
         made.things, made.clients = things, {}
         yield made
 
 
-def _until_known(client: httpx2.Client) -> None:
-    until = time.monotonic() + 15
-    while client.get("/v1/key").status_code != httpx2.codes.OK:
-        assert time.monotonic() < until
-        time.sleep(0.05)
+def _is_written(place: Place, request_id: str) -> bool:
+    with place.database() as database:
+        found = database.execute("SELECT count(*) FROM usage_events WHERE request_id = ?", (request_id,))
+        return bool(found.fetchone()[0])
 
 
 def filled(route: Route, ids: Mapping[str, str]) -> str:
@@ -183,7 +191,7 @@ def test_another_organizations_things_look_like_none(place: Place) -> None:
             answer = place.ask("dora", route, ids)
             shown = answer.text
             for value in ids.values():
-                shown = shown.replace(value, UNKNOWN)
+                shown = re.sub(rf"(?<![\w-]){re.escape(value)}(?![\w-])", UNKNOWN, shown)
             assert (answer.status_code, shown) == (unknown.status_code, unknown.text), (told(route), ids)
             assert answer.status_code >= 400 or not route.is_write, (told(route), ids)
             assert corpus.MARK not in shown, (told(route), ids)
@@ -258,7 +266,7 @@ def test_a_deed_that_is_grave_only_sometimes_takes_one_then(
     assert answer.status_code < 400, answer.text[:500]
     assert deeds_of(place) > done
     with place.database() as database:
-        database.execute("DELETE FROM invitations")
+        database.execute("DELETE FROM invitations WHERE email = 'new@example.org'")
         database.execute("DELETE FROM provider_keys WHERE name = 'ours'")
 
 
@@ -431,13 +439,13 @@ def test_addresses_of_old_lead_to_pages(place: Place, old: str) -> None:
 def test_a_first_look_brings_little(place: Place) -> None:
     """All that a browser fetches for the page that has most, compressed as it travels, and the page as if it were."""
     client = place.as_("alice")
-    html = client.get(HOME).text
+    page = client.get(HOME).text
     fetched = {
         one.replace("&amp;", "&").partition("#")[0]
-        for one in re.findall(r'(?:src|href)="(/dashboard/static/[^"]+)"', html)
+        for one in re.findall(r'(?:src|href)="(/dashboard/static/[^"]+)"', page)
     }
     assert {Path(one.partition("?")[0]).name for one in fetched} >= {"app.css", "app.js", "icons.svg", "theme.js"}
-    size = len(gzip.compress(html.encode()))
+    size = len(gzip.compress(page.encode()))
     for one in sorted(fetched):
         answer = client.get(one, headers={"accept-encoding": "gzip"})
         assert answer.status_code == httpx2.codes.OK
@@ -510,7 +518,9 @@ def test_who_has_to_sign_in_again_on_a_live_page_can_type_in_peace(place: Place,
     page = place.enter(window, "olga", "/operator/master-key")
     window.expect("401")
     with place.database() as database:
-        database.execute("DELETE FROM sessions WHERE user_id = (SELECT id FROM users WHERE email LIKE 'olga@%')")
+        mine = (place.ids["olga"], place.things["session"])
+        database.execute("DELETE FROM sessions WHERE user_id = ? AND id <> ?", mine)
+    place.clients.pop("olga", None)
     password = page.get_by_label("Password")
     expect(password).to_be_visible()
     password.fill(PASSWORD)
@@ -541,6 +551,56 @@ def test_nothing_that_anybody_wrote_ever_runs(place: Place, window: Window) -> N
     assert seen > 10  # it was there to be run
 
 
+@pytest.mark.parametrize(
+    ("path", "texts"),
+    [
+        ("", (corpus.EVIL, corpus.SAID, f"{corpus.EVIL} olga")),
+        ("/account", ("<embed", corpus.AGENT, corpus.EVIL)),
+        ("/settings/members", (corpus.INVITED, corpus.EVIL)),
+        ("/settings/members/{user}", ("<embed", corpus.EVIL)),
+        ("/settings/notifications", (corpus.EVIL, corpus.SAID, corpus.INVITED, f"<i>{corpus.MARK}")),
+        ("/settings/webhooks", (corpus.EVIL,)),
+        ("/settings", (corpus.EVIL,)),
+        ("/operator/organizations", (corpus.EVIL,)),
+        ("/operator/gateways/{lost}", (corpus.EVIL, "<i>1.0</i>")),
+        ("/operator/prices", (corpus.EVIL, corpus.MODEL)),
+        ("/operator/aliases", (corpus.MODEL,)),
+        ("/endpoints", (corpus.EVIL, corpus.MODEL)),
+        ("/endpoints/{endpoint}", (corpus.EVIL, corpus.MODEL)),
+        ("/models?provider=openai-compatible", (corpus.EVIL, corpus.MODEL)),
+        ("/vault", (corpus.EVIL, corpus.SAID)),
+        ("/vault/{ailing}", (corpus.EVIL, corpus.SAID)),
+        ("/keys/{agent_key}", (corpus.EVIL,)),
+        ("/traces/{request}", (corpus.EVIL, corpus.MODEL)),
+        ("/usage?by=agent_key", (corpus.EVIL,)),
+        ("/audit", (corpus.EVIL,)),
+        ("/audit/{row}", (corpus.EVIL,)),
+        ("/jump?q=%3Cimg", (corpus.EVIL,)),
+    ],
+)
+def test_what_others_wrote_is_shown_letter_by_letter(place: Place, path: str, texts: tuple[str, ...]) -> None:
+    """So that the test above has looked at it: on the page, escaped, and nowhere as it stands."""
+    page = place.as_("olga").get(f"{HOME}{path.format(**place.things)}").text
+    shown = html.unescape(page)
+    for text in texts:
+        assert text in shown, text
+        assert text not in page, text
+
+
+def test_every_time_says_exactly_when_to_who_hovers(place: Place) -> None:
+    """Wherever a page says how long ago, or how soon, it does so in a `<time>` that has the second of it."""
+    seen, bare, broken = 0, list[str](), list[str]()
+    for route in (one for one in ROUTES if not one.is_write):
+        for path in _there(place, route, broken):
+            page = place.as_("olga").get(path).text
+            times = _TIME.findall(page)
+            seen += len(times)
+            bare += [f"{path}: {one}" for one in times if _EXACT.search(one) is None]
+            bare += [f"{path}: {one}" for one in _AGO.findall(_TAG.sub(" ", _TIME.sub("", _UNSEEN.sub("", page))))]
+    assert (bare, broken) == ([], [])
+    assert seen > 50
+
+
 def test_no_page_scrolls_sideways_on_a_telephone_or_a_large_screen(place: Place, window: Window) -> None:
     """Every page there is, with the longest names anybody could give."""
     sideways, broken = list[str](), list[str]()
@@ -563,7 +623,8 @@ def _there(place: Place, route: Route, broken: list[str], who: str | None = "olg
     for ids in place.choices(route):
         path = filled(route, ids)
         answer = place.as_(who).get(path)
-        if answer.status_code >= 500:
+        is_lost = who is not None and "/sign-in?" in answer.headers.get("location", "")
+        if answer.status_code >= 500 or is_lost:
             broken.append(f"{path}: {answer.status_code}")
         if answer.is_success and "text/html" in answer.headers.get("content-type", ""):
             found.add(path)
