@@ -113,7 +113,7 @@ class Pair:
 
     def health(self, name: str) -> list[dict[str, Any]]:
         """What the vault says of a key."""
-        found: list[dict[str, Any]] = self.gateways[0].json("vault", "show", name)["health"]
+        found: list[dict[str, Any]] = self.gateways[0].json("vault", "show", name, "--org", "default")["health"]
         return found
 
     def await_state(self, name: str, state: str | None) -> None:

@@ -152,6 +152,36 @@ def test_half_a_minute_of_503_disables_nobody_and_is_over_with_the_first_call_af
         pair.await_state(name, None)
 
 
+def test_half_a_minute_of_503_for_twenty_keys_under_traffic_disables_none_and_is_over_with_the_first_call(
+    pair: Pair,
+) -> None:
+    names = [f"s-{number:02}" for number in range(20)]
+    pair.furnish("siliconflow", *names)
+    model = "siliconflow/m"
+    assert {one.status_code for one in say(pair, model, 40)} == {200}
+    pair.by_key |= dict.fromkeys(names, behaviours.status(503))
+    asked = len(pair.upstream.calls)
+    for _ in range(15):
+        assert {one.status_code for one in say(pair, model, 12)} == {502}, "asked all the time, whatever is known"
+        pair.shift(2)
+    assert len(pair.used(asked)) == len(names), "all of them have failed"
+    assert pair.used(asked).total() >= 15 * 12
+    pair.by_key.clear()
+    since = len(pair.upstream.calls)
+    answers = [pair.ask(model, at=at) for at in (0, 1)]
+    assert {(one.status_code, one.headers["x-ostiary-attempts"]) for one in answers} == {(200, "1")}
+    assert len(pair.upstream.calls) == since + 2, "the first call found out, and no other key was asked for it"
+    assert {one.headers["x-ostiary-attempts"] for one in say(pair, model, 100)} == {"1"}
+    held = {name: pair.health(name) for name in names}
+    assert {name: found for name, found in held.items() if found} == {}, "nobody has paid for it"
+    since = len(pair.upstream.calls)
+    for number in range(256):  # once round, whoever the turns belong to
+        body = {"model": model, "input": f"text {number}"}
+        answer = pair.clients[0].post("/v1/embeddings", json=body, headers=pair.caller.bearer)
+        assert (answer.status_code, answer.headers["x-ostiary-attempts"]) == (200, "1")
+    assert len(pair.used(since)) >= len(names) - 1, "one may own no turn at all"
+
+
 def test_an_address_that_is_slowed_down_costs_none_of_the_keys(pair: Pair) -> None:
     pair.by_key |= dict.fromkeys(TWENTY, behaviours.refuse(429, "slow down", None, b"retry-after: 3000"))
     say(pair, FLEET, 60)
