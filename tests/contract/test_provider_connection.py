@@ -148,6 +148,24 @@ async def test_an_answer_that_anybody_gets_proves_nothing(transport: Transport, 
     assert (await answered(transport, upstream, unauthorized, row)).outcome == "invalid_key"
 
 
+@pytest.mark.parametrize("name", ["vllm", "lmstudio", "llamacpp"])
+async def test_a_server_that_takes_any_key_is_told_from_one_that_accepts_this_one(
+    transport: Transport, upstream: Upstream, name: str
+) -> None:
+    row = catalog.load().get(name)
+    upstream.keys = {KEY}
+    result = await trial.test(transport, row, upstream.url, {}, Secret(KEY))
+    assert (result.outcome, result.message) == ("valid", f"{row.name} accepts the key.")
+    assert [one.key for one in upstream.received] == [KEY, None]
+    assert (await trial.test(transport, row, upstream.url, {}, Secret("another-0123456789"))).outcome == "invalid_key"
+    upstream.keys = None
+    result = await trial.test(transport, row, upstream.url, {}, Secret(KEY))
+    assert (result.outcome, "it takes any" in result.message) == ("valid", True)
+    upstream.received.clear()
+    assert (await trial.test(transport, row, upstream.url, {}, Secret(""))).outcome == "valid"
+    assert [one.key for one in upstream.received] == [None]
+
+
 @pytest.mark.parametrize("proves", [True, False])
 @pytest.mark.parametrize("code", [300, 301, 302, 303, 307, 308])
 async def test_a_redirect_is_not_the_api(transport: Transport, upstream: Upstream, code: int, *, proves: bool) -> None:

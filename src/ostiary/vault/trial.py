@@ -41,7 +41,26 @@ async def test(
     secret: Secret,
     auth: str | None = None,  # noqa: PT028 - it tests a connection, and is no test of ours
 ) -> TestResult:
-    """Make the provider's cheapest call with this credential, as a real call would go. Holds no transaction."""
+    """Make the provider's cheapest call with this credential, as a real call would go. Holds no transaction.
+
+    Where keys may be left out, it is made once more without one: a server that answers that, too, takes any key.
+    """
+    result = await _ask(transport, provider, base_url, fields, secret, auth)
+    if result.outcome == "valid" and provider.key_optional and secret:
+        without = await _ask(transport, provider, base_url, fields, Secret(""), auth)
+        if without.outcome == "valid":
+            return TestResult("valid", f"{provider.name} answers without a key, too: as it is set up, it takes any.")
+    return result
+
+
+async def _ask(
+    transport: Transport,
+    provider: Provider,
+    base_url: str,
+    fields: Mapping[str, str],
+    secret: Secret,
+    auth: str | None,
+) -> TestResult:
     probe = provider.test
     url = probe_url_of(provider, base_url, fields)
     sent = probe_headers(provider, fields, secret, auth) + ([_JSON] if probe.body else [])
