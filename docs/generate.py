@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, Literal, get_args, get_origin
+from urllib.parse import urlsplit
 
 from typer.main import get_command
 
@@ -154,24 +155,37 @@ def providers_page() -> str:
     """The catalogue: what can be called, how it is signed in to, and what only is shown."""
     rows = catalog.load().search()
     called = [row for row in rows if row.callable]
-    asking = [row for row in called if row.fields or row.regions or [one.label for one in row.auth] != ["API key"]]
     other = [row for row in rows if not row.callable]
     return "\n\n".join(
         [
             f"{len(called)} providers can be called.",
             table(_PROVIDER_HEAD, map(_provider_row, called)),
-            "## What a key needs beside it",
-            table(("id", "`--field`", "`--auth`, the first one usual", "other addresses"), map(_needs_row, asking)),
+            "## Signing in",
+            _SIGNING_IN,
+            table(("id", "`--field`", "`--auth`", "other addresses"), map(_needs_row, called)),
             "## Not yet",
             f"{len(other)} are listed only, and refused by `vault add`.",
-            table(("id", "name", "categories", "why"), [_refused_row(row) for row in other]),
+            table(("id", "name", "categories", "documentation", "why"), [_refused_row(row) for row in other]),
         ]
     )
 
 
 _PROVIDER_HEAD: Final = (
-    "id", "name, where keys are made", "categories", "operations", "base URL", "free", "trains on data", "not verified",
-)  # fmt: skip
+    "id",
+    "name, where keys are made",
+    "documentation",
+    "categories",
+    "operations",
+    "base URL",
+    "free",
+    "trains on data",
+    "not verified",
+)
+_SIGNING_IN: Final = (
+    "What is asked for beside the key; the ways to sign in, the usual one first, with the header that a call by it "
+    "carries; and other addresses of the provider's own, for `--base-url`. A way that is not built yet is refused by "
+    "`vault add`, with the reason that stands here."
+)
 
 
 def _provider_row(row: catalog.Provider) -> tuple[object, ...]:
@@ -179,7 +193,12 @@ def _provider_row(row: catalog.Provider) -> tuple[object, ...]:
     where = f"`{row.base_url}`" if row.base_url else "given with the key"
     trains = {True: "yes", False: "no", None: ""}[row.trains_on_data]
     operations = ", ".join(one for one in get_args(catalog.Operation) if one in row.operations)
-    return f"`{row.id}`", name, _shelves(row), operations, where, _free(row), trains, ", ".join(row.unverified)
+    unverified = ", ".join(row.unverified)
+    return f"`{row.id}`", name, _docs(row), _shelves(row), operations, where, _free(row), trains, unverified
+
+
+def _docs(row: catalog.Provider) -> str:
+    return f"[{urlsplit(row.docs_url).hostname}]({row.docs_url})" if row.docs_url else ""
 
 
 def _shelves(row: catalog.Provider) -> str:
@@ -191,18 +210,26 @@ def _free(row: catalog.Provider) -> str:
     if tier is None or tier.kind in {"none", "local"}:
         return "everything" if tier and tier.kind == "local" else ""
     limits = f": {tier.limits}" if tier.limits else ""
-    return f"{tier.kind.replace('_', ' ')}{limits} ({tier.as_of})"
+    return f"{tier.kind.replace('_', ' ')}{limits} ({tier.as_of or 'not verified'})"
 
 
 def _needs_row(row: catalog.Provider) -> tuple[object, ...]:
-    fields = [f"`{one.name}` {one.label}{'' if one.required else ' (may be left out)'}" for one in row.fields]
-    methods = [f"`{one.id}` {one.label}{'' if one.callable else f' – {one.reason}'}" for one in row.auth]
     regions = [f"`{name}` `{url}`" for name, url in row.regions.items()]
-    return f"`{row.id}`", "; ".join(fields), "; ".join(methods), "; ".join(regions)
+    return f"`{row.id}`", _fields(row.fields), "; ".join(map(_method, row.auth)), "; ".join(regions)
+
+
+def _fields(fields: Iterable[catalog.Field]) -> str:
+    return "; ".join(f"`{one.name}` {one.label}{'' if one.required else ' (may be left out)'}" for one in fields)
+
+
+def _method(one: catalog.AuthMethod) -> str:
+    fields = f", with {_fields(one.fields)}" if one.fields else ""
+    how = f": `{one.header}: {one.format.replace('{key}', 'KEY')}`" if one.callable else f" – {one.reason}"
+    return f"`{one.id}` {one.label}{fields}{how}"
 
 
 def _refused_row(row: catalog.Provider) -> tuple[object, ...]:
-    return f"`{row.id}`", row.name, _shelves(row), row.reason
+    return f"`{row.id}`", row.name, _shelves(row), _docs(row), row.reason
 
 
 def cli_page() -> str:

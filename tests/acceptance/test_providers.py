@@ -136,6 +136,28 @@ def test_what_cannot_be_called_cannot_be_added(shared_gateway: Gateway) -> None:
     assert [key["provider"] for key in shared_gateway.json("vault", "list")] == ["openai-compatible"]
 
 
+@pytest.mark.parametrize(
+    ("id", "auth", "label", "why"),
+    [
+        ("azure-openai", "entra", "Entra ID application", "signs in by OAuth, which is not built yet"),
+        ("azure-ai-foundry", "entra", "Entra ID application", "signs in by OAuth, which is not built yet"),
+        ("vertex-ai", "service-account", "Service account", "signs in by OAuth, which is not built yet"),
+        ("bedrock", "sigv4", "AWS access key", "signs every request (SigV4), which is not built yet"),
+    ],
+)
+def test_a_sign_in_that_is_not_built_is_refused_with_the_reason(
+    shared_gateway: Gateway, id: str, auth: str, label: str, why: str
+) -> None:
+    refused = shared_gateway.cli(
+        "vault", "add", id, "--name", id, "--auth", auth, "--no-test", "--secret-stdin", stdin="some-secret-123",
+        check=False,
+    )  # fmt: skip
+    assert (refused.code, refused.out) == (1, "")
+    assert f"The sign-in '{label}' of" in refused.err
+    assert why in " ".join(refused.err.split())
+    assert [key["provider"] for key in shared_gateway.json("vault", "list")] == ["openai-compatible"]
+
+
 # ---- one row more -----------------------------------------------------------------------------------------------
 
 

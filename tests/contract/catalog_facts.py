@@ -73,7 +73,12 @@ DEMANDS: Final[dict[str, Demand]] = {
     "anthropic": _usual(
         "https://api.anthropic.com/v1", test_sign=("x-api-key", "{}"), headers={"anthropic-version": "2023-06-01"}
     ),
-    "gemini": _usual("https://generativelanguage.googleapis.com/v1beta/openai", bad=(400, 401, 403)),
+    "gemini": _usual(
+        "https://generativelanguage.googleapis.com/v1beta/openai",
+        test="https://generativelanguage.googleapis.com/v1beta/models?pageSize=1",
+        test_sign=("x-goog-api-key", "{}"),
+        bad=(400, 401, 403),
+    ),
     "mistral": _usual("https://api.mistral.ai/v1", tells="always"),
     "deepseek": _usual("https://api.deepseek.com", test="https://api.deepseek.com/user/balance"),
     "xai": _usual("https://api.x.ai/v1", test="https://api.x.ai/v1/api-key", bad=(400, 401)),

@@ -1,4 +1,4 @@
-"""What is said of how keys look: what they begin with, or what they match, and that one looks otherwise."""
+"""What is said of how keys look: what they begin with, or are made of, and that one looks otherwise."""
 
 from __future__ import annotations
 
@@ -43,8 +43,22 @@ def test_what_keys_begin_with(pattern: str, begins: tuple[str, ...]) -> None:
 def test_a_hint_is_in_words() -> None:
     assert shape.hint(ROW) == "Keys of Acme usually begin with 'acme-'."
     assert shape.hint(replace(ROW, key_shape="a-[b]|c-[d]")) == "Keys of Acme usually begin with 'a-' or 'c-'."
-    assert shape.hint(replace(ROW, key_shape="[a-f0-9]{32}")) == "Keys of Acme usually match [a-f0-9]{32}."
+    said = shape.hint(replace(ROW, key_shape="[a-f0-9]{32}"))
+    assert said == "Keys of Acme usually are 32 lower-case hexadecimal digits."
+    said = shape.hint(replace(ROW, key_shape="(?:sk_[a-f0-9]{48}|[a-f0-9]{32}|[a-zA-Z0-9]{20})"))
+    kinds = "32 lower-case hexadecimal digits or 20 letters and digits"
+    assert said == f"Keys of Acme usually begin with 'sk_', or are {kinds}."
     assert not shape.hint(replace(ROW, key_shape=None))
+
+
+@pytest.mark.parametrize("pattern", ["(?:ab-|cd-)?ef", "[a-f0-9]{32,40}", "[!-~]{8}", r"sk_\w+|[A-Z]+", ""])
+def test_what_words_do_not_say_is_not_hinted_at(pattern: str) -> None:
+    row = replace(ROW, key_shape=pattern)
+    assert shape.hint(row) == ""
+    assert shape.remark(row, Secret("{}")) in (
+        "",
+        "It does not look like a key of Acme. Some of its keys may look otherwise.",
+    )
 
 
 def test_what_looks_otherwise_is_remarked_on_and_not_repeated() -> None:
@@ -61,4 +75,5 @@ def test_every_row_that_has_a_shape_has_a_hint() -> None:
     for row in catalog.load().providers.values():
         said = shape.hint(row)
         assert (row.name in said) is (row.key_shape is not None), row.id
+        assert not set(said) & set("[]{}|\\"), "words, and no expression"
         assert len(said) < 150, row.id

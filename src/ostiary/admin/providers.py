@@ -47,7 +47,7 @@ class ShownFreeTier(Shown):
 
     kind: Literal["recurring", "trial", "trial_credit", "local", "none"]
     limits: str | None
-    as_of: str
+    as_of: str | None = Field(description="The day somebody last looked; null: nobody has.")
 
 
 class ShownProvider(Shown):

@@ -51,4 +51,5 @@ def _free(row: Provider) -> str:
     tier = row.free_tier
     if tier is None or tier.kind == "none":
         return "some models" if row.free_models else ""
-    return f"{tier.kind.replace('_', ' ')} ({tier.as_of})" if tier.limits else tier.kind
+    kind = tier.kind.replace("_", " ")
+    return f"{kind} ({tier.as_of or 'not verified'})" if tier.limits else kind

@@ -89,11 +89,11 @@ class Style:
 
 @dataclass(frozen=True, slots=True)
 class FreeTier:
-    """What a provider gives for nothing; `as_of` because it changes monthly."""
+    """What a provider gives for nothing; `as_of` is the day somebody last looked, because it changes monthly."""
 
     kind: FreeKind
     limits: str = ""
-    as_of: str = "2026-11-20"
+    as_of: str | None = None
 
 
 def _nothing() -> Mapping[str, str]:

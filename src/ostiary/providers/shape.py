@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from types import MappingProxyType
 from typing import Final
 
 from ostiary.providers.provider import Provider
@@ -13,13 +14,28 @@ _OPENING: Final = re.compile(r"(?:[A-Za-z0-9_-]|\\[.-])*(?![*+?{])")
 """Letters that stand for themselves, the last of them not counted where it may be missing or come again."""
 _GROUP: Final = "(?:"
 _MAY_REPEAT: Final = ("*", "+", "?", "{")
+_RUN: Final = re.compile(r"\[([^\]]+)\]\{(\d+)\}")
+"""So many letters of one kind, and nothing else."""
+_KINDS: Final = MappingProxyType(
+    {
+        "0-9": "digits",
+        "a-f0-9": "lower-case hexadecimal digits",
+        "0-9a-f": "lower-case hexadecimal digits",
+        "a-z0-9": "lower-case letters and digits",
+        "a-zA-Z0-9": "letters and digits",
+        "A-Za-z0-9": "letters and digits",
+        "A-Za-z0-9_-": "letters, digits, underscores and hyphens",
+        "a-zA-Z0-9_-": "letters, digits, underscores and hyphens",
+    }
+)
 _LONGEST: Final = 2_000
 """Letters; with some shapes it takes long to find out that a very long text has another."""
 
 
 def hint(row: Provider) -> str:
-    """A sentence on how keys of this provider look; empty where nobody has looked that up."""
-    return f"Keys of {row.name} {_words(row.key_shape)}." if row.key_shape else ""
+    """A sentence on how keys of this provider look; empty where nobody has looked that up, or words do not say it."""
+    words = _words(row.key_shape) if row.key_shape else ""
+    return f"Keys of {row.name} {words}." if words else ""
 
 
 def remark(row: Provider, secret: Secret) -> str:
@@ -27,9 +43,9 @@ def remark(row: Provider, secret: Secret) -> str:
     text = secret.reveal().strip()
     if not row.key_shape or not text or len(text) > _LONGEST or re.fullmatch(row.key_shape, text, re.ASCII):
         return ""
-    return (
-        f"It does not look like a key of {row.name}: they {_words(row.key_shape)}. Some of its keys may look otherwise."
-    )
+    words = _words(row.key_shape)
+    usual = f": they {words}" if words else ""
+    return f"It does not look like a key of {row.name}{usual}. Some of its keys may look otherwise."
 
 
 def openings(shape: str) -> tuple[str, ...]:
@@ -39,8 +55,20 @@ def openings(shape: str) -> tuple[str, ...]:
 
 
 def _words(shape: str) -> str:
-    begins = openings(shape)
-    return f"usually begin with {' or '.join(map(repr, begins))}" if begins else f"usually match {shape}"
+    """What they begin with, or are made of; empty where any of them can only be said by the expression itself."""
+    begins: dict[str, None] = {}
+    wholes: dict[str, None] = {}
+    for branch in _branches(shape):
+        run = _RUN.fullmatch(branch)
+        if opening := _opening(branch):
+            begins[repr(opening)] = None
+        elif run and run[1] in _KINDS:
+            wholes[f"{run[2]} {_KINDS[run[1]]}"] = None
+        else:
+            return ""
+    said = [f"begin with {' or '.join(begins)}"] if begins else []
+    said += [f"are {' or '.join(wholes)}"] if wholes else []
+    return f"usually {', or '.join(said)}"
 
 
 def _opening(shape: str) -> str:
