@@ -271,7 +271,7 @@ def test_the_last_usable_key_is_not_disabled_and_works_again_by_itself(pair: Pai
     for times in (1, 2, 3):
         pair.shift(31)  # so soon no key is tested twice
         until(lambda: is_tried("right", times, 502), "the last one to be tested once more", 60)  # noqa: B023 - called at once
-    pair.await_state("right", "unhealthy")
+    until(lambda: [one["state"] for one in pair.health("right")] in (["degraded"], ["unhealthy"]), "it to be in doubt")
     pair.by_key.clear()
     assert pair.ask(model, "mended").status_code == 200
     pair.await_state("right", None)
