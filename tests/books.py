@@ -75,6 +75,7 @@ async def check_sums(database: Database) -> None:
             things = [("all", ""), ("model", f"{row.provider}/{row.model}"), ("provider_key", row.provider_key_id)]
             things += [("agent_key", row.agent_key_id)] if row.agent_key_id else []
             things += [("credential", row.credential_id)] if row.credential_id else []
+            things += [("parent", row.parent_key_id)] if row.parent_key_id else []
             for kind, id_ in things:
                 for span in (1, 4, 16, 64):
                     number = row.started_at // (span * DAY_MS)

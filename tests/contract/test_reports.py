@@ -486,5 +486,46 @@ async def test_the_share_of_each_key_is_of_all_calls_in_thirty_days(database: Da
     async with database.read() as tx:
         found = await reports.list_traffic(tx, ORG, now)
         of_two = await reports.list_traffic(tx, ORG, now, ["key_erin", "key_unused"])
-    assert found == {"key_bob": reports.Traffic(5, 62.5), "key_erin": reports.Traffic(2, 25.0)}
+    assert found == {
+        "key_bob": reports.Traffic(5, 62.5),
+        "key_erin": reports.Traffic(2, 25.0),
+        "key_parent": reports.Traffic(8, 100.0),
+    }
     assert of_two == {"key_erin": reports.Traffic(2, 25.0)}
+
+
+# ---- children ---------------------------------------------------------------------------------------------------
+
+
+async def test_what_children_call_is_their_parents_wherever_it_is_looked_for(database: Database) -> None:
+    """Nothing is asked of the keys themselves: children are forgotten a day after their end."""
+    now = DAY + 40 * DAY_MS + 5
+    child = {"agent_key_name": "child", "parent_key_id": "key_bob"}
+    await keep(
+        database,
+        event("req_own", parent_key_id=None, started_at=now - 1),
+        *(event(f"req_a{number}", agent_key_id="key_a", started_at=now - 2 * DAY_MS, **child) for number in range(3)),
+        event("req_b", agent_key_id="key_b", started_at=now - 3 * DAY_MS, status="error", cost_nano=5, **child),
+        event("req_x", agent_key_id="key_x", parent_key_id="key_erin", started_at=now - 4),
+        event("req_dora", organization_id=OTHER, agent_key_id="key_d", parent_key_id="key_bob", started_at=now - 4),
+    )
+    of_bob = {"req_own", "req_a0", "req_a1", "req_a2", "req_b"}
+    async with database.read() as tx:
+        for wanted, found in (
+            (Filter(("key_bob",)), of_bob),
+            (Filter(("key_bob", "key_erin")), {*of_bob, "req_x"}),
+            (Filter(("key_bob",), status="error"), {"req_b"}),
+            (Filter(("key_bob",), model="gpt-4o", min_latency_ms=1), of_bob),
+            (Filter(("key_a",)), {"req_a0", "req_a1", "req_a2"}),
+            (Filter(("key_bob",), since_at=now - DAY_MS), {"req_own"}),
+        ):
+            assert {one.request_id for one in await reports.list_traces(tx, ORG, wanted)} == found, wanted
+            assert (await reports.sum_traces(tx, ORG, wanted)).requests == len(found), wanted
+        traffic = await reports.list_traffic(tx, ORG, now, ["key_bob", "key_a", "key_erin"])
+        assert {key: one.requests for key, one in traffic.items()} == {"key_bob": 5, "key_a": 3, "key_erin": 1}
+        for since_at in (DAY, now - 3 * DAY_MS - 1, now - 3 * DAY_MS + 7_200_000):
+            (whole,) = await reports.sum_usage(tx, ORG, UsageFilter(since_at, agent_key_ids=("key_bob",)), ())
+            expected = 5 if since_at < now - 3 * DAY_MS else 4
+            assert whole.requests == expected
+        by_key = await reports.sum_usage(tx, ORG, UsageFilter(agent_key_ids=("key_bob",)), ["agent_key"])
+        assert {row.agent_key_id: row.requests for row in by_key} == {"key_bob": 1, "key_a": 3, "key_b": 1}

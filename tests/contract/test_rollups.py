@@ -33,7 +33,7 @@ def some_events(chance: random.Random, count: int) -> list[Event]:
     edge = chance.choice((DAY, DAY + DAY_MS // 24, DAY + 28 * DAY_MS))
     found = []
     for number in range(count):
-        key = chance.choice(("key_bob", "key_erin", None))
+        key = chance.choice(("key_bob", "key_erin", "key_child", None))
         at = edge + chance.randrange(-2_000, 2_000)
         found.append(
             event(
@@ -42,7 +42,7 @@ def some_events(chance: random.Random, count: int) -> list[Event]:
                 organization_id=chance.choice((ORG, ORG, OTHER)),
                 agent_key_id=key,
                 agent_key_name=key,
-                parent_key_id=chance.choice(("key_parent", None)) if key else None,
+                parent_key_id="key_bob" if key == "key_child" else None,
                 credential_id=None if key else "cred_1",
                 provider=chance.choice(("openai", "groq")),
                 model=chance.choice(("gpt-4o", "x")),
@@ -174,3 +174,21 @@ async def test_the_migration_sums_up_what_is_there_as_the_writer_would_have(old_
     async with old_database.transaction() as tx:
         await writer.write_events(tx, "spool_2", some_events(chance, 50))
     await check_rollups(old_database)
+
+
+async def test_what_children_called_before_is_their_parents_after_the_migration(database: Database) -> None:
+    """As the schema before it was: of keys that are forgotten an event says whose children they were."""
+    async with database.transaction() as tx:
+        await writer.write_events(tx, "spool_1", some_events(dice(5), 200))
+        for index in ("ix_usage_events_parent_key", "ix_usage_days_parent_key"):
+            await tx.exec_driver_sql(f"DROP INDEX {index}")
+        for table in ("usage_hours", "usage_days", "usage_blocks"):
+            await tx.exec_driver_sql(f"ALTER TABLE {table} DROP COLUMN parent_key_id")
+        await tx.exec_driver_sql("DELETE FROM usage_sums WHERE kind = 'parent'")
+        await tx.exec_driver_sql("UPDATE alembic_version SET version_num = '0010'")
+    await migrate(database)
+    await check_rollups(database)
+    async with database.read() as tx:
+        for sums in (schema.usage_hours, schema.usage_days, schema.usage_blocks):
+            pairs = {tuple(row) for row in await tx.execute(select(sums.c.agent_key_id, sums.c.parent_key_id))}
+            assert pairs == {("key_bob", None), ("key_erin", None), ("key_child", "key_bob"), ("", None)}

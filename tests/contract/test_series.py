@@ -6,11 +6,15 @@ from collections import Counter
 
 import pytest
 
+from ostiary.agents import agent_keys
+from ostiary.agents.agent_keys import NewAgentKey
 from ostiary.clock import DAY_MS
 from ostiary.db.database import Database
 from ostiary.ledger import series
 from ostiary.ledger.series import FACES, Days, Face
+from ostiary.secret import Secret
 from tests.contract.test_reports import DAY, ORG, OTHER, event, keep
+from tests.people import NOW, settle
 
 pytestmark = pytest.mark.anyio
 
@@ -103,3 +107,28 @@ async def test_names_of_what_is_deleted_are_those_of_its_calls(database: Databas
     async with database.read() as tx:
         found = await series.look(tx, ORG, Days(FIRST, FIRST + 2), "agent_key", most=5)
     assert {line.name for line in found.lines} == {"bob", "erin"}
+
+
+async def test_what_children_used_is_their_owners_when_they_are_forgotten(database: Database) -> None:
+    """And nobody's, where their parent is forgotten too."""
+    folk = await settle(database)
+    async with database.transaction() as tx:
+        wish = NewAgentKey("ci")
+        key, _ = await agent_keys.create(tx, folk["bob"], folk.home.id, wish, pepper=Secret("pepper"), at=NOW)
+    of = {"organization_id": folk.home.id}
+    await keep(
+        database,
+        event("req_1", agent_key_id=key.id, parent_key_id=None, cost_nano=1, **of),
+        event("req_2", agent_key_id="key_gone", parent_key_id=key.id, cost_nano=2, **of),
+        event("req_3", agent_key_id="key_x", parent_key_id=None, cost_nano=4, **of),
+        event("req_4", agent_key_id="key_y", parent_key_id="key_x", cost_nano=8, **of),
+    )
+    days = Days(FIRST, FIRST + 1)
+    async with database.read() as tx:
+        found = await series.look(tx, folk.home.id, days, "member", most=50)
+        rows = await series.list_days(tx, folk.home.id, days, "member", most=50)
+    bob = key.owner_id or ""
+    assert {line.id: line.cost_nano for line in found.lines} == {bob: 3}
+    assert (found.total.cost_nano, found.rest.cost_nano) == (15, 12)
+    assert found.drawn[bob][FIRST].cost_nano == 3
+    assert {line.id: (line.cost_nano, line.requests) for _, line in rows} == {bob: (3, 2), "": (12, 2)}

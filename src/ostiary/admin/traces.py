@@ -166,9 +166,7 @@ async def show(asking: Asking, id: Id) -> Call:
     await asking.office.flush()
     tx = await asking.begin()
     attempts = await reports.get_call(tx, asking.organization_id, id)
-    asking.by.require(
-        asking.route.deed, asking.organization_id, await reach.find_owner_id(tx, attempts[0].agent_key_id)
-    )
+    asking.by.require(asking.route.deed, asking.organization_id, await reach.find_owner_id(tx, attempts[0]))
     return Call(request_id=id, attempts=[ShownTrace(**_shown(trace)) for trace in attempts])
 
 
@@ -178,7 +176,7 @@ async def content(asking: Asking, id: Id) -> Contents:
     tx = await asking.begin()
     home = asking.organization_id
     attempts = await reports.get_call(tx, home, id)
-    owner_id = await reach.find_owner_id(tx, attempts[0].agent_key_id)
+    owner_id = await reach.find_owner_id(tx, attempts[0])
     said = await contents.show(tx, asking.by, asking.office.seal, home, id, owner_id=owner_id, at=asking.at)
     return Contents(
         request_id=id,

@@ -13,7 +13,7 @@ from ostiary.agents.records import AgentKey
 from ostiary.clock import day_of
 from ostiary.db import schema
 from ostiary.db.database import Transaction
-from ostiary.ledger.series_store import Days, spans
+from ostiary.ledger.series_store import Days, family_spans
 from ostiary.limits.budgets import Budget
 
 Sort = Literal["created_at", "name", "owner", "status", "requests"]
@@ -122,7 +122,7 @@ async def _sorted_by(
 
 async def _requests(tx: Transaction, organization_id: str, at: int) -> FromClause:
     today = day_of(at)
-    source = await spans(tx, organization_id, "agent_key", Days(today - RECENT_DAYS + 1, today + 1))
+    source = await family_spans(tx, organization_id, Days(today - RECENT_DAYS + 1, today + 1))
     # A sum is a Decimal on PostgreSQL, which no cursor could carry.
     total = func.sum(source.c.requests).cast(schema.usage_sums.c.requests.type).label("requests")
     return select(source.c.id.label("agent_key_id"), total).group_by(source.c.id).subquery("sums")

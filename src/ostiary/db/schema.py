@@ -61,6 +61,14 @@ def _no(name: str) -> Column[bool]:
     return Column(name, Boolean, nullable=False, server_default=false())
 
 
+def _partial(name: str, where: str, *columns: str) -> Index:
+    return Index(name, *columns, sqlite_where=text(where), postgresql_where=text(where))
+
+
+def _of_children(table: str, *columns: str) -> Index:
+    return _partial(f"ix_{table}_parent_key", "parent_key_id IS NOT NULL", "parent_key_id", *columns)
+
+
 # ---- the instance -----------------------------------------------------------------------------------------------
 
 instance = Table(
@@ -571,22 +579,19 @@ usage_events = Table(
         *("organization_id", "started_at", "status", "provider", "model", "latency_ms", "cost_nano"),
     ),
     Index(None, "agent_key_id", "started_at"),
-    Index(
-        "ix_usage_events_endpoint",
+    _partial(
+        *("ix_usage_events_endpoint", "endpoint IS NOT NULL"),
         *("organization_id", "endpoint", "started_at", "attempt", "status", "latency_ms", "cost_nano"),
-        sqlite_where=text("endpoint IS NOT NULL"),
-        postgresql_where=text("endpoint IS NOT NULL"),
     ),
     *(
-        Index(
-            f"ix_usage_events_failed_of_{whose}",
+        _partial(
+            *(f"ix_usage_events_failed_of_{whose}", "status <> 'ok'"),
             *(f"{whose}_id", "status", "started_at", "attempt", "latency_ms", "cost_nano"),
-            sqlite_where=text("status <> 'ok'"),
-            postgresql_where=text("status <> 'ok'"),
         )
         for whose in ("organization", "agent_key")
     ),
     Index("ix_usage_events_provider_key", "organization_id", "provider_key_id", "started_at"),
+    _of_children("usage_events", "started_at", "status", "latency_ms", "cost_nano"),
 )
 """One row an attempt, written once; sums over it and the accounts agree. The period of `held_at` pays, None: of
 `started_at`. The indexes hold what traces are filtered by, so that only rows that are shown are looked up."""
@@ -626,6 +631,7 @@ def _rollup(name: str, span: str, *indexes: Index) -> Table:
         _count("audio_ms"),
         _count("characters"),
         _count("searches"),
+        _ref("parent_key_id", null=True),
         PrimaryKeyConstraint(
             "organization_id", span, "agent_key_id", "credential_id", "provider", "model", "provider_key_id"
         ),
@@ -635,10 +641,11 @@ def _rollup(name: str, span: str, *indexes: Index) -> Table:
 
 
 usage_hours = _rollup("usage_hours", "hour")
-usage_days = _rollup("usage_days", "day", Index(None, "agent_key_id", "day"))
+usage_days = _rollup("usage_days", "day", Index(None, "agent_key_id", "day"), _of_children("usage_days", "day"))
 usage_blocks = _rollup("usage_blocks", "block")
 """Sums of `usage_events` by hour, by UTC day and by 32 days since the epoch, written with the events and never deleted.
-An id is empty where there is none. `requests` counts first attempts; no recost lowers the greatest cost, a bound."""
+An id is empty where there is none. `requests` counts first attempts; no recost lowers the greatest cost, a bound. The
+parent of an ephemeral key is kept with them: the key itself is forgotten a day after its end."""
 
 usage_sums = Table(
     "usage_sums",
@@ -662,8 +669,8 @@ usage_sums = Table(
     PrimaryKeyConstraint("organization_id", "kind", "span", "number", "id"),
     sqlite_with_rowid=False,
 )
-"""The same by one thing at a time (all, model, agent_key, credential, provider_key), by 1, 4, 16 and 64 days: where
-keys that come in meet keys that go out the sums above have nearly as many rows as there are events."""
+"""The same by one thing at a time (all, model, agent_key, parent, credential, provider_key), by 1, 4, 16 and 64 days:
+where keys that come in meet keys that go out the sums above have nearly as many rows as there are events."""
 
 contents = Table(
     "contents",

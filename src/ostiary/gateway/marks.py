@@ -24,10 +24,14 @@ class Marks:
         self._provider_keys: dict[str, int] = {}
         self._endpoints: dict[tuple[str, str, str], int] = {}
 
-    def note(self, agent_key_id: str | None, provider_key_id: str | None, at: int) -> None:
-        """Remember a use; costs two entries in a dict."""
+    def note(
+        self, agent_key_id: str | None, provider_key_id: str | None, at: int, parent_key_id: str | None = None
+    ) -> None:
+        """Remember a use, which is its parent's as well; costs two or three entries in a dict."""
         if agent_key_id is not None:
             self._agent_keys[agent_key_id] = at
+        if parent_key_id is not None:
+            self._agent_keys[parent_key_id] = at
         if provider_key_id is not None:
             self._provider_keys[provider_key_id] = at
 

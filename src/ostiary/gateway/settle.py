@@ -89,7 +89,7 @@ class Book(msgspec.Struct, eq=False):
         self.cost_nano += event.cost_nano
         if self.said is not None:
             capture(self.gate.directory, event, self.call.ask.fields, self.said)
-        self.gate.marks.note(event.agent_key_id, event.provider_key_id, event.started_at)
+        self.gate.marks.note(event.agent_key_id, event.provider_key_id, event.started_at, event.parent_key_id)
         if self.endpoint is not None and event.agent_key_id is not None:
             self.gate.marks.note_endpoint(self.endpoint.id, event.organization_id, event.agent_key_id, event.started_at)
         self.gate.watch.settled(event)

@@ -204,8 +204,12 @@ async def find_beginning(tx: Transaction, organization_id: str, owner_id: str | 
     p, k, s, d = schema.provider_keys.c, schema.agent_keys.c, schema.usage_sums.c, schema.usage_days.c
     provider_key = select(p.id).where(or_(p.organization_id == organization_id, p.shared.is_(True)))
     agent_key = select(k.id).where(*_of(organization_id, owner_id))
-    call = select(s.id).where(s.organization_id == organization_id, s.kind == "all")
-    if owner_id is not None:
-        call = select(d.agent_key_id).where(d.agent_key_id.in_(agent_key), d.organization_id == organization_id)
-    found = [(await tx.execute(one.limit(1))).first() is not None for one in (provider_key, agent_key, call)]
-    return Beginning(*found)
+    calls: list[Select[Any]] = [select(s.id).where(s.organization_id == organization_id, s.kind == "all")]
+    if owner_id is not None:  # children are forgotten, and what they called stays their parents'
+        own = select(d.agent_key_id).where(d.organization_id + "" == organization_id)
+        calls = [own.where(whose.in_(agent_key)) for whose in (d.agent_key_id, d.parent_key_id)]
+
+    async def is_any(*queries: Select[Any]) -> bool:
+        return any([(await tx.execute(one.limit(1))).first() is not None for one in queries])
+
+    return Beginning(await is_any(provider_key), await is_any(agent_key), await is_any(*calls))

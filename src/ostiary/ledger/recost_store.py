@@ -116,7 +116,7 @@ async def change_costs(tx: Transaction, changes: Sequence[Recosted]) -> None:
     moved: dict[Place, tuple[Names, int, int, int]] = {}
     for event, cost_nano, _ in changes:
         place = _place_of(event)
-        names = (event.agent_key_name, event.provider_key_name)
+        names = (event.agent_key_name, event.provider_key_name, event.parent_key_id)
         _, nano, priced, greatest = moved.get(place, (names, 0, 0, 0))
         priced += is_unpriced(event.price_version, *(getattr(event, name) for name in PAID_FOR))
         moved[place] = (names, nano + cost_nano - event.cost_nano, priced, max(greatest, cost_nano))

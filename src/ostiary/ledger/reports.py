@@ -122,7 +122,7 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """Calls of one agent key, and how much of all calls of its organization they are."""
+    """Calls of one agent key and its children, and how much of all calls of its organization they are."""
 
     requests: int
     percent: float

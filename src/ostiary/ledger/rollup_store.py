@@ -21,11 +21,12 @@ FAILED: Final = ("error", "unknown")
 
 Place = tuple[str, int, str, str, str, str, str]
 """The key of a row: organization, span, agent key, credential, provider, model, provider key."""
-Names = tuple[str | None, str | None]
+Names = tuple[str | None, str | None, str | None]
+"""What is known of those in the key of a row: agent key, provider key, and the parent of an ephemeral key."""
 Sums = tuple[int, ...]
 
 _PLACE: Final = ("organization_id", "{span}", "agent_key_id", "credential_id", "provider", "model", "provider_key_id")
-_NAMES: Final = ("agent_key_name", "provider_key_name")
+_NAMES: Final = ("agent_key_name", "provider_key_name", "parent_key_id")
 COUNTED: Final = (
     "input_tokens",
     "output_tokens",
@@ -146,6 +147,7 @@ def _faces(days: dict[Place, tuple[Names, Sums]]) -> Sequence[tuple[object, ...]
         things = [("all", "", None), ("model", f"{provider}/{model}", None), ("provider_key", provider_key, names[1])]
         things += [("agent_key", key, names[0])] if key else []
         things += [("credential", credential, None)] if credential else []
+        things += [("parent", names[2], None)] if names[2] else []
         for kind, id_, name in things:
             for span in SPANS:
                 face = (organization_id, kind, span, day // span, id_)
@@ -173,7 +175,7 @@ def _place(row: tuple[Place, object]) -> Place:
 
 
 def _names_of(event: Event) -> Names:
-    return event.agent_key_name, event.provider_key_name
+    return event.agent_key_name, event.provider_key_name, event.parent_key_id
 
 
 _figures_of = attrgetter(*SUMS[-len(COUNTED) - 2 :])

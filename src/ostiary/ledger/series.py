@@ -23,6 +23,8 @@ DRAWN: Final = 5
 _MOST_DRAWN_KEYS: Final = 500
 """Agent keys of members that are looked up day by day."""
 _WHOLE: Final = "all"
+_FAMILY: Final = ("agent_key", "parent")
+"""What keys used themselves, and what their children did."""
 _EPOCH: Final = date(1970, 1, 1).toordinal()
 
 
@@ -153,8 +155,9 @@ async def _drawn(
     elif face == "member":
         owners = await series_store.list_keys_of_owners(tx, organization_id, wanted, _MOST_DRAWN_KEYS + 1)
         if len(owners) <= _MOST_DRAWN_KEYS:
-            for one in await series_store.list_days(tx, organization_id, "agent_key", days, owners):
-                found[owners[one.id], one.day or 0].append(_line(one))
+            for kind in _FAMILY:
+                for one in await series_store.list_days(tx, organization_id, kind, days, owners):
+                    found[owners[one.id], one.day or 0].append(_line(one))
     else:
         for kind in {one.kind for one in lines}:
             for one in await series_store.list_days(tx, organization_id, kind, days, wanted):
@@ -253,16 +256,32 @@ async def _list_grouped_days(
     tx: Transaction, organization_id: str, days: Days, face: Face, most: int
 ) -> list[tuple[int, Line]]:
     """Day by day, since the rows of a group are many and only groups are counted."""
-    kind = "model" if face == "provider" else "agent_key"
     owners = await series_store.list_owner_names(tx, organization_id) if face == "member" else {}
     found: list[tuple[int, Line]] = []
     for day in range(days.first, days.end):
-        sums = await series_store.list_days(tx, organization_id, kind, Days(day, day + 1))
-        whose = owners if face == "member" else {one.id: (one.id.partition("/")[0],) * 2 for one in sums}
-        found += sorted(_grouped([(day, _line(one, "", kind)) for one in sums], whose, face), key=lambda one: one[1].id)
+        if face == "member":
+            whose, lines = owners, await _of_families(tx, organization_id, day, owners)
+        else:
+            lines = [
+                _line(one) for one in await series_store.list_days(tx, organization_id, "model", Days(day, day + 1))
+            ]
+            whose = {one.id: (one.id.partition("/")[0],) * 2 for one in lines}
+        found += sorted(_grouped([(day, one) for one in lines], whose, face), key=lambda one: one[1].id)
         if len(found) >= most:
             return found[:most]
     return found
+
+
+async def _of_families(
+    tx: Transaction, organization_id: str, day: int, owners: Mapping[str, tuple[str, str]]
+) -> list[Line]:
+    """What keys used on a day, children with those parents who have an owner: they are taken from who has none."""
+    own, of_children = [
+        [_line(one) for one in await series_store.list_days(tx, organization_id, kind, Days(day, day + 1))]
+        for kind in _FAMILY
+    ]
+    told = [one for one in of_children if one.id in owners]
+    return [*own, *told, *([_less(Line("", ""), told)] if told else [])]
 
 
 def _grouped(
@@ -272,4 +291,5 @@ def _grouped(
     for day, line in lines:
         id_, name = whose.get(line.id, ("", "Nobody's"))
         together_[day, id_, name].append(line)
-    return [(day, together(some, id_, name, face)) for (day, id_, name), some in together_.items()]
+    found = [(day, together(some, id_, name, face)) for (day, id_, name), some in together_.items()]
+    return [one for one in found if one[1].attempts]

@@ -102,10 +102,18 @@ def _totals(source: Subquery) -> Sequence[ColumnElement[Any]]:
 async def count_requests(
     tx: Transaction, organization_id: str, days: Days, keys: Collection[str] | None = None
 ) -> dict[str, int]:
-    """Calls by agent key: of `keys`, or of all there are."""
-    source = await spans(tx, organization_id, "agent_key", days, keys)
+    """Calls by agent key, those of its children with its own: of `keys`, or of all there are."""
+    source = await family_spans(tx, organization_id, days, keys)
     rows = await tx.execute(select(source.c.id, func.sum(source.c.requests)).group_by(source.c.id))
     return {id_: int(requests) for id_, requests in rows}
+
+
+async def family_spans(
+    tx: Transaction, organization_id: str, days: Days, keys: Collection[str] | None = None
+) -> Subquery:
+    """As `spans` of agent keys, where what a child has called is its own and its parent's."""
+    parts = [await spans(tx, organization_id, kind, days, keys) for kind in ("agent_key", "parent")]
+    return union_all(*(select(part) for part in parts)).subquery()
 
 
 async def count_all_requests(tx: Transaction, organization_id: str, days: Days) -> int:
@@ -115,12 +123,15 @@ async def count_all_requests(tx: Transaction, organization_id: str, days: Days) 
 
 
 async def list_owners(tx: Transaction, organization_id: str, days: Days, limit: int) -> list[Sum]:
-    """One for each owner of agent keys that are still there, by the id of the user, the dearest first."""
+    """One for each owner of agent keys that are still there, by the id of the user, the dearest first.
+
+    Children count with their parents: of those that are forgotten nothing else says whose they were.
+    """
     k, u = schema.agent_keys, schema.users
-    source = await spans(tx, organization_id, "agent_key", days)
+    source = await family_spans(tx, organization_id, days)
     by_key = select(source.c.id, *_summed(source)).group_by(source.c.id).subquery()
     query = select(k.c.owner_id, *_summed(by_key)).select_from(by_key.join(k, k.c.id == by_key.c.id))
-    query = query.where(k.c.owner_id.is_not(None)).group_by(k.c.owner_id)
+    query = query.where(k.c.owner_id.is_not(None), k.c.parent_id.is_(None)).group_by(k.c.owner_id)
     rows = (await tx.execute(_dearest(query, by_key, k.c.owner_id).limit(limit))).all()
     named = await tx.execute(select(u.c.id, u.c.name).where(u.c.id.in_([row[0] for row in rows])))
     names = {row[0]: row[1] for row in named}
@@ -130,17 +141,19 @@ async def list_owners(tx: Transaction, organization_id: str, days: Days, limit: 
 async def list_keys_of_owners(
     tx: Transaction, organization_id: str, owner_ids: Collection[str], limit: int
 ) -> dict[str, str]:
-    """The owner of agent keys that belong to one of them, at most so many."""
+    """The owner of agent keys that belong to one of them and are no children, at most so many."""
     k = schema.agent_keys.c
     query = select(k.id, k.owner_id).where(k.organization_id == organization_id, k.owner_id.in_(sorted(owner_ids)))
+    query = query.where(k.parent_id.is_(None))
     return {row[0]: row[1] for row in await tx.execute(query.limit(limit))}
 
 
 async def list_owner_names(tx: Transaction, organization_id: str) -> dict[str, tuple[str, str]]:
-    """Id and name of the owner of every agent key that has one."""
+    """Id and name of the owner of every agent key that has one and is no child."""
     k, u = schema.agent_keys.c, schema.users.c
     query = select(k.id, k.owner_id, u.name).join(schema.users, u.id == k.owner_id)
-    return {row[0]: (row[1], row[2]) for row in await tx.execute(query.where(k.organization_id == organization_id))}
+    query = query.where(k.organization_id == organization_id, k.parent_id.is_(None))
+    return {row[0]: (row[1], row[2]) for row in await tx.execute(query)}
 
 
 async def list_names(tx: Transaction, organization_id: str, kind: str, ids: Collection[str]) -> dict[str, str]:

@@ -23,6 +23,7 @@ from ostiary.db.database import Transaction
 from ostiary.ledger.rollup_store import FAILED
 from ostiary.ledger.series_store import Days, sum_model, sum_provider_key
 from ostiary.ledger.trace_windows_store import LATEST, Filter, Window, batched, windows_of
+from ostiary.ledger.usage_store import family_of, list_parents
 
 _MOST_PARTS: Final = 64
 """Of one statement."""
@@ -47,7 +48,7 @@ async def list_attempts(
     tx: Transaction, organization_id: str, wanted: Filter, *, after: Place | None = None, limit: int = 0
 ) -> list[RowMapping]:
     """Attempts behind `after`, newest first; `limit` 0 gives all."""
-    look = _Look.of(organization_id, wanted)
+    look = await _look(tx, organization_id, wanted)
     if after is not None:
         look.also(
             "(started_at, request_id, attempt) < (:at, :id, :attempt)", at=after[0], id=after[1], attempt=after[2]
@@ -75,6 +76,13 @@ async def list_attempts_of(tx: Transaction, organization_id: str, request_id: st
     return (await tx.execute(query.order_by(e.attempt))).mappings().all()
 
 
+class _Of(NamedTuple):
+    """Whose attempts: what a column says; None is everybody's."""
+
+    column: str
+    key: str | None
+
+
 @dataclass(slots=True)
 class _Look:
     """Statements that look for attempts in windows of time. As text: of many parts, SQLAlchemy's own way is slower
@@ -83,11 +91,10 @@ class _Look:
 
     conditions: list[str]
     values: dict[str, object]
-    keys: tuple[str, ...] | None
+    keys: Sequence[_Of] | None
 
     @classmethod
-    def of(cls, organization_id: str, wanted: Filter) -> _Look:
-        keys = None if wanted.agent_key_ids is None else tuple(sorted(wanted.agent_key_ids))
+    def of(cls, organization_id: str, wanted: Filter, keys: Sequence[_Of] | None) -> _Look:
         look = cls([], {"organization_id": organization_id}, keys)
         for name in ("status", "model", "provider", "provider_key_id", "endpoint"):
             if (value := getattr(wanted, name)) is not None:
@@ -109,14 +116,14 @@ class _Look:
         self, columns: str, windows: Sequence[Window], order: str = "", limit: int = 0
     ) -> Iterator[TextClause]:
         """Each window and key is a part with an order and a limit of its own, as the index gives them."""
-        parts = [(window, key) for window in windows for key in self._keys_in(window)]
+        parts = [(window, *of) for window in windows for of in self._keys_in(window)]
         tail = f"{order} LIMIT :most" if limit else order
         for start in range(0, len(parts), _MOST_PARTS):
             bound = self.values | ({"most": limit} if limit else {})
             texts = []
-            for number, (window, key) in enumerate(parts[start : start + _MOST_PARTS]):
+            for number, (window, column, key) in enumerate(parts[start : start + _MOST_PARTS]):
                 # Without statistics SQLite cannot know which index is the better one: an expression leaves no choice.
-                whose = "organization_id" if key is None else f"agent_key_id = :key_{number} AND organization_id || ''"
+                whose = column if key is None else f"{column} = :key_{number} AND organization_id || ''"
                 span = f"started_at >= :first_{number} AND started_at < :end_{number}"
                 conditions = " AND ".join((f"{whose} = :organization_id", span, *self.conditions))
                 texts.append(f"SELECT {columns} FROM usage_events WHERE {conditions} {tail}")  # noqa: S608 - our words
@@ -124,12 +131,20 @@ class _Look:
                 bound |= {} if key is None else {f"key_{number}": key}
             yield text(_joined(texts, tail)).bindparams(**bound)
 
-    def _keys_in(self, window: Window) -> Sequence[str | None]:
-        """Those to look for one by one, else None for all of them at once."""
-        keys = self.keys if self.keys is not None else window.keys
-        if self.keys is not None and window.keys is not None:
-            keys = tuple(key for key in window.keys if key in self.keys)
-        return (None,) if keys is None else keys
+    def _keys_in(self, window: Window) -> Sequence[_Of]:
+        """Those to look for one by one: of a window that knows its callers, these, of whom each is wanted."""
+        if window.keys is not None:
+            return [_Of("agent_key_id", key) for key in window.keys]
+        return (_Of("organization_id", None),) if self.keys is None else self.keys
+
+
+async def _look(tx: Transaction, organization_id: str, wanted: Filter) -> _Look:
+    keys = None
+    if wanted.agent_key_ids is not None:
+        parents = await list_parents(tx, organization_id, wanted.agent_key_ids)
+        keys = [_Of("agent_key_id", key) for key in sorted(wanted.agent_key_ids)]
+        keys += [_Of("parent_key_id", key) for key in sorted(parents)]
+    return _Look.of(organization_id, wanted, keys)
 
 
 def _joined(texts: Sequence[str], tail: str) -> str:
@@ -170,26 +185,31 @@ async def sum_attempts(tx: Transaction, organization_id: str, wanted: Filter) ->
         return totals
     days, edges = parts
     if days is not None:
-        totals.add(await _sum_days(tx, organization_id, wanted, *days))
+        for row in await _sum_days(tx, organization_id, wanted, *days):
+            totals.add(row)
     for edge in edges:
         await _add_events(tx, organization_id, replace(wanted, since_at=edge.first, until_at=edge.end), totals)
     return totals
 
 
-async def _sum_days(tx: Transaction, organization_id: str, wanted: Filter, first: int, last: int) -> Sequence[Any]:
+async def _sum_days(
+    tx: Transaction, organization_id: str, wanted: Filter, first: int, last: int
+) -> list[Sequence[Any]]:
     days = Days(first, last + 1)
     if wanted.is_of_provider_key and wanted.provider_key_id is not None:
-        return await sum_provider_key(tx, organization_id, days, wanted.provider_key_id)
+        return [await sum_provider_key(tx, organization_id, days, wanted.provider_key_id)]
     if wanted.provider_key_id is None and wanted.agent_key_ids is None:
-        return await sum_model(tx, organization_id, days, wanted.provider, wanted.model)
+        return [await sum_model(tx, organization_id, days, wanted.provider, wanted.model)]
     d = schema.usage_days.c
     sums = (func.sum(one) for one in (d.attempts, d.requests, d.errors, d.cost_nano, d.latency_ms))
-    query = select(*sums).where(d.organization_id == organization_id, d.day.between(first, last))
+    query = select(*sums).where(d.day.between(first, last))
     names = [name for name in ("model", "provider", "provider_key_id") if getattr(wanted, name)]
     query = query.where(*(d[name] == getattr(wanted, name) for name in names))
-    if wanted.agent_key_ids is not None:
-        query = query.where(d.agent_key_id.in_(sorted(wanted.agent_key_ids)))
-    return (await tx.execute(query)).one()
+    if wanted.agent_key_ids is None:
+        return [(await tx.execute(query.where(d.organization_id == organization_id))).one()]
+    query = query.where(d.organization_id + "" == organization_id)  # so that the index of whose it is leads there
+    whose = family_of(schema.usage_days, wanted.agent_key_ids)
+    return [(await tx.execute(query.where(one))).one() for one in whose]
 
 
 async def _parts(
@@ -222,7 +242,7 @@ _SUMS: Final = (
 
 
 async def _add_events(tx: Transaction, organization_id: str, wanted: Filter, totals: Totals) -> None:
-    look = _Look.of(organization_id, wanted)
+    look = await _look(tx, organization_id, wanted)
     async for windows in batched(windows_of(tx, organization_id, wanted)):
         for statement in look.statements(_SUMS, windows):
             for row in await tx.execute(statement):
@@ -252,7 +272,7 @@ async def measure_few(
 async def _newest(
     tx: Transaction, organization_id: str, wanted: Filter, most: int, more: str = ""
 ) -> list[Sequence[Any]]:
-    look = _Look.of(organization_id, wanted)
+    look = await _look(tx, organization_id, wanted)
     found: list[Sequence[Any]] = []
     async for windows in batched(windows_of(tx, organization_id, wanted)):
         rows: list[Sequence[Any]] = []

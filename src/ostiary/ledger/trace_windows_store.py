@@ -29,7 +29,10 @@ LATEST: Final = 1 << 52
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which attempts; None is any. `since_at` belongs to the period, `until_at` does not."""
+    """Which attempts; None is any. `since_at` belongs to the period, `until_at` does not.
+
+    Those of the children of an agent key are its own too; no key that is named may be the child of another.
+    """
 
     agent_key_ids: Collection[str] | None = None
     status: str | None = None
@@ -74,7 +77,10 @@ class Filter:
 
 
 class Window(NamedTuple):
-    """From this to before that, in milliseconds since the epoch; `keys` None is not only of some agent keys."""
+    """From this to before that, in milliseconds since the epoch; `keys` None is not only of some agent keys.
+
+    These are who called, children among them.
+    """
 
     first: int
     end: int
@@ -189,7 +195,8 @@ def _has_some(wanted: Filter) -> tuple[str, dict[str, object]]:
             bound[name] = value
     if wanted.agent_key_ids is not None:
         keys = {f"key_{number}": key for number, key in enumerate(sorted(wanted.agent_key_ids))}
-        found.append(f"{{0}}agent_key_id IN ({', '.join(f':{name}' for name in keys) or 'NULL'})")
+        named = ", ".join(f":{name}" for name in keys) or "NULL"
+        found.append(f"({{0}}agent_key_id IN ({named}) OR {{0}}parent_key_id IN ({named}))")
         bound |= keys
     if wanted.status is not None:
         found.append(f"{{0}}{_COUNTED[wanted.status]} > 0" if wanted.status in _COUNTED else "1 = 0")

@@ -46,7 +46,10 @@ _FOR_EVER: Final = HOURS * BLOCK_DAYS << 30
 
 @dataclass(frozen=True, slots=True)
 class UsageFilter:
-    """Which usage; None is any. A period is counted in whole UTC hours: that of `since_at`, to before `until_at`."""
+    """Which usage; None is any. A period is counted in whole UTC hours: that of `since_at`, to before `until_at`.
+
+    What the children of an agent key used is its usage too; no key that is named may be the child of another.
+    """
 
     since_at: int = 0
     until_at: int | None = None
@@ -187,8 +190,29 @@ def _cut(first: int, end: int, levels: Sequence[tuple[Table, int]]) -> list[_Spa
 
 def _source(organization_id: str, wanted: UsageFilter, by: Collection[Dimension]) -> Subquery:
     """The rows to sum up, with their day."""
-    parts = [_part(span, organization_id, wanted) for span in _spans(wanted, by)]
+    parts = [part for span in _spans(wanted, by) for part in _parts(span, organization_id, wanted)]
     return parts[0].subquery() if len(parts) == 1 else union_all(*parts).subquery()
+
+
+def _parts(span: _Span, organization_id: str, wanted: UsageFilter) -> list[Select[Any]]:
+    """Keys and their children are looked up one after the other: each way has an index of its own."""
+    if wanted.agent_key_ids is None:
+        return [_part(span, organization_id, wanted)]
+    whose = family_of(span.table, wanted.agent_key_ids)
+    return [_part(span, organization_id, wanted).where(one) for one in whose]
+
+
+def family_of(table: Table, agent_key_ids: Collection[str]) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    """Which sums are of these agent keys, and which of their children; never both."""
+    c, ids = table.c, sorted(agent_key_ids)
+    return and_(c.agent_key_id.in_(ids), c.agent_key_id != ""), c.parent_key_id.in_(ids)
+
+
+async def list_parents(tx: Transaction, organization_id: str, agent_key_ids: Collection[str]) -> list[str]:
+    """Those of the keys that have children which were used."""
+    d = schema.usage_days.c
+    query = select(d.parent_key_id).where(d.parent_key_id.in_(sorted(agent_key_ids)))
+    return list(await tx.scalars(query.where(d.organization_id + "" == organization_id).distinct()))
 
 
 def _part(span: _Span, organization_id: str, wanted: UsageFilter) -> Select[Any]:
@@ -196,7 +220,7 @@ def _part(span: _Span, organization_id: str, wanted: UsageFilter) -> Select[Any]
     at = next(iter(c))
     day = (at // literal(HOURS)).label("day") if span.table is schema.usage_hours else at.label("day")
     named = [c[name] for name in (*COLUMNS.values(), "provider_key_name", *SUMS) if name != "day"]
-    # An expression leaves the index by agent key as the one to use.
+    # An expression leaves the index by agent key, or by parent, as the one to use.
     is_found_by_key = wanted.agent_key_ids is not None and span.table is schema.usage_days
     whose = c.organization_id + "" if is_found_by_key else c.organization_id
     query = select(day, *named).where(whose == organization_id, at >= span.first, at < span.end)
@@ -205,11 +229,8 @@ def _part(span: _Span, organization_id: str, wanted: UsageFilter) -> Select[Any]
 
 def _conditions(table: Table, wanted: UsageFilter) -> list[ColumnElement[bool]]:
     c = table.c
-    found = [
+    return [
         c[name] == value
         for name in ("credential_id", "provider", "model", "provider_key_id")
         if (value := getattr(wanted, name)) is not None
     ]
-    if wanted.agent_key_ids is not None:
-        found.append(and_(c.agent_key_id.in_(sorted(wanted.agent_key_ids)), c.agent_key_id != ""))
-    return found
