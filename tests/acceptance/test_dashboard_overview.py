@@ -72,7 +72,7 @@ def test_the_overview_says_how_everything_is_and_leads_to_what_mends_it(lodge: L
     page = lodge.sign_in(window, "alice")
     trouble = page.get_by_role("region", name="Needs attention")
     ending = trouble.get_by_role("link", name="ends soon")
-    expect(ending).to_contain_text("Agent key expires in 2 d.")
+    expect(ending).to_contain_text("Agent key expires in 3 d.")
     expect(ending).to_have_attribute("href", f"/dashboard/keys/{keys['ends soon']}")
     expect(trouble.get_by_role("link", name=HOSTILE)).to_contain_text("of $0.01 spent")
     chart = json.loads(page.locator("#spend-data").inner_text())
@@ -83,6 +83,10 @@ def test_the_overview_says_how_everything_is_and_leads_to_what_mends_it(lodge: L
     expect(models.get_by_role("link", name="gpt-4o")).to_be_visible()
     expect(page.get_by_role("table", name="The agent keys that have spent most")).to_contain_text(HOSTILE)
     expect(page.get_by_role("region", name="Provider keys")).to_contain_text("healthy 1")
+    serving = page.get_by_role("region", name="Gateways").get_by_role("listitem")
+    expect(serving).to_have_count(1)
+    expect(serving).to_contain_text("live")
+    expect(serving.get_by_role("link")).to_have_attribute("href", "/dashboard/settings/gateways")
     assert written > 100
     window.axe("overview")
     window.picture("overview-light")
@@ -161,6 +165,7 @@ def test_a_member_sees_their_own_only(lodge: Lodge, window: Window) -> None:
     expect(steps.first).to_contain_text("Done.")
     expect(steps.nth(1)).not_to_contain_text("Done.")
     assert HOSTILE not in page.content()
+    expect(page.get_by_role("region", name="Gateways")).to_have_count(0)
     page.keyboard.press("Control+k")
     page.get_by_role("searchbox", name="Where to?").fill("soon")
     page.wait_for_timeout(700)
@@ -187,6 +192,39 @@ def test_one_jumps_anywhere_by_typing(lodge: Lodge, window: Window) -> None:
     page.keyboard.press("Enter")
     page.wait_for_url(lodge.url("/keys/*"))
     expect(page.get_by_role("heading", name="ends soon")).to_be_visible()
+
+
+def test_pages_and_people_are_jumped_to_by_who_may_see_them(lodge: Lodge, upstream: Upstream) -> None:
+    """What leads on is the thing itself, not a list it stands in."""
+    gateway = lodge.gateway
+    gateway.json("webhooks", "create", "--name", "pager", "--url", upstream.url, "--org", lodge.home)
+    alias = gateway.json("aliases", "create", "ostiary/chat", "--target", "openai-compatible/ok")
+    [hook] = gateway.json("webhooks", "list", "--org", lodge.home)
+    users = {one["email"]: one["id"] for one in gateway.json("members", "list", "--org", lodge.home)}
+    sought = {
+        "account": "/account",
+        "catalog": "/vault/providers",
+        "import": "/vault/import",
+        "of members": "/settings/members/agents",
+        "bob@exam": f"/settings/members/{users['bob@example.org']}",
+        "pager": f"/settings/webhooks/{hook['id']}",
+        "ostiary/chat": f"/endpoints/aliases/{alias['id']}",
+        "master": "/operator/master-key",
+        "recost": "/operator/prices/recost",
+    }
+    of_members = {"account", "catalog", "ostiary/chat"}
+    of_operators = {"master", "recost"}
+    alice, bob = lodge.client("alice"), lodge.client("bob")
+    for text, path in sought.items():
+        for who, may in ((alice, text not in of_operators), (bob, text in of_members)):
+            answer = who.http.get("/dashboard/jump", params={"q": text})
+            assert (f'href="/dashboard{path}"' in answer.text) == may, (text, may)
+            if may:
+                assert who.get(path).status_code == 200
+    gateway.cli("users", "operator", "bob@example.org")
+    for text in of_operators:
+        assert sought[text] in lodge.client("bob").http.get("/dashboard/jump", params={"q": text}).text
+    gateway.cli("users", "operator", "bob@example.org", "--off")
 
 
 def test_typing_wildcards_and_whole_books_breaks_nothing(lodge: Lodge) -> None:

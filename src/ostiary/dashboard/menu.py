@@ -44,6 +44,27 @@ _ITEMS: Final = (
     Item("Gateways", "server", "/dashboard/settings/gateways", "gateways.show", is_beneath=True),
     Item("Operator", "server-cog", "/dashboard/operator", "gateways.list", is_operators=True),
 )
+_BENEATH: Final = (
+    Item("Account", "circle-user", "/dashboard/account", SIGNED_IN),
+    Item("Catalogue of providers", "list", "/dashboard/vault/providers", "prices.show"),
+    Item("Add a provider key", "plus", "/dashboard/vault/new", "provider_keys.add"),
+    Item("Import provider keys", "file-up", "/dashboard/vault/import", "provider_keys.add"),
+    Item("Create an agent key", "plus", "/dashboard/keys/new", "agent_keys.create"),
+    Item("Agents of members", "users", "/dashboard/settings/members/agents", "members.list"),
+    Item("Operator: organizations", "building-2", "/dashboard/operator/organizations", "organizations.list"),
+    Item("Operator: pool keys", "vault", "/dashboard/operator/pool", "organizations.list"),
+    Item("Operator: aliases", "route", "/dashboard/operator/aliases", "aliases.edit"),
+    Item("Operator: prices", "wallet", "/dashboard/operator/prices", "prices.set"),
+    Item("Operator: recost past calls", "calculator", "/dashboard/operator/prices/recost", "prices.recost"),
+    Item("Operator: gateways", "server", "/dashboard/operator/gateways", "gateways.list"),
+    Item("Operator: master key", "key", "/dashboard/operator/master-key", "master_key.rotate"),
+)
+"""Pages that are found when they are sought; the menu is in every page, and these are too many for that."""
+
+
+def beneath(by: Actor) -> tuple[Item, ...]:
+    """Pages beneath those of the menu, for who looks."""
+    return tuple(one for one in _BENEATH if one.deed == SIGNED_IN or one.deed in by.grants)
 
 
 def menu(path: str, by: Actor, organization: Organization | None) -> tuple[Item, ...]:

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final
 from urllib.parse import quote
 
-from ostiary.agents import agent_keys
-from ostiary.agents.pages_store import Wanted
 from ostiary.clock import DAY_MS, day_of, moment, month_ends, month_of
 from ostiary.dashboard import trace_reach
 from ostiary.dashboard.answers import Answer
 from ostiary.dashboard.routes import HOME
 from ostiary.dashboard.usage import chart_of
 from ostiary.dashboard.visit import Visit
-from ostiary.dashboard.words import lasting, usd
+from ostiary.dashboard.words import left, usd
 from ostiary.db.database import Transaction
 from ostiary.ledger import gateways, overview_store, reports, series
+from ostiary.ledger.gateways import Gateway, Serving
 from ostiary.ledger.overview_store import Beginning, Filling
 from ostiary.ledger.reports import Filter
 from ostiary.ledger.series import Days
 from ostiary.limits.budgets import Budget
-from ostiary.vault import aliases, endpoints, provider_keys
 
 _CHART_DAYS: Final = 30
 _MEASURED: Final = 10_000
@@ -127,8 +125,16 @@ async def _figures(visit: Visit, tx: Transaction, owner_id: str | None) -> dict[
         "chart": chart_of(picture, "cost"),
         "spenders": await overview_store.list_spenders(tx, home, owner_id, at, _TOP),
         "health": await overview_store.count_health(tx, home, at) if visit.may("provider_keys.list") else {},
-        "gateways": await gateways.list_(tx, visit.by, at) if visit.may("gateways.list") else (),
+        "gateways_path": f"{HOME}/{'operator' if visit.may('gateways.list') else 'settings'}/gateways",
+        "gateways": await _gateways(visit, tx),
     }
+
+
+async def _gateways(visit: Visit, tx: Transaction) -> Sequence[Gateway | Serving]:
+    """All that is known of them for the operator; for who looks after an organization, which serve it."""
+    if visit.may("gateways.list"):
+        return await gateways.list_(tx, visit.by, visit.at)
+    return await gateways.list_serving(tx, visit.by, visit.home, visit.at) if visit.may("gateways.show") else ()
 
 
 # ---- what needs somebody ----------------------------------------------------------------------------------------
@@ -139,12 +145,12 @@ async def _troubles(visit: Visit, tx: Transaction, owner_id: str | None) -> list
     found: list[Trouble] = []
     if visit.may("provider_keys.show"):
         for ill in await overview_store.list_ill(tx, home, at, _MOST_SHOWN):
-            until = f" for {lasting(ill.until - at)} more" if ill.until is not None and ill.until > at else ""
+            until = f" for {left(ill.until - at)} more" if ill.until is not None and ill.until > at else ""
             says = f"Provider key {ill.state.replace('_', ' ')}{until}. {ill.reason}".strip()
             found.append(Trouble("vault", "bad", ill.name, says, f"{HOME}/vault/{_in_path(ill.id)}"))
     found += [_filled(one) for one in await overview_store.list_filling(tx, home, owner_id, at, _MOST_SHOWN)]
     for one in await overview_store.list_ending(tx, home, owner_id, at, at + _ENDING_MS, _MOST_SHOWN):
-        says = f"Agent key expires in {lasting(one.expires_at - at)}."
+        says = f"Agent key expires in {left(one.expires_at - at)}."
         found.append(Trouble("key-round", "warn", one.name, says, f"{HOME}/keys/{_in_path(one.id)}"))
     if visit.may("notifications.test"):
         lost = await overview_store.count_undelivered(tx, home, at - _ENDING_MS)
@@ -192,83 +198,3 @@ async def _of_gateways(visit: Visit, tx: Transaction) -> list[Trouble]:
 
 def _in_path(id_: str) -> str:
     return quote(id_, safe="")
-
-
-# ---- jumping ----------------------------------------------------------------------------------------------------
-
-_LONGEST_SOUGHT: Final = 200
-_FOUND_OF_A_KIND: Final = 6
-
-
-class _Named(Protocol):
-    @property
-    def name(self) -> str: ...
-
-
-T = TypeVar("T", bound=_Named)
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """Something to jump to."""
-
-    name: str
-    kind: str
-    icon: str
-    path: str
-
-
-async def jump(visit: Visit) -> Answer:
-    """What is called as somebody types it, of what they may see: keys, endpoints, provider keys, models, a trace."""
-    sought = visit.query.text("q")[:_LONGEST_SOUGHT]
-    if not sought or visit.here.organization is None:
-        return visit.page("parts/jump.html", found=())
-    async with visit.reading() as tx:
-        found = [*await _found_keys(visit, tx, sought), *await _found_in_vault(visit, tx, sought)]
-    found += _found_models(visit, sought)
-    if sought.startswith("req_"):
-        found.insert(0, Found(sought, "trace", "activity", f"{HOME}/traces/{_in_path(sought)}"))
-    return visit.page("parts/jump.html", found=found)
-
-
-async def _found_keys(visit: Visit, tx: Transaction, sought: str) -> list[Found]:
-    if not visit.may("agent_keys.list", visit.by.id):
-        return []
-    wanted = Wanted(search=sought, sort="name", limit=_FOUND_OF_A_KIND)
-    page = await agent_keys.list_page(tx, visit.by, visit.home, wanted, visit.at)
-    return [Found(key.name, "agent key", "key-round", f"{HOME}/keys/{_in_path(key.id)}") for key in page.keys]
-
-
-async def _found_in_vault(visit: Visit, tx: Transaction, sought: str) -> list[Found]:
-    found: list[Found] = []
-    if visit.may("endpoints.list"):
-        routes = await endpoints.list_(tx, visit.by, visit.home)
-        found += [
-            Found(one.name, "endpoint", "route", f"{HOME}/endpoints/{_in_path(one.id)}")
-            for one in _called(routes, sought)
-        ]
-    if visit.may("aliases.list"):
-        found += [
-            Found(one.name, "alias", "route", f"{HOME}/endpoints")
-            for one in _called(await aliases.list_(tx, visit.by), sought)
-        ]
-    if visit.may("provider_keys.show"):
-        keys = await provider_keys.list_(tx, visit.by, visit.home)
-        found += [
-            Found(one.name, "provider key", "vault", f"{HOME}/vault/{_in_path(one.id)}")
-            for one in _called(keys, sought)
-        ]
-    return found
-
-
-def _called(things: Iterable[T], sought: str) -> list[T]:
-    wanted = sought.casefold()
-    return [one for one in things if wanted in one.name.casefold()][:_FOUND_OF_A_KIND]
-
-
-def _found_models(visit: Visit, sought: str) -> list[Found]:
-    if not visit.may("prices.show"):
-        return []
-    wanted = sought.casefold()
-    keys = [key for key in visit.hall.catalog.models if wanted in key.casefold()][:_FOUND_OF_A_KIND]
-    return [Found(key, "model", "boxes", f"{HOME}/models?q={_in_path(key)}") for key in keys]

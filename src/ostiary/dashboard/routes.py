@@ -78,7 +78,7 @@ _SIGN_IN: Final = (
 )
 _OVERVIEW: Final = (
     Route("GET", "", SIGNED_IN, "overview", "show"),
-    Route("GET", "/jump", SIGNED_IN, "overview", "jump"),
+    Route("GET", "/jump", SIGNED_IN, "jump", "show"),
 )
 
 _KEYS: Final[tuple[Route, ...]] = (

@@ -8,7 +8,9 @@ from typing import Final
 from ostiary.clock import DAY_MS, moment
 from ostiary.money import NANO_PER_USD, show_usd
 
-_UNITS: Final = ((365 * DAY_MS, "y"), (30 * DAY_MS, "mo"), (DAY_MS, "d"), (3_600_000, "h"), (60_000, "min"))
+_MINUTE_MS: Final = 60_000
+_HOUR_MS: Final = 60 * _MINUTE_MS
+_UNITS: Final = ((365 * DAY_MS, "y"), (30 * DAY_MS, "mo"), (DAY_MS, "d"), (_HOUR_MS, "h"), (_MINUTE_MS, "min"))
 _JUST_NOW_MS: Final = 45_000
 _CENT: Final = NANO_PER_USD // 100
 LEVELS: Final[Mapping[str, str]] = {
@@ -77,13 +79,24 @@ def lasting(ms: int | None) -> str:
     return f"{ms // unit} {name}"
 
 
+def left(ms: int) -> str:
+    """How long something goes on, to the nearest: what is made for 30 days has `30 d` left a second later, too."""
+    fine = next((unit for unit in (DAY_MS, _HOUR_MS) if ms >= 2 * unit), _MINUTE_MS)
+    whole = max(_nearest(ms, fine), _MINUTE_MS)
+    unit, name = next((unit, name) for unit, name in _UNITS if whole >= unit)
+    return "30 d" if whole == 30 * DAY_MS else f"{_nearest(whole, unit) // unit} {name}"
+
+
+def _nearest(ms: int, unit: int) -> int:
+    return (ms + unit // 2) // unit * unit
+
+
 def relative(at: int, now: int) -> str:
-    """How long ago, or how soon: `3 min ago`, `in 5 d`."""
+    """How long ago, or how soon: `3 min ago`, `in 5 d`; what is past in full, what comes to the nearest."""
     away = now - at
     if abs(away) < _JUST_NOW_MS:
         return "just now"
-    span = lasting(max(60_000, abs(away)))
-    return f"{span} ago" if away > 0 else f"in {span}"
+    return f"{lasting(max(_MINUTE_MS, away))} ago" if away > 0 else f"in {left(-away)}"
 
 
 def exact(at: int) -> str:

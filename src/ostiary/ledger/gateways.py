@@ -52,6 +52,11 @@ class Serving:
     revision: int | None
     behind: int | None
 
+    @property
+    def state(self) -> State:
+        """In the words of `Gateway`."""
+        return "live" if self.is_live else "lost"
+
 
 async def list_(tx: Transaction, by: Actor, at: int, *, everyone: bool = False) -> list[Gateway]:
     """Those that live or are lost, the newest start first; with `everyone` also what closed or was retired."""
