@@ -15,9 +15,11 @@ from tests.acceptance.pages import PASSWORD, Reception
 from tests.servers.behaviours import status
 from tests.servers.browser import Window, Windows, expect
 from tests.servers.gateway import Gateway, GatewayMaker
+from tests.servers.postgres import Postgres
 from tests.servers.upstream import Upstream
 
 _MODEL: Final = "openai-compatible/ok"
+_MASTER_KEY: Final = "q1Lw3cEWJxCEv7nHc5tUpFYPZ1m0Cnq3zQn5m4oJ2Yk="
 _PAGES: Final = (
     *("", "/keys", "/keys/new", "/vault", "/vault/providers", "/vault/new?provider=openai", "/vault/import"),
     *("/endpoints", "/endpoints/new", "/models?q=gpt-4o", "/playground", "/traces", "/usage", "/audit", "/settings"),
@@ -93,9 +95,7 @@ def _live_in(gateway: Gateway, upstream: Upstream) -> None:
     """What an organization has after a while."""
     home = gateway.json("orgs", "list")[0]["id"]
     gateway.cli("orgs", "edit", home, "--name", "Acme")
-    gateway.cli("members", "add", "alice@example.org", "--name", "Alice", "--role", "owner")
-    gateway.cli("members", "operator", "alice@example.org")
-    gateway.cli("users", "set-password", "alice@example.org", "--secret-stdin", stdin=PASSWORD)
+    _let_in_alice(gateway)
     gateway.add_provider_key("openai-compatible", "second", upstream.url)
     gateway.cli("vault", "edit", "second", "--shared")
     gateway.cli("aliases", "create", "ostiary/chat", "--target", _MODEL, "--fallback", "openai/gpt-4o-mini")
@@ -116,6 +116,12 @@ def _live_in(gateway: Gateway, upstream: Upstream) -> None:
     upstream.push(status(400))
     gateway.chat(busy, _MODEL, max_tokens=9)
     gateway.hear()
+
+
+def _let_in_alice(gateway: Gateway) -> None:
+    gateway.cli("members", "add", "alice@example.org", "--name", "Alice", "--role", "owner")
+    gateway.cli("members", "operator", "alice@example.org")
+    gateway.cli("users", "set-password", "alice@example.org", "--secret-stdin", stdin=PASSWORD)
 
 
 @pytest.mark.parametrize("path", _PAGES, ids=lambda path: path.partition("?")[0] or "/")
@@ -172,6 +178,7 @@ def test_the_pages_behind_links_look_as_they_should(gateways: GatewayMaker, wind
     page.get_by_label("Password").fill(PASSWORD)
     page.get_by_role("button", name="Set up").click()
     page.wait_for_url(reception.url())
+    Album(reception, page, window).take("first-steps")
     page.goto(reception.url("/settings/members"))
     page.get_by_role("button", name="Invite").first.click()
     dialog = page.get_by_role("dialog")
@@ -184,3 +191,24 @@ def test_the_pages_behind_links_look_as_they_should(gateways: GatewayMaker, wind
         there = reception.gateway.origin + told[told.index("/dashboard") :]
         other = windows()
         Album(reception, other.open(there), other).take(name, there)
+
+
+def test_the_page_while_the_database_is_away_looks_as_it_should(
+    gateways: GatewayMaker, postgres: Postgres, window: Window
+) -> None:
+    """It looks like the others, says what to do, and one look later everything is there again."""
+    name = postgres.make()
+    env = {"OSTIARY_DATABASE_URL": postgres.url(name), "OSTIARY_MASTER_KEY": _MASTER_KEY}
+    reception = Reception(gateways(env=env))
+    _let_in_alice(reception.gateway)
+    page = reception.sign_in(window, "alice", "/keys?q=mine")
+    window.expect("503")
+    postgres.run(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+    postgres.run(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")  # noqa: S608 - ours
+    page.reload()
+    expect(page.get_by_role("heading", name="The database is not available.")).to_be_visible()
+    Album(reception, page, window).take("unavailable")
+    postgres.run(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+    page.get_by_role("link", name="Try again").click()
+    expect(page.get_by_role("heading", name="Keys", level=1)).to_be_visible()
+    assert page.url.endswith("/keys?q=mine")

@@ -29,6 +29,8 @@ from ostiary.orgs import sessions
 _PATIENCE_S: Final = 60
 """Longer than any page takes; providers are tested on some."""
 _TOUCH_MS: Final = 60_000
+_PASSING: Final = 503
+"""What is away comes back: the same page is worth another look."""
 
 Page = Callable[[Visit], Coroutine[None, None, Answer]]
 
@@ -182,8 +184,14 @@ class Door:
         """Before it is known who looks. A script keeps what was typed."""
         if isinstance(refusal, _Lost):
             return refusal.answer
-        is_script = line.headers.get(b"hx-request") == b"true"
-        return _toast(refusal, refusal.message) if is_script else _bare(refusal)
+        if line.headers.get(b"hx-request") == b"true":
+            return _toast(refusal, refusal.message)
+        if self._renderer is None:
+            return _bare(refusal)
+        hall, nowhere = self._hall, Route("GET", "", ANYBODY, "", "")
+        now, address = hall.clock.now(), hall.address_of(line)
+        visit = Visit(hall, nowhere, line, self._renderer, now, address, {}, forms.Form(), forms.Form())
+        return self._page(refusal, visit, refusal.message)
 
     def _refused(self, refusal: Refusal, visit: Visit) -> Answer:
         hidden = Refusal("not_found") if refusal.code == "not_found" else refusal
@@ -191,7 +199,13 @@ class Door:
         message = said if hidden is not refusal else refusal.message
         if visit.is_partial:
             return _toast(refusal, message)
-        answer = visit.page("refused.html", refusal.status, number=refusal.status, message=message)
+        return self._page(refusal, visit, message)
+
+    def _page(self, refusal: Refusal, visit: Visit, message: str) -> Answer:
+        """What a browser shows of a refusal; nothing is asked of the database for it, which may be what is away."""
+        is_passing = refusal.status == _PASSING
+        said = {"number": refusal.status, "message": message, "is_passing": is_passing}
+        answer = visit.page("refused.html", refusal.status, **said, is_look=visit.line.method == "GET")
         answer.headers.extend(refusal.headers)
         return answer
 
@@ -229,7 +243,7 @@ def _toast(refusal: Refusal, message: str) -> Answer:
 
 
 def _bare(refusal: Refusal) -> Answer:
-    """A page without anything around it, for when there is nobody to show more to."""
+    """A page without anything around it, for when not even the templates are there."""
     said = escape(refusal.message)
     text = (
         f'<!doctype html><html lang="en"><title>{refusal.status}</title><h1>{refusal.status}</h1><p>{said}</p></html>'
