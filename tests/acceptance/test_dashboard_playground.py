@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from playwright.sync_api import Locator, Page
 from tests.acceptance.pages import PASSWORD, Reception
 from tests.servers import node
 from tests.servers.behaviours import refuse
-from tests.servers.browser import Window, expect
+from tests.servers.browser import Window, Windows, expect
 from tests.servers.canaries import Canaries
 from tests.servers.gateway import Gateway, making
 from tests.servers.shell import Shell
@@ -320,3 +322,29 @@ def test_nobody_mints_from_a_key_that_is_not_theirs(reception: Reception, window
     before = minted(gateway)
     wrong = page.evaluate(MINT_WITHOUT_TOKEN, keys["bob's key"])
     assert (wrong, minted(gateway)) == (403, before)
+
+
+def test_where_not_all_keys_are_listed_the_way_to_the_others_is(reception: Reception, windows: Windows) -> None:
+    """Alice has more than a page of them; those are not Bob's to choose, and he has one."""
+    window = windows()
+    gateway = reception.gateway
+    with closing(sqlite3.connect(gateway.data_dir / "ostiary.db", timeout=10)) as database, database:
+        names = [row[1] for row in database.execute("PRAGMA table_info(agent_keys)") if row[1] not in ("id", "name")]
+        columns = ", ".join(names)
+        for number in range(101):
+            database.execute(
+                f"INSERT INTO agent_keys (id, name, {columns})"  # noqa: S608 - the table's own
+                f" SELECT ?, ?, {columns} FROM agent_keys WHERE name = 'alice''s key'",
+                (f"key_many_{number:03}", f"many {number:03}"),
+            )
+    page = reception.sign_in(window, "alice", "/playground")
+    expect(page.get_by_label("Which").locator("option", has_text="many 100")).to_have_count(0)
+    window.axe("playground, many keys")
+    page.get_by_role("link", name="find another").click()
+    page.get_by_role("searchbox").first.fill("many 100")
+    page.get_by_role("link", name="many 100", exact=True).click()
+    page.get_by_role("link", name="Call for real").click()
+    expect(page.get_by_label("Which").locator("option:checked")).to_have_text("many 100")
+    other = reception.sign_in(windows(), "bob", "/playground")
+    expect(other.get_by_label("Which").locator("option")).to_have_count(1)
+    expect(other.get_by_role("link", name="find another")).to_have_count(0)

@@ -30,10 +30,12 @@ async def show(visit: Visit) -> Answer:
     """The conversation, with the keys that one may use; `key` and `model` in the query choose what it begins with."""
     async with visit.reading() as tx:
         found: dict[str, AgentKey] = {}
+        has_more = False
         for owner_id in (visit.by.id, None):  # one's own first
             wanted = Wanted(status="active", owner_id=owner_id, sort="name", limit=_MOST_KEYS)
             page = await agent_keys.list_page(tx, visit.by, visit.home, wanted, visit.at)
             found |= {key.id: key for key in page.keys if _is_usable(visit, key) and key.id not in found}
+            has_more |= page.after is not None and visit.may("agent_keys.ephemeral", owner_id)
         chosen = visit.query.text("key")
         if chosen and chosen not in found:
             key = await _find(visit, tx, chosen)
@@ -45,7 +47,7 @@ async def show(visit: Visit) -> Answer:
         chosen=chosen if chosen in found else next(iter(found), ""),
         model=visit.query.text("model"),
         has_provider_keys=bool(keyed),
-        has_more=len(found) >= _MOST_KEYS,
+        has_more=has_more,
     )
 
 
