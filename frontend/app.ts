@@ -220,6 +220,12 @@ document.addEventListener('keydown', (event) => {
 // A telephone that is turned: with room it stands beside the page, without it would cover it.
 hasRoom.addEventListener('change', () => (hasRoom.matches ? sidebar?.open() : sidebar?.close()))
 
+// ---- back to a list -----------------------------------------------------------------------------------------------
+
+// A list is left as it was filtered, and the links back to it lead there again.
+addEventListener('pagehide', () => sessionStorage.setItem(location.pathname, location.search))
+for (const link of document.querySelectorAll<HTMLAnchorElement>('a[data-back]')) link.search = sessionStorage[link.pathname] ?? ''
+
 // ---- jumping anywhere ---------------------------------------------------------------------------------------------
 
 document.addEventListener('keydown', (event) => {

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Page
 
 from tests.acceptance.lodge import Lodge
 from tests.servers import receiver as receivers
@@ -201,6 +202,19 @@ def test_a_test_is_sent_and_its_way_is_shown(lodge: Lodge, window: Window, post:
     window.picture("notifications")
 
 
+def replace_secret(page: Page, window: Window) -> None:
+    """A new secret of the webhook named billing, which is asked for twice: the first time it was a mistake."""
+    page.get_by_role("button", name="New secret", exact=True).click()
+    asked = page.get_by_role("dialog", name="Replace the secret of billing?")
+    window.axe("asked before the secret is replaced")
+    asked.get_by_role("button", name="Cancel").click()
+    expect(asked).to_be_hidden()
+    expect(page.get_by_test_id("secret")).to_have_count(0)
+    page.get_by_role("button", name="New secret", exact=True).click()
+    asked.get_by_role("button", name="Make a new secret").click()
+    expect(asked).to_be_hidden()
+
+
 def test_a_webhook_from_its_secret_to_its_end(lodge: Lodge, window: Window, hooks: Receiver) -> None:
     page = lodge.sign_in(window, "alice", "/settings/webhooks")
     window.axe("no webhooks")
@@ -237,7 +251,7 @@ def test_a_webhook_from_its_secret_to_its_end(lodge: Lodge, window: Window, hook
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_text("billing saved.")).to_be_visible()
     page.get_by_role("link", name="billing").click()
-    page.get_by_role("button", name="New secret").click()
+    replace_secret(page, window)
     fresh = lodge.gateway.canaries.watch(page.get_by_test_id("secret").inner_text())
     assert fresh != hooks.secret
     page.goto(lodge.url("/settings/webhooks"))

@@ -20,6 +20,14 @@ from tests.servers.canaries import Canaries
 from tests.servers.shell import Shell
 from tests.servers.upstream import Upstream
 
+_HELD = """
+() => {
+  const asked = window.fetch
+  const held = new Promise((go) => { window.letGo = go })
+  window.fetch = async (...what) => { await held; window.fetch = asked; return asked(...what) }
+}
+"""
+"""The next request of the page waits for `letGo()`."""
 HOSTILE = "<img src=x onerror=alert(1)>\"'`{{7*7}}</script><script>alert(2)</script>"
 
 
@@ -127,8 +135,14 @@ def test_a_key_is_tested_before_it_is_saved(place: Place, window: Window) -> Non
     page.get_by_role("button", name="Test connection").click()
     expect(page.get_by_text("Nothing was tested: look at Base URL")).to_be_visible()
     page.get_by_label("Base URL").fill(place.upstream.url)
+    page.evaluate(_HELD)
+    asking = page.get_by_role("status").filter(has_text="Asking ")
+    expect(asking).to_be_hidden()
     page.get_by_role("button", name="Test connection").click()
+    expect(asking).to_be_visible()
+    page.evaluate("letGo()")
     expect(page.locator("#tested")).to_contain_text("The provider does not accept this key")
+    expect(asking).to_be_hidden()
     window.axe("a test that failed")
     window.picture("vault-tested")
     secret.fill(place.good)
@@ -397,7 +411,13 @@ def test_a_pasted_env_text_is_read_tested_and_kept_where_ticked(place: Place, wi
         EDITOR=vi
     """
     page.get_by_label("Lines of NAME=VALUE").fill(text)
+    page.evaluate(_HELD)
     page.get_by_role("button", name="Read and test").click()
+    testing = page.get_by_role("status").filter(has_text="Testing each key")
+    expect(testing).to_be_visible()
+    expect(page.get_by_role("button", name="Read and test")).to_be_disabled()
+    page.evaluate("letGo()")
+    expect(testing).to_be_hidden()
     row = page.get_by_role("row").filter(has_text="OPENAI_API_KEY")
     expect(row).to_contain_text("invalid key")
     expect(row.get_by_role("checkbox")).not_to_be_checked()
