@@ -82,10 +82,11 @@ def test_the_list_is_narrowed_down(shared_gateway: Gateway) -> None:
     assert {"azure-openai", "bedrock", "vertex-ai"} <= shelves["enterprise"]
     assert "openai" not in shelves["media"]
     assert ids(listed(shared_gateway, "?category=Local")) == shelves["local"]
-    free = ids(listed(shared_gateway, "?free=true"))
+    free = ids(listed(shared_gateway, "?free_only=true"))
     assert {"groq", "ollama"} <= free < every
-    assert ids(listed(shared_gateway, "?free=false")) == every
-    assert ids(listed(shared_gateway, "?free=1&category=popular&search=o")) == {
+    assert ids(listed(shared_gateway, "?free=true")) == free, "its short form"
+    assert ids(listed(shared_gateway, "?free_only=false")) == ids(listed(shared_gateway, "?free=false")) == every
+    assert ids(listed(shared_gateway, "?free_only=1&category=popular&search=o")) == {
         row["id"]
         for row in listed(shared_gateway, "?category=popular")
         if row["has_free"] and "o" in (row["id"] + row["name"]).lower()
@@ -102,7 +103,9 @@ def test_the_list_is_narrowed_down(shared_gateway: Gateway) -> None:
         ("?free=", "free"),
         ("?free=true&free=false", "free"),
         ("?fre=true", "fre"),
-        ("?free_only=true", "free_only"),
+        ("?free_only=yes", "free_only"),
+        ("?free_only=true&free_only=true", "free_only"),
+        ("?free_only=true&free=true", "free_only"),
     ],
 )
 def test_a_wrong_question_is_refused_by_name(shared_gateway: Gateway, query: str, param: str) -> None:
@@ -116,7 +119,7 @@ def test_a_wrong_question_is_refused_by_name(shared_gateway: Gateway, query: str
 def test_the_shell_lists_the_same(shared_gateway: Gateway) -> None:
     assert shared_gateway.json("vault", "providers") == listed(shared_gateway)
     free = shared_gateway.json("vault", "providers", "--search", "o", "--category", "popular", "--free")
-    assert free == listed(shared_gateway, "?search=o&category=popular&free=true")
+    assert free == listed(shared_gateway, "?search=o&category=popular&free_only=true")
     shown = shared_gateway.cli("vault", "providers", "--category", "enterprise").out
     assert "--field resource=…" in shown
     assert "cannot be called" in shown

@@ -23,7 +23,9 @@ from ostiary.vault.endpoint_store import EVERYBODY, Endpoint, EndpointTarget
 _VERSION: Final = version("ostiary")
 _CATALOGUED_AT: Final = 1_795_132_800
 """2026-11-20, the day of the catalogue's facts; clients want a number where the provider's own is not known."""
-_PARAMETERS: Final = frozenset({"search", "category", "free"})
+_FREE: Final = ("free_only", "free")
+"""The parameter and its short form, as the dashboard and the admin API have it."""
+_PARAMETERS: Final = frozenset({"search", "category", *_FREE})
 
 
 async def health(_gate: Gate, exchange: Exchange) -> None:
@@ -68,14 +70,14 @@ async def aliases(gate: Gate, exchange: Exchange) -> None:
 
 
 async def providers(gate: Gate, exchange: Exchange) -> None:
-    """The rows of the catalogue; takes `search`, `category` and `free`."""
+    """The rows of the catalogue; takes `search`, `category` and `free_only`."""
     caller = await _reader(gate, exchange)
     asked = _asked(exchange)
     rows = listing.found(
         gate.directory.catalog,
         asked.get("search", ""),
         asked.get("category"),
-        free=_switch("free", asked.get("free", "false")),
+        free=_is_free(asked),
         code="invalid_request",
     )
     await _reply(exchange, {"object": "list", "data": [_provider(gate, one, caller) for one in rows]})
@@ -116,6 +118,13 @@ def _asked(exchange: Exchange) -> dict[str, str]:
         if len(values) > 1:
             raise Refusal("invalid_request", f"`{name}` is given more than once.", param=name)
     return {name: values[0] for name, values in found.items()}
+
+
+def _is_free(asked: dict[str, str]) -> bool:
+    given = [name for name in _FREE if name in asked]
+    if len(given) > 1:
+        raise Refusal("invalid_request", f"`{_FREE[0]}` and `{_FREE[1]}` are the same. Give one.", param=_FREE[0])
+    return bool(given) and _switch(given[0], asked[given[0]])
 
 
 def _switch(name: str, text: str) -> bool:
