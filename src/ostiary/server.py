@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from ostiary.settings import Settings
 
 _KEEP_ALIVE_S: Final = 75
 _LAST_WORDS_S: Final = 5.0
+_OF_THE_PORT: Final = frozenset({errno.EADDRINUSE, errno.EACCES})
+"""What keeps a port from being listened on; everything else is about the address."""
 
 
 class Server(uvicorn.Server):
@@ -76,8 +79,9 @@ def bind(host: str, port: int) -> Iterator[socket.socket]:
         try:
             listener.bind((host, port))
         except OSError as error:
+            option = "--port" if error.errno in _OF_THE_PORT else "--host"
             raise CannotStart(
-                f"Cannot listen on {host} port {port}: {error.strerror}. Choose another by --port."
+                f"Cannot listen on {host} port {port}: {error.strerror}. Choose another by {option}."
             ) from None
         yield listener
 

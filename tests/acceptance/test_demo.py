@@ -111,6 +111,18 @@ def test_half_an_upstream_is_not_understood(house: House, options: tuple[str, ..
     assert house.cli("demo", "--once", *options, check=False).code == 2
 
 
+@pytest.mark.parametrize(
+    "url", ["api.example.org", "ftp://api.example.org", "http://[::1/v1", "https://u:hush@a.example"]
+)
+def test_an_upstream_that_is_no_url_is_not_understood(house: House, url: str) -> None:
+    options = ("--upstream", url, "--upstream-model", "m", "--upstream-key-stdin")
+    ran = house.cli("demo", "--once", *options, stdin=house.canaries.plant(), check=False)
+    assert (ran.code, ran.out) == (2, "")
+    assert "--upstream" in ran.err
+    assert "plain URL" in ran.err
+    assert "hush" not in ran.err
+
+
 # ---- a real provider ----------------------------------------------------------------------------------------------
 
 

@@ -131,7 +131,16 @@ def test_a_taken_port_is_said_clearly(gateways: GatewayMaker) -> None:
     first = gateways()
     second = gateways(start=False)
     second.port = first.port
-    assert f"port {first.port}" in _fails(second)
+    said = _fails(second)
+    assert f"port {first.port}" in said
+    assert "by --port" in said
+
+
+def test_an_address_that_is_not_this_machines_is_said_clearly(gateways: GatewayMaker) -> None:
+    elsewhere = gateways(env={"OSTIARY_HOST": "192.0.2.1"}, start=False)
+    said = _fails(elsewhere)
+    assert "Cannot listen on 192.0.2.1" in said
+    assert "by --host" in said
 
 
 def test_an_unknown_setting_names_the_nearest(gateways: GatewayMaker) -> None:

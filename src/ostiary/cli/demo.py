@@ -24,6 +24,7 @@ from ostiary.app import serve
 from ostiary.cli import show, traces
 from ostiary.cli.caller import Reply, call
 from ostiary.cli.desk import read_secret
+from ostiary.cli.options import TOP_PORT
 from ostiary.cli.sample import CHAT_MODEL, EMBEDDING_MODEL, PROVIDER, sample_provider
 from ostiary.clock import Clock, SystemClock
 from ostiary.errors import CannotStart, Refusal
@@ -37,7 +38,7 @@ from ostiary.money import NANO_PER_USD
 from ostiary.orgs import organizations, roles
 from ostiary.providers import catalog
 from ostiary.providers.catalog import Provider
-from ostiary.providers.egress import Egress
+from ostiary.providers.egress import Blocked, Egress
 from ostiary.providers.prices import PriceBook
 from ostiary.providers.transport import Transport
 from ostiary.secret import Secret
@@ -45,7 +46,7 @@ from ostiary.settings import Settings
 from ostiary.vault import provider_keys
 from ostiary.vault.provider_keys import NewProviderKey, ProviderKey
 
-app: Final = typer.Typer(rich_markup_mode=None)
+app: Final = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 _HOST: Final = "127.0.0.1"
 _PORT: Final = 8420
@@ -120,7 +121,10 @@ def demo(
     once: Annotated[bool, typer.Option("--once", help="End after the calls instead of serving on.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     port: Annotated[
-        int | None, typer.Option("--port", help="The port to listen on. Usual: 8420, or a free one when it is taken.")
+        int | None,
+        typer.Option(
+            "--port", min=0, max=TOP_PORT, help="The port to listen on. Usual: 8420, or a free one when it is taken."
+        ),
     ] = None,
     data_dir: Annotated[
         Path | None,
@@ -192,16 +196,28 @@ def _fresh(chosen: Path | None) -> Iterator[Path]:
 
 def _settings(folder: Path, source: _Source, port: int | None) -> Settings:
     """Made by hand, so that nothing in the environment takes part."""
-    parts = urlsplit(source.base_url)
     usual = _PORT if _is_free(_PORT) else 0
     return Settings(
         host=_HOST,
         port=usual if port is None else port,
         data_dir=folder,
-        egress_allow=(f"{parts.scheme}://{parts.netloc}",),
+        egress_allow=(_origin(source.base_url),),
         log_level="error",
         name="demo",
     )
+
+
+def _origin(url: str) -> str:
+    """`scheme://host[:port]` of the URL. A mistake in usage when it is none that can be called."""
+    try:
+        parts = urlsplit(url)
+        origin = f"{parts.scheme}://{parts.netloc}"
+        Egress((origin,)).check_url(url)
+    except (ValueError, CannotStart, Blocked):  # the URL is not quoted: it may hold a password
+        raise typer.BadParameter(
+            "It is not a plain URL such as https://api.example.org/v1.", param_hint="--upstream"
+        ) from None
+    return origin
 
 
 def _is_free(port: int) -> bool:
@@ -225,10 +241,10 @@ async def _sample_source(clock: Clock) -> AsyncIterator[_Source]:
 def _real_source(url: str, model: str, *, from_stdin: bool) -> _Source:
     """A provider of the catalogue when the URL is its own, else any OpenAI-compatible server."""
     rows = catalog.load()
-    origin = urlsplit(url).netloc.lower()
-    known = (row for row in rows.providers.values() if row.base_url and urlsplit(row.base_url).netloc == origin)
+    host = _origin(url).partition("://")[2].lower()
+    known = (row for row in rows.providers.values() if row.base_url and urlsplit(row.base_url).netloc == host)
     provider = next(known, None) or rows.get("openai-compatible")
-    secret = read_secret(f"API key for {origin}", from_stdin=from_stdin, is_optional=provider.key_optional)
+    secret = read_secret(f"API key for {host}", from_stdin=from_stdin, is_optional=provider.key_optional)
     is_priced = PriceBook().find(provider, model) is not None
     return _Source(provider, url, model, secret, {} if is_priced else {model: _FREE_RATES})
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Final, TypeVar
 
 import typer
 
 from ostiary.cli import words
 
 T = TypeVar("T")
+
+TOP_PORT: Final = 65_535
 
 
 def reader(read: Callable[[str], T]) -> Callable[[str], T]:

@@ -10,10 +10,10 @@ import uvloop
 
 from ostiary import app as gateway
 from ostiary.cli import show
-from ostiary.cli.options import Config, DataDir
+from ostiary.cli.options import TOP_PORT, Config, DataDir
 from ostiary.settings import Settings
 
-app: Final = typer.Typer(rich_markup_mode=None)
+app: Final = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 @app.command()
@@ -21,7 +21,8 @@ def serve(
     *,
     host: Annotated[str | None, typer.Option("--host", help="The address to listen on. Usual: 127.0.0.1.")] = None,
     port: Annotated[
-        int | None, typer.Option("--port", help="The port to listen on, 0 for a free one. Usual: 8420.")
+        int | None,
+        typer.Option("--port", min=0, max=TOP_PORT, help="The port to listen on, 0 for a free one. Usual: 8420."),
     ] = None,
     data_dir: DataDir = None,
     config: Config = None,
