@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import sys
 import traceback
 from typing import Annotated, Any, Final, NoReturn
@@ -82,6 +83,8 @@ for _name, _help in _COMMANDS.items():
 
 def run() -> None:
     """The entry point. What a person can mend is said in one line, without a traceback."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # letters that the terminal does not have are spelled out
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         get_command(app)(prog_name="ostiary")
     except (CannotStart, Refusal) as refused:

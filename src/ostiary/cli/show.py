@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 import msgspec
 
 from ostiary import logs
 from ostiary.clock import iso
+from ostiary.errors import CannotStart
 from ostiary.money import show_usd, usd_of
 from ostiary.providers.tokens import Tokens
 
@@ -21,10 +24,33 @@ _NOTHING: Final = "–"
 encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
+@contextmanager
+def output() -> Iterator[TextIO]:
+    """Standard output, flushed. Raises CannotStart when it takes nothing: by then the deed is done, and it says so."""
+    if sys.stdout is None:
+        raise _lost("it is closed")
+    try:
+        yield sys.stdout
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise  # who reads has read enough: typer ends the command without a word
+    except OSError as error:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())  # what is still in its buffer is not tried again when Python ends
+        raise _lost(error.strerror) from None
+
+
+def _lost(why: str | None) -> CannotStart:
+    return CannotStart(
+        f"Nothing can be written to standard output: {why}. The command is done all the same; a secret it made is lost."
+    )
+
+
 def print_json(value: object) -> None:
-    """Money is a decimal number, exact in its digits."""
-    sys.stdout.write(msgspec.json.format(encode(value), indent=2).decode() + "\n")
-    sys.stdout.flush()
+    """Money is a decimal number, exact in its digits; and JSON is UTF-8, whatever the terminal speaks."""
+    with output() as out:
+        out.flush()
+        out.buffer.write(msgspec.json.format(encode(value), indent=2) + b"\n")
 
 
 def say(text: str = "") -> None:
@@ -34,8 +60,8 @@ def say(text: str = "") -> None:
 
 def write(text: str) -> None:
     """A part of a line for people, shown at once."""
-    sys.stdout.write(plain(text))
-    sys.stdout.flush()
+    with output() as out:
+        out.write(plain(text))
 
 
 def warn(text: str) -> None:
@@ -64,7 +90,7 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[object]], empty
         table.add_column(heading, justify="right" if numbers else "left", overflow="fold")
     for row in kept:
         table.add_row(*(Text(cell(value)) for value in row))
-    _console().print(table)
+    _print(table)
 
 
 def print_fields(fields: Mapping[str, object]) -> None:
@@ -77,7 +103,7 @@ def print_fields(fields: Mapping[str, object]) -> None:
     table.add_column(overflow="fold")
     for name, value in fields.items():
         table.add_row(Text(name.replace("_", " ")), Text(cell(value)))
-    _console().print(table)
+    _print(table)
 
 
 def cell(value: object) -> str:
@@ -116,7 +142,9 @@ def tokens(counted: Tokens) -> dict[str, int]:
     return counted.counts
 
 
-def _console() -> Any:  # noqa: ANN401 - rich is loaded only where it prints
+def _print(table: Any) -> None:  # noqa: ANN401 - rich is loaded only where it prints
     from rich.console import Console  # noqa: PLC0415 - as above
 
-    return Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else _WIDE)
+    with output() as out:
+        width = None if out.isatty() else _WIDE
+        Console(file=out, highlight=False, markup=False, emoji=False, width=width).print(table)

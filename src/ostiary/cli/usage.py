@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
@@ -145,19 +144,19 @@ def _print_csv(rows: Sequence[UsageRow], by: Sequence[Dimension]) -> None:
     """One column a field; money is exact. A name that a spreadsheet would take for a formula is quoted."""
     fields = [field for one in by for field in _FIELDS[one]]
     kinds = list(show.tokens(Tokens()))
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow([*fields, *_COUNTS, *(f"{kind}_tokens" for kind in kinds), "cost_usd"])
-    for row in rows:
-        counted = show.tokens(row.tokens)
-        writer.writerow(
-            [
-                *(_harmless(getattr(row, field)) for field in fields),
-                *(getattr(row, count) for count in _COUNTS),
-                *(counted[kind] for kind in kinds),
-                f"{show.usd(row.cost_nano):f}",
-            ]
-        )
-    sys.stdout.flush()
+    with show.output() as out:
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow([*fields, *_COUNTS, *(f"{kind}_tokens" for kind in kinds), "cost_usd"])
+        for row in rows:
+            counted = show.tokens(row.tokens)
+            writer.writerow(
+                [
+                    *(_harmless(getattr(row, field)) for field in fields),
+                    *(getattr(row, count) for count in _COUNTS),
+                    *(counted[kind] for kind in kinds),
+                    f"{show.usd(row.cost_nano):f}",
+                ]
+            )
 
 
 def _harmless(text: str | None) -> str:
