@@ -141,6 +141,7 @@ def test_a_cell_of_a_table_cannot_drive_a_terminal() -> None:
 
 NOUNS = ["vault", "keys", "credentials", "orgs", "members", "prices"]
 VERBS = ["serve", "demo", "doctor", "usage", "traces"]
+EVERY = sorted(main._COMMANDS)
 
 
 def run(*arguments: str) -> tuple[int, str]:
@@ -155,11 +156,12 @@ def test_help_lists_every_command_and_loads_none() -> None:
     assert all(f"  {name} " in output for name in NOUNS + VERBS)
 
 
-@pytest.mark.parametrize("name", NOUNS + VERBS)
+@pytest.mark.parametrize("name", EVERY)
 def test_every_command_explains_itself(name: str) -> None:
     code, output = run(name, "--help")
     assert code == 0
     assert f"Usage: ostiary {name}" in output
+    assert "-completion" not in output, "nothing here writes into anybody's shell"
 
 
 @pytest.mark.parametrize(
@@ -194,6 +196,9 @@ def test_every_command_explains_itself(name: str) -> None:
         ("traces", "--limit", "-1"),
         ("traces", "--limit", "many"),
         ("serve", "--port", "http"),
+        ("serve", "--port", "65536"),
+        ("demo", "--port", "65536"),
+        ("demo", "--port", "-1"),
     ],
 )
 def test_what_is_not_understood_is_exit_code_2(arguments: tuple[str, ...]) -> None:

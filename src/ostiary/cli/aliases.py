@@ -27,7 +27,7 @@ from ostiary.cli.options import DataDir, Json, Name, NameArgument, NameOption, o
 from ostiary.vault import aliases, endpoints
 from ostiary.vault.aliases import Endpoint, NewEndpoint, View
 
-app: Final = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=__doc__)
+app: Final = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, help=__doc__)
 
 
 @app.command()

@@ -18,7 +18,7 @@ from ostiary.ledger.audit import AuditRow, Filter
 from ostiary.ledger.verify import Report
 from ostiary.ledger.verify import verify as prove
 
-app: Final = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=__doc__)
+app: Final = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, help=__doc__)
 
 HEADINGS: Final = ("at", "who", "deed", "what", "before", "after", "from", "result")
 

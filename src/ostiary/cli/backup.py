@@ -18,7 +18,7 @@ from ostiary.settings import Settings
 from ostiary.vault import backups, master_key
 from ostiary.vault.backups import Place
 
-app: Final = typer.Typer(rich_markup_mode=None)
+app: Final = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 @app.command()

@@ -12,7 +12,7 @@ from ostiary.cli import show
 from ostiary.cli.desk import Desk, Where, at_desk
 from ostiary.cli.options import DataDir, Json, Name, NameArgument, NameOption, Org, one_of
 
-app: Final = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=__doc__)
+app: Final = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, help=__doc__)
 
 
 @app.command()

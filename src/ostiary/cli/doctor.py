@@ -26,7 +26,7 @@ from ostiary.vault.key_names import names
 from ostiary.vault.seal import Undecryptable
 from ostiary.vault.store import ProviderKey, list_all_provider_keys
 
-app: Final = typer.Typer(rich_markup_mode=None)
+app: Final = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 _LITTLE_BYTES: Final = 200_000_000
 _OTHERS: Final = 0o077

@@ -25,7 +25,7 @@ from ostiary.cli.options import DataDir, Json, Name, NameArgument, NameOption, O
 from ostiary.vault import endpoints
 from ostiary.vault.endpoints import Endpoint, NewEndpoint, View
 
-app: Final = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=__doc__)
+app: Final = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, help=__doc__)
 
 
 @app.command()

@@ -18,7 +18,7 @@ from ostiary.gateway.explain import explain_call
 from ostiary.gateway.request import MAX_BODY
 from ostiary.gateway.unheard import unheard
 
-app: Final = typer.Typer(rich_markup_mode=None)
+app: Final = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 @app.command()

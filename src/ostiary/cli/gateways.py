@@ -12,7 +12,7 @@ from ostiary.cli.options import Config, DataDir, Json, Name
 from ostiary.ledger import gateways
 from ostiary.ledger.gateways import Gateway
 
-app: Final = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=__doc__)
+app: Final = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, help=__doc__)
 
 _HEADINGS: Final = ("name", "state", "version", "heard", "revision", "behind", "leased", "id")
 

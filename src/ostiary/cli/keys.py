@@ -44,7 +44,7 @@ from ostiary.db.database import Transaction
 from ostiary.ledger import reports
 from ostiary.orgs import roles
 
-app: Final = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=__doc__)
+app: Final = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, help=__doc__)
 app.command()(ephemeral)
 
 _PAGE: Final = 500

@@ -20,7 +20,7 @@ from ostiary.vault.rotation import Rotated, Vault
 _TRIES: Final = 20
 _PAUSE_S: Final = 0.1
 
-app: Final = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=__doc__)
+app: Final = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, help=__doc__)
 
 
 @app.callback()

@@ -16,7 +16,7 @@ from ostiary.db.database import Transaction
 from ostiary.orgs import members, users
 from ostiary.orgs.members import Member
 
-app: Final = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=__doc__)
+app: Final = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, help=__doc__)
 
 _EmailArgument = Annotated[str | None, typer.Argument(metavar="EMAIL", help="Who.", show_default=False)]
 _EmailOption = Annotated[str | None, typer.Option("--email", help="The same as an option.")]

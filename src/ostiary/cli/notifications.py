@@ -16,7 +16,7 @@ from ostiary.ledger.outbox import Outbox
 from ostiary.ledger.outbox_store import Delivery
 from ostiary.providers.transport import Transport
 
-app: Final = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=__doc__)
+app: Final = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, help=__doc__)
 
 _HEADINGS: Final = ("at", "what", "arrived", "not arrived", "id")
 _LOOK_S: Final = 0.2

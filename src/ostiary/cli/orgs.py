@@ -29,7 +29,7 @@ from ostiary.orgs import organizations
 from ostiary.orgs.organizations import Organization
 from ostiary.orgs.store import SCOPE
 
-app: Final = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=__doc__)
+app: Final = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, help=__doc__)
 
 _NameOfOne = Annotated[
     str | None, typer.Argument(metavar="NAME", help="Its id, client id or name.", show_default=False)

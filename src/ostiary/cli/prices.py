@@ -20,7 +20,7 @@ from ostiary.providers import store
 from ostiary.providers.catalog import Provider
 from ostiary.providers.prices import PER_UNIT, Price, PriceBook
 
-app: Final = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=__doc__)
+app: Final = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, help=__doc__)
 
 _KINDS: Final = ("input", "output", "cache_read", "cache_write")
 _SHOWN: Final = ("above_input_tokens", *_KINDS, "request")

@@ -20,7 +20,7 @@ from ostiary.settings import Settings
 from ostiary.vault import backups
 from ostiary.vault.backups import Restored
 
-app: Final = typer.Typer(rich_markup_mode=None)
+app: Final = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 @app.command()

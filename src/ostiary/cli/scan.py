@@ -26,7 +26,7 @@ from ostiary.secret import Secret
 from ostiary.settings import Settings
 from ostiary.vault.scanning import Found, Known, Ours, Scanner, text_of
 
-app: Final = typer.Typer(rich_markup_mode=None)
+app: Final = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 _LARGEST: Final = 5_000_000
 _OFTEN: Final = 50

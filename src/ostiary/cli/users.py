@@ -12,7 +12,7 @@ from ostiary.cli.options import DataDir, Json, SecretStdin, one_of
 from ostiary.orgs import password_resets, second_factor, users
 from ostiary.orgs.store import User
 
-app: Final = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=__doc__)
+app: Final = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, help=__doc__)
 
 PAGE: Final = "/dashboard/reset-password"
 """Where a link to a new password leads; the token stands behind `#`, which no server and no log is told."""

@@ -21,7 +21,7 @@ from ostiary.vault import aliases, entry, key_uses, provider_keys
 from ostiary.vault.provider_keys import NewProviderKey, ProviderKey, ProviderKeyEdit
 from ostiary.vault.trial import TestResult
 
-app: Final = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=__doc__)
+app: Final = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, help=__doc__)
 app.command("import")(vault_import.import_)
 app.command("providers")(providers.list_)
 app.command("rekey")(rekey.rekey)

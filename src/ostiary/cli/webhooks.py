@@ -16,7 +16,7 @@ from ostiary.secret import Secret
 from ostiary.vault import webhooks
 from ostiary.vault.webhooks import NewWebhook, Webhook, WebhookEdit
 
-app: Final = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=__doc__)
+app: Final = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, help=__doc__)
 
 _COLUMNS: Final = ("name", "url", "kinds", "is_active", "updated_at", "id")
 
