@@ -255,6 +255,7 @@ class Settings:
         default_factory=socket.gethostname,
         metadata=_as(_text, "The name of this gateway, where several share a database."),
     )
+    config: Path | None = None  # no setting: the file that the rest came from, to be read again
 
     @property
     def is_embedded(self) -> bool:
@@ -286,7 +287,7 @@ class Settings:
         for layer in layers:
             found |= _with_secret_files(layer)
         values: dict[str, Any] = {name: _read(name, source, value) for name, (source, value) in found.items()}
-        return cls(**values)
+        return cls(**values, config=file)
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,11 +311,11 @@ def describe() -> tuple[Described, ...]:
             str(f.default) if isinstance(f.default, str | int) else None,
             not f.repr,
         )
-        for f in fields(Settings)
+        for f in _FIELDS.values()
     )
 
 
-_FIELDS: Final = {f.name: f for f in fields(Settings)}
+_FIELDS: Final = {f.name: f for f in fields(Settings) if f.metadata}
 _SECRETS: Final = frozenset(name for name, f in _FIELDS.items() if not f.repr)
 _TWINS: Final = frozenset(name + _FILE.lower() for name in _SECRETS)
 _NAMES: Final = frozenset(_FIELDS) | _TWINS

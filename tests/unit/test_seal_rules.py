@@ -14,7 +14,9 @@ from cryptography.fernet import Fernet, InvalidToken
 
 from ostiary.errors import CannotStart
 from ostiary.secret import Secret
+from ostiary.settings import Settings
 from ostiary.vault.key_file import make_key_file, read_key_file, replace_key_file
+from ostiary.vault.master_key import Keeper
 from ostiary.vault.seal import MasterKeys, Place, Seal, Undecryptable, name_of, record_key
 
 DATA_KEY = bytes(range(32))
@@ -51,6 +53,20 @@ def test_what_is_no_master_key_is_refused_and_not_quoted(text: str) -> None:
 def test_it_says_which_of_several_is_wrong() -> None:
     with pytest.raises(CannotStart, match="Master key 2 of 3"):
         MasterKeys.parse(Secret(f"{key()},oops,{key()}"))
+
+
+def test_keys_that_a_configuration_file_names_are_read_again(tmp_path: Path) -> None:
+    held, config = tmp_path / "held", tmp_path / "ostiary.toml"
+    config.write_text(f'database_url = "sqlite:///{tmp_path}/x.db"\nmaster_key_file = "{held}"\n')
+    held.write_text(key(1))
+    held.chmod(0o600)
+    keeper = Keeper(Settings.load(config, data_dir=tmp_path, environment={}))
+    assert keeper.read().reveal() == key(1)
+    held.write_text(f"{key(2)}\n{key(1)}")
+    assert keeper.read().reveal() == f"{key(2)}\n{key(1)}", "as the running gateway of a rotation needs it"
+    held.unlink()
+    with pytest.raises(CannotStart, match="held"):
+        keeper.keys()
 
 
 @pytest.mark.parametrize("between", [",", "\n", ", ", "\r\n", ",\n"])

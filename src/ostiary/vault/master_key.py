@@ -66,7 +66,8 @@ class Keeper:
         """The keys as they are kept now: the file that a setting names may have changed since the start."""
         if self.settings.master_key is None:
             return given(self.settings)
-        return Settings.load(data_dir=self.settings.data_dir).master_key or self.settings.master_key
+        now = Settings.load(self.settings.config, data_dir=self.settings.data_dir)
+        return now.master_key or self.settings.master_key
 
     def keys(self) -> MasterKeys:
         """The same, ready for use; raises CannotStart when they cannot be read."""
