@@ -11,7 +11,7 @@ from sqlalchemy import insert, select, text
 
 from ostiary.db import changes, schema
 from ostiary.db.database import Database
-from ostiary.db.migrate import HEAD, migrate
+from ostiary.db.migrate import _LOCK, HEAD, migrate
 from ostiary.errors import CannotStart, Refusal
 from ostiary.orgs import users
 from tests.people import NOW, settle
@@ -57,6 +57,25 @@ async def test_migrating_twice_and_at_once_is_harmless(database: Database, datab
     for other in others:
         await other.close()
     await migrate(database)
+
+
+async def test_who_waits_for_another_to_migrate_waits_as_long_as_it_takes(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Database(postgres_url)
+    monkeypatch.setattr("ostiary.db.database._COMMAND_S", 0.2)
+    impatient = Database(postgres_url)
+    async with other.read() as holder:
+        await holder.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK})
+        waiting = asyncio.get_running_loop().create_task(migrate(impatient))
+        done, _ = await asyncio.wait({waiting}, timeout=1)  # longer than a statement of a call may take
+        assert not done
+        await holder.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _LOCK})
+    await waiting
+    async with other.read() as tx:
+        assert (await tx.execute(text("SELECT version_num FROM alembic_version"))).scalar_one() == HEAD
+    for one in (impatient, other):
+        await one.close()
 
 
 async def test_a_fresh_database_is_made_once_by_many(tmp_path: Path) -> None:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 HEAD = "0011"
 """The newest revision. Stated, so that a start at head need not load Alembic; a test compares."""
 _LOCK = 0x0571A58
+_GUARD_AND_WORK = 2
+_LONGEST_S = 86_400
+"""For one step on PostgreSQL, or for another gateway's: a table of years takes longer than any statement of a call."""
 
 
 async def migrate(database: Database) -> None:
@@ -31,12 +34,16 @@ async def migrate(database: Database) -> None:
         async with file_lock(database.path.with_name(database.path.name + ".migrate.lock")):
             await _apply(database)
         return
-    async with database.read() as guard:
-        await guard.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK})
-        try:
-            await _apply(database)
-        finally:
-            await guard.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _LOCK})
+    patient = database.beside(_GUARD_AND_WORK, _LONGEST_S)
+    try:
+        async with patient.read() as guard:
+            await guard.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK})
+            try:
+                await _apply(patient)
+            finally:
+                await guard.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _LOCK})
+    finally:
+        await patient.close()
 
 
 async def _apply(database: Database) -> None:
