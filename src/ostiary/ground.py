@@ -12,7 +12,7 @@ from pathlib import Path
 from ostiary.clock import Clock, SystemClock
 from ostiary.db.copying import is_empty
 from ostiary.db.database import Database
-from ostiary.db.migrate import file_lock, make_folder, migrate
+from ostiary.db.migrate import file_lock, make_folder, migrate, open_lock
 from ostiary.errors import CannotStart
 from ostiary.ledger import audit, chain
 from ostiary.orgs import organizations
@@ -83,7 +83,7 @@ async def empty_ground(settings: Settings) -> AsyncIterator[Place]:
 @contextmanager
 def only_one(data_dir: Path) -> Iterator[None]:
     """One `serve` per data directory: its spool and its leases are one process's."""
-    with (data_dir / "serve.lock").open("a+") as file:
+    with open_lock(data_dir / "serve.lock") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -24,7 +24,7 @@ _OTHER = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 def _fails(gateway: Gateway) -> str:
     """What a start says that must fail."""
     process = gateway.spawn()
-    assert process.wait(20) == 1
+    assert process.wait(60) == 1
     said = gateway.output
     assert "Traceback" not in said
     return said
@@ -233,8 +233,25 @@ def test_the_umask_of_a_careless_shell_opens_nothing(gateways: GatewayMaker) -> 
     before = os.umask(0)
     try:
         gateway = gateways()
+        gateway.cli("backup", str(gateway.data_dir / "backup"))
     finally:
         os.umask(before)
-    open_to_others = [path for path in gateway.data_dir.rglob("*") if path.stat().st_mode & 0o077]
     assert gateway.data_dir.stat().st_mode & 0o077 == 0
-    assert [path for path in open_to_others if path.suffix in {".key", ".spool"}] == []
+    assert [path for path in gateway.data_dir.rglob("*") if path.stat().st_mode & 0o077] == []
+
+
+def test_a_folder_that_others_look_into_shows_them_nothing(gateways: GatewayMaker) -> None:
+    gateway = gateways(start=False)
+    gateway.data_dir.mkdir(mode=0o755)
+    gateway.start()
+    assert (gateway.data_dir / "ostiary.db").exists()
+    assert [path for path in gateway.data_dir.rglob("*") if path.stat().st_mode & 0o077] == []
+
+
+@pytest.mark.parametrize("lock", ["start.lock", "serve.lock"])
+def test_a_file_that_cannot_be_written_is_named(gateways: GatewayMaker, lock: str) -> None:
+    gateway = gateways(start=False)
+    (gateway.data_dir / lock).mkdir(parents=True)  # nor can root write that
+    said = _fails(gateway)
+    assert f"{gateway.data_dir / lock} cannot be written to" in said
+    assert "Traceback" not in said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from decimal import Decimal
 
 import msgspec
@@ -247,6 +248,10 @@ def crash(monkeypatch: pytest.MonkeyPatch, error: Exception) -> object:
         raise error
 
     monkeypatch.setattr(main, "get_command", fails)
-    with pytest.raises(SystemExit) as ended:
-        main.run()
+    before = os.umask(0)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            main.run()
+    finally:
+        os.umask(before)
     return ended.value.code

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import os
 import sys
 import traceback
 from typing import Annotated, Any, Final, NoReturn
@@ -85,6 +86,7 @@ def run() -> None:
     """The entry point. What a person can mend is said in one line, without a traceback."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # letters that the terminal does not have are spelled out
         sys.stdout.reconfigure(errors="backslashreplace")
+    os.umask(0o077)  # whatever is written, copies of the database too, is for its owner, in whichever folder
     try:
         get_command(app)(prog_name="ostiary")
     except (CannotStart, Refusal) as refused:

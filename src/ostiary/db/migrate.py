@@ -8,7 +8,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from sqlalchemy import Connection, inspect, text
 
@@ -117,9 +117,20 @@ def alembic_config() -> Config:
     return config
 
 
+def open_lock(path: Path) -> TextIO:
+    """The file of a lock, which may hold a word of who has it. Raises CannotStart when it cannot be opened."""
+    try:
+        return path.open("a+")
+    except OSError as error:
+        raise CannotStart(
+            f"The file {path} cannot be written to: {error.strerror}. Run commands as the user who serves, and give "
+            "that user what lies in this folder."
+        ) from None
+
+
 @asynccontextmanager
 async def file_lock(path: Path) -> AsyncIterator[None]:
     """One at a time on this machine; waits beside the loop, not on it."""
-    with path.open("w") as file:
+    with open_lock(path) as file:
         await asyncio.to_thread(fcntl.flock, file, fcntl.LOCK_EX)
         yield

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from ostiary.db.database import Database
+from ostiary.db.migrate import open_lock
 from ostiary.errors import CannotStart, Refusal
 from ostiary.logs import get
 from ostiary.secret import Secret
@@ -89,7 +90,7 @@ class Keeper:
     @contextmanager
     def alone(self) -> Iterator[None]:
         """One rotation at a time in a data folder: two could each make a key, and drop the other's."""
-        with (self.settings.data_dir / _LOCK).open("a") as file:
+        with open_lock(self.settings.data_dir / _LOCK) as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
