@@ -116,6 +116,20 @@ def test_a_wrong_question_is_refused_by_name(shared_gateway: Gateway, query: str
     assert param in error["message"]
 
 
+def test_a_catalogue_that_is_not_public_needs_a_credential(gateways: GatewayMaker) -> None:
+    gateway = gateways(env={"OSTIARY_PUBLIC_CATALOG": "no"})
+    key = gateway.create_key("reader")
+    spends = gateway.create_key("spends", "--scopes", "gate:chat")
+    for path in ("/health", "/v1/health"):
+        assert gateway.client().get(path).status_code == 200
+    for path in ("/v1/models", "/v1/models/openai/gpt-4o", "/v1/aliases", "/v1/providers"):
+        refused = gateway.client().get(path)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (401, "missing_api_key")
+        assert refused.headers["www-authenticate"] == "Bearer"
+        assert gateway.client(key).get(path).status_code == 200
+        assert gateway.client(spends).get(path).status_code == 200, "the global list, for whoever has a credential"
+
+
 def test_the_shell_lists_the_same(shared_gateway: Gateway) -> None:
     assert shared_gateway.json("vault", "providers") == listed(shared_gateway)
     free = shared_gateway.json("vault", "providers", "--search", "o", "--category", "popular", "--free")
