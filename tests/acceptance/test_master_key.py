@@ -40,7 +40,7 @@ _PER_SECOND = 200
 _MOST_OPEN = 100
 _LATE_S = 1.0
 """What could not be sent for longer than this is not caught up with."""
-_PER_ROTATION = 2 * _PER_SECOND
+_PER_ROTATION = _PER_SECOND
 """Calls that are sent at least from the beginning of a rotation to its end, however long a busy machine takes."""
 _PATIENCE_S = 120
 _TRIES = 4

@@ -68,7 +68,8 @@ def choose(route: Route, call: Call, health: Health, at: int, organization_id: s
 
 def _all_well(route: Route, slot: int, health: Health, at: int) -> Order:
     """Where nothing is known against any."""
-    return Order(route.first_at(slot), _reach(route, slot, health, at, None), partial(_after_first, route, slot))
+    first, reach = route.first_at(slot), _reach(route, slot, health, at, None)
+    return Order(first, reach, partial(_after_first, route, slot, health, first, reach))
 
 
 def _known(route: Route, slot: int, health: Health, at: int) -> Order | None:
@@ -108,8 +109,10 @@ def _reach(route: Route, slot: int, health: Health, at: int, epoch: int | None) 
     return reach
 
 
-def _after_first(route: Route, slot: int, _at: int) -> Sequence[Target]:
-    """The others as they were when nothing was known against any."""
+def _after_first(route: Route, slot: int, health: Health, first: Target, reach: Reach, at: int) -> Sequence[Target]:
+    """The others: what has become known since then, by the first of them, may be known against some of them."""
+    if health.is_anything_known:
+        return _others(route, slot, health, first, reach, at)
     return _of_each(route, slot)[1:]
 
 

@@ -49,10 +49,11 @@ async def try_in_order(book: Book, admitted: Admitted) -> None:
         if failure is None:
             book.gate.directory.health.ended(target, book.ended, began_at)
             return
-        if ahead is None:
+        is_of_provider, may_be_repeated = _failed(book, target, failure, failures, route.timeout_s)
+        if ahead is None:  # not before it is known what the failure says of other keys
             ends_at = admitted.held_at + book.gate.patience.provider.total_s
             ahead = Ahead(route, admitted.order.others(clock.now()), clock, ends_at)
-        _failed(book, target, failure, failures, ahead, route.timeout_s)
+        ahead.note(target, failure, is_of_provider=is_of_provider, may_be_repeated=may_be_repeated)
         failures.append((target, failure))
         target = await _next(book, ahead)
     await book.close(Outcome("error", billed=False))
@@ -60,14 +61,9 @@ async def try_in_order(book: Book, admitted: Admitted) -> None:
 
 
 def _failed(
-    book: Book,
-    target: Target,
-    failure: Failure,
-    before: list[tuple[Target, Failure]],
-    ahead: Ahead,
-    timeout_s: float | None,
-) -> None:
-    """Settle an attempt that failed, and have those pay for it who must.
+    book: Book, target: Target, failure: Failure, before: list[tuple[Target, Failure]], timeout_s: float | None
+) -> tuple[bool, bool]:
+    """Settle an attempt that failed; whether it is the provider's fault, and whether it may be asked the same again.
 
     What a call finds with one key again and again it has found once: others say whether it goes on.
     """
@@ -80,8 +76,7 @@ def _failed(
     billed = verdict.billed or tokens is not None
     book.end_attempt(Outcome("error", failure.http_status, verdict.code, tokens, source, billed=billed))
     # What was sent and is not known to have failed may be at work there still.
-    may_be_repeated = verdict.next != "stop" or is_hurried or book.call.ask.stream
-    ahead.note(target, failure, is_of_provider=is_of_provider, may_be_repeated=may_be_repeated)
+    return is_of_provider, verdict.next != "stop" or is_hurried or book.call.ask.stream
 
 
 async def _next(book: Book, ahead: Ahead) -> Target | None:
