@@ -387,7 +387,7 @@ def test_a_key_is_rotated_with_an_overlap_and_at_once(desk: Desk, window: Window
     until(lambda: desk.opens(second), "the new secret")
     assert desk.opens(first)
     dialog.get_by_role("button", name="Close").click()
-    expect(page.get_by_text("stops in 23 h")).to_be_visible()
+    expect(page.get_by_text("stops in 1 d")).to_be_visible()
     assert second not in page.content()
     page.get_by_role("button", name="Rotate Key").click()
     dialog.get_by_role("button", name="Rotate Key").click()

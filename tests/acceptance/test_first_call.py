@@ -42,13 +42,18 @@ def secret(request: pytest.FixtureRequest, house: Gateway) -> str:
     return house.create_credential(name)
 
 
+@pytest.fixture
+def client(house: Gateway, secret: str) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=house.url, api_key=secret, max_retries=0) as made:
+        yield made
+
+
 def _newest(house: Gateway, calls: int = 1) -> list[dict[str, Any]]:
     found = house.traces()
     return found[:calls]
 
 
-def test_a_plain_answer_passes_and_is_written_down(house: Gateway, secret: str) -> None:
-    client = openai.OpenAI(base_url=house.url, api_key=secret, max_retries=0)
+def test_a_plain_answer_passes_and_is_written_down(house: Gateway, client: openai.OpenAI) -> None:
     raw = client.chat.completions.with_raw_response.create(
         model=_MODEL, messages=_QUESTION, max_tokens=12, extra_body=_ON
     )
@@ -69,8 +74,7 @@ def test_a_plain_answer_passes_and_is_written_down(house: Gateway, secret: str) 
     assert event["tokens"]["output"] == 12
 
 
-def test_a_stream_passes_and_its_usage_is_asked_for_but_hidden(house: Gateway, secret: str) -> None:
-    client = openai.OpenAI(base_url=house.url, api_key=secret, max_retries=0)
+def test_a_stream_passes_and_its_usage_is_asked_for_but_hidden(house: Gateway, client: openai.OpenAI) -> None:
     stream = client.chat.completions.create(
         model=_MODEL, messages=_QUESTION, max_tokens=12, extra_body=_ON, stream=True
     )
@@ -83,8 +87,7 @@ def test_a_stream_passes_and_its_usage_is_asked_for_but_hidden(house: Gateway, s
     assert event["tokens"]["output"] == 12
 
 
-def test_a_stream_with_usage_gives_it_to_who_asks(house: Gateway, secret: str) -> None:
-    client = openai.OpenAI(base_url=house.url, api_key=secret, max_retries=0)
+def test_a_stream_with_usage_gives_it_to_who_asks(client: openai.OpenAI) -> None:
     chunks = list(
         client.chat.completions.create(
             model=_MODEL,
@@ -113,8 +116,7 @@ async def test_the_async_client_works_as_well(house: Gateway, secret: str) -> No
     assert _newest(house)[0]["tokens"]["output"] == 4
 
 
-def test_embeddings_pass_and_cost_their_input(house: Gateway, secret: str) -> None:
-    client = openai.OpenAI(base_url=house.url, api_key=secret, max_retries=0)
+def test_embeddings_pass_and_cost_their_input(house: Gateway, client: openai.OpenAI) -> None:
     answer = client.embeddings.create(model="vllm/tiny-embed", input=["the door", "the key"])
     assert len(answer.data) == 2
     assert len(answer.data[0].embedding) > 8
@@ -124,16 +126,14 @@ def test_embeddings_pass_and_cost_their_input(house: Gateway, secret: str) -> No
     assert Decimal(str(event["cost_usd"])) == Decimal(answer.usage.prompt_tokens) / 1_000_000
 
 
-def test_the_sdk_lists_models_and_reads_one(house: Gateway, secret: str) -> None:
-    client = openai.OpenAI(base_url=house.url, api_key=secret, max_retries=0)
+def test_the_sdk_lists_models_and_reads_one(client: openai.OpenAI) -> None:
     assert _MODEL in {model.id for model in client.models.list()}
     assert client.models.retrieve(_MODEL).owned_by == "openai-compatible"
     with pytest.raises(openai.NotFoundError, match="gpt-4o"):
         client.models.retrieve("gpt-4oo")
 
 
-def test_embeddings_of_openai_without_its_key_say_what_is_missing(house: Gateway, secret: str) -> None:
-    client = openai.OpenAI(base_url=house.url, api_key=secret, max_retries=0)
+def test_embeddings_of_openai_without_its_key_say_what_is_missing(client: openai.OpenAI) -> None:
     with pytest.raises(openai.InternalServerError) as refused:
         client.embeddings.create(model="text-embedding-3-small", input="x")
     assert refused.value.status_code == 503
@@ -142,13 +142,13 @@ def test_embeddings_of_openai_without_its_key_say_what_is_missing(house: Gateway
 
 def test_a_key_knows_its_own_use_to_the_nano(house: Gateway) -> None:
     secret = house.create_key("own-use", "--budget-usd", "5")
-    client = openai.OpenAI(base_url=house.url, api_key=secret, max_retries=0)
     spent = Decimal(0)
-    for _ in range(3):
-        raw = client.chat.completions.with_raw_response.create(
-            model=_MODEL, messages=_QUESTION, max_tokens=7, extra_body=_ON
-        )
-        spent += Decimal(raw.headers["x-ostiary-cost-usd"])
+    with openai.OpenAI(base_url=house.url, api_key=secret, max_retries=0) as client:
+        for _ in range(3):
+            raw = client.chat.completions.with_raw_response.create(
+                model=_MODEL, messages=_QUESTION, max_tokens=7, extra_body=_ON
+            )
+            spent += Decimal(raw.headers["x-ostiary-cost-usd"])
     shown = house.client(secret).get("/v1/key").json()
     assert Decimal(str(shown["limits"]["budget"]["spent_usd"])) == spent
     assert Decimal(str(shown["limits"]["budget"]["remaining_usd"])) == 5 - spent

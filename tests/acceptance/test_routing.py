@@ -164,15 +164,15 @@ def test_what_is_late_by_the_providers_own_word_is_the_keys_fault(pair: Pair) ->
 
 def test_a_stream_falls_back_before_its_first_content_and_never_after(pair: Pair) -> None:
     pair.endpoint("streamed", A, B)
-    client = OpenAI(base_url=pair.gateways[0].url, api_key=pair.caller.secret, max_retries=0)
     pair.by_key["a"] = faults.error_first_in_stream
-    pieces = [
-        part.choices[0].delta.content or ""
-        for part in client.chat.completions.create(
-            model="streamed", messages=[{"role": "user", "content": "hi"}], stream=True
-        )
-        if part.choices
-    ]
+    with OpenAI(base_url=pair.gateways[0].url, api_key=pair.caller.secret, max_retries=0) as client:
+        pieces = [
+            part.choices[0].delta.content or ""
+            for part in client.chat.completions.create(
+                model="streamed", messages=[{"role": "user", "content": "hi"}], stream=True
+            )
+            if part.choices
+        ]
     assert "".join(pieces) == TEXT, "one clean stream"
     seen = len(pair.upstream.calls)
     pair.by_key["a"] = faults.truncated
