@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import time
 from pathlib import Path
 
@@ -285,6 +286,16 @@ def test_pipelined_requests_are_answered_in_order(shared_gateway: Gateway, key: 
     assert [answer.status for answer in answers] == [200, 200, 200, 404]
     assert answers[1].json == {"object": "list", "data": []}
     assert len({answer.headers["x-request-id"] for answer in answers}) == 4
+
+
+def test_who_says_that_no_more_will_come_is_answered_all_the_same(shared_gateway: Gateway) -> None:
+    """The answer waits for the end of the loop's round, and the caller's end of the line may come before it."""
+    for _ in range(50):
+        with wire(shared_gateway) as line:
+            line.send(get("/health"))
+            line.socket.shutdown(socket.SHUT_WR)
+            assert line.answer().status == 200
+            assert line.is_closed()
 
 
 def test_a_pipelined_stream_ends_before_the_next_begins(shared_gateway: Gateway, key: Key) -> None:

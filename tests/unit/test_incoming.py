@@ -9,6 +9,7 @@ from typing import cast
 import pytest
 
 from ostiary.gateway.incoming import Incoming
+from ostiary.outgoing import Outgoing
 
 _PIECE = b"x" * 40_000
 
@@ -17,7 +18,7 @@ class _Line:
     """A connection that says whether its socket is read."""
 
     is_stuck = False
-    transport = cast("asyncio.Transport", None)
+    out = cast("Outgoing", None)
 
     def __init__(self) -> None:
         self._is_read = True

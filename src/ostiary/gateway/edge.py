@@ -19,6 +19,7 @@ from ostiary.gateway.address import plain
 from ostiary.gateway.exchange import MAX_BODY, STATUS, Exchange
 from ostiary.gateway.head import MAX_HEAD, judge_head, without_upgrade
 from ostiary.gateway.incoming import Incoming
+from ostiary.outgoing import Outgoing
 
 _FRAMING: Final = 2
 """So many times as large as a body may be all of it with its framing, read or thrown away: chunks have heads."""
@@ -46,6 +47,7 @@ class EdgeProtocol(asyncio.Protocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         self.transport: asyncio.Transport = None  # type: ignore[assignment]
+        self.out: Outgoing = None  # type: ignore[assignment]
         self.is_stuck = False
         self._door: Callable[[Exchange], Coroutine[Any, Any, None]] = config.app  # type: ignore[assignment]
         self._loop = _loop or asyncio.get_running_loop()
@@ -79,6 +81,7 @@ class EdgeProtocol(asyncio.Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Somebody is there."""
         self.transport = transport
+        self.out = Outgoing(self._loop, transport)
         peer = transport.get_extra_info("peername")
         self._peer = plain(str(peer[0])) if isinstance(peer, tuple) else None
         self._state.connections.add(self)  # type: ignore[arg-type]
@@ -92,10 +95,14 @@ class EdgeProtocol(asyncio.Protocol):
         if self._answering is not None:
             self._answering.lose()
 
+    def eof_received(self) -> None:
+        """The caller will send no more, and the loop closes behind this: what was written goes out before."""
+        self.out.flush()
+
     def shutdown(self) -> None:
         """The server stops: end now, or with the answer under way."""
         if self._answering is None:
-            self.transport.close()
+            self.out.close()
         else:
             self._answering.keep_alive = False
 
@@ -128,7 +135,7 @@ class EdgeProtocol(asyncio.Protocol):
     def ask_for_body(self, *, is_expected: bool) -> None:
         """Read on; with `is_expected` the caller waits to be told to."""
         if is_expected and not self.transport.is_closing():
-            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.out.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self._read_on()
 
     def _read_on(self) -> None:
@@ -249,7 +256,7 @@ class EdgeProtocol(asyncio.Protocol):
         if not task.cancelled() and task.exception() is not None:
             self._loop.call_exception_handler({"message": "a call failed outside its door", "task": task})
         if self._answering is not None and self._task is task:
-            self.transport.close()
+            self.out.close()
 
     def has_ended(self, exchange: Incoming) -> None:
         """The answer is complete: the connection is the next request's."""
@@ -260,7 +267,7 @@ class EdgeProtocol(asyncio.Protocol):
         if self.transport.is_closing():
             return
         if not exchange.keep_alive:
-            self.transport.close()
+            self.out.close()
             return
         if self._waiting:
             self._begin(self._waiting.popleft())
@@ -282,10 +289,10 @@ class EdgeProtocol(asyncio.Protocol):
         else:
             body = msgspec.json.encode(refusal.body())
             head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
-            self.transport.write(STATUS[refusal.status] + head + body)
+            self.out.write(STATUS[refusal.status] + head + body)
         if current is not None:
             current.lose()
-        self.transport.close()
+        self.out.close()
 
     # ---- patience ----------------------------------------------------------------------------------------------
 
@@ -295,14 +302,14 @@ class EdgeProtocol(asyncio.Protocol):
             if self._head_since is not None and now - self._head_since > self.head_s:
                 self._refuse(Refusal("request_timeout", "The head of the request was not received in time."))
             elif self._idle_since is not None and now - self._idle_since > self._idle_s and self._head_since is None:
-                self.transport.close()
+                self.out.close()
         patience = self._patience()
         if patience is None:
             self._stuck_since = None
         elif self._stuck_since is None:
             self._stuck_since = now
         elif now - self._stuck_since > patience:
-            self.transport.abort()
+            self.out.abort()
 
     def excuse(self, seconds: float) -> None:
         """So long this process did not run: what has come meanwhile is not read yet, and nobody was slow."""

@@ -129,16 +129,16 @@ class Exchange(Request):
     def write_now(self, body: bytes) -> None:
         """Send a part of a stream, whose head is out, to a caller who is not stuck."""
         if not self.is_gone:
-            self._wire.transport.write(b"%x\r\n%b\r\n" % (len(body), body) if self._chunked else body)
+            self._wire.out.write(b"%x\r\n%b\r\n" % (len(body), body) if self._chunked else body)
 
     def cut(self) -> None:
         """End an answer so that nobody takes it for whole: it is no text, so no words can say it."""
         if not self.is_ended and not self.is_gone:
-            self._wire.transport.abort()
+            self._wire.out.abort()
 
     def _write(self, data: bytes) -> None:
         if data and not self.is_gone:
-            self._wire.transport.write(data)
+            self._wire.out.write(data)
 
     def _end(self) -> None:
         self.is_ended = True

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Final, Protocol
 
 from ostiary.errors import Refusal
+from ostiary.outgoing import Outgoing
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -18,7 +19,7 @@ _HIGH_WATER: Final = 65_536
 class Wire(Protocol):
     """What an exchange needs of its connection."""
 
-    transport: asyncio.Transport
+    out: Outgoing
     is_stuck: bool
 
     async def drain(self) -> None:

@@ -10,6 +10,7 @@ from typing import Final, Literal, cast
 
 import httptools
 
+from ostiary.outgoing import Outgoing
 from ostiary.providers.upload import Body, Reader
 
 Failure = Literal[
@@ -80,8 +81,10 @@ class Connection(asyncio.Protocol):
         "_is_full",
         "_is_kept",
         "_is_paused",
+        "_is_unsent",
         "_is_until_close",
         "_loop",
+        "_out",
         "_parser",
         "_pieces",
         "_rest",
@@ -123,11 +126,13 @@ class Connection(asyncio.Protocol):
         """Who waits was woken though nothing came."""
         self._loop = loop
         self._transport: asyncio.Transport | None = None
+        self._out: Outgoing | None = None
         self._parser: httptools.HttpResponseParser | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._waits = Waits()
         self._total_at = self._whole_at = _NEVER
         self._failure: tuple[Failure, str] | None = None
+        self._is_unsent = False
         self._pieces: list[bytes] = []
         self._behind = self._framing = self._fields = 0
         self.has_head = False
@@ -164,7 +169,7 @@ class Connection(asyncio.Protocol):
         if body is None:
             transport.write(head)
         elif len(body) <= _PIECE and isinstance(body, bytes):
-            transport.write(head + body)
+            cast("Outgoing", self._out).write(head + body)
         else:
             transport.write(head)
             self._rest = memoryview(body) if isinstance(body, bytes) else body.reader()
@@ -175,7 +180,7 @@ class Connection(asyncio.Protocol):
         """Raise the TransportError there was, if there was one."""
         if self._failure is not None and not self.is_done:
             kind, text = self._failure
-            raise TransportError(kind, sent=True, text=text)
+            raise TransportError(kind, sent=not self._is_unsent, text=text)
 
     async def arrive(self) -> None:
         """Wait until there is something to take, the answer is done, or there was an error."""
@@ -208,8 +213,8 @@ class Connection(asyncio.Protocol):
             self._failure = (kind, text)
         self._rest = None
         self.tap = None
-        if self._transport is not None:
-            self._transport.abort()
+        if self._out is not None and self._out.abort():
+            self._is_unsent = True
         self._wake()
 
     def begun(self) -> None:
@@ -269,6 +274,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Connected, and behind TLS where there is any."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
+        self._out = Outgoing(self._loop, self._transport)
         self._parser = httptools.HttpResponseParser(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
