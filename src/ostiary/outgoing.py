@@ -16,29 +16,30 @@ class Outgoing:
     they find it awake. Nothing is late by it: the loop comes round before it waits for anything.
     """
 
-    __slots__ = ("_kept", "_loop", "_pieces", "_transport")
+    __slots__ = ("_kept", "_loop", "_transport", "pieces")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, transport: asyncio.Transport) -> None:
         self._loop = loop
         self._transport = transport
-        self._pieces: list[bytes] = []
+        self.pieces: list[bytes] = []
+        """What is kept until this round is over."""
         self._kept = 0
 
     def write(self, data: bytes) -> None:
         """Send it with the rest of this round; nothing if the connection is closing."""
-        if not self._pieces:
+        if not self.pieces:
             self._loop.call_soon(self.flush)
-        self._pieces.append(data)
+        self.pieces.append(data)
         self._kept += len(data)
         if self._kept >= _MOST_KEPT:
             self.flush()
 
     def flush(self) -> None:
         """Send it now."""
-        pieces = self._pieces
+        pieces = self.pieces
         if not pieces:
             return
-        self._pieces = []
+        self.pieces = []
         self._kept = 0
         if not self._transport.is_closing():
             self._transport.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
@@ -50,8 +51,8 @@ class Outgoing:
 
     def abort(self) -> bool:
         """Hang up at once; whether anything of what was written has not been sent."""
-        is_unsent = bool(self._pieces)
-        self._pieces = []
+        is_unsent = bool(self.pieces)
+        self.pieces = []
         self._kept = 0
         self._transport.abort()
         return is_unsent

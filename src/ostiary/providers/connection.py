@@ -304,10 +304,10 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse; what comes behind an answer, or unasked, ends the connection."""
-        parser = self._parser
-        if parser is None or self._failure is not None:
+        parser, out = self._parser, self._out
+        if parser is None or out is None or self._failure is not None:
             return
-        if self.is_done:
+        if self.is_done or out.pieces:  # nothing is owed, or the request that it would answer has not even left
             self.abort("broken", "more came than the answer")
             return
         if not self._framing and not self.has_head and data[0] != 72:  # noqa: PLR2004 - H; llhttp also reads RTSP
