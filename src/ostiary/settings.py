@@ -10,17 +10,29 @@ import stat
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, Final, Literal
-from urllib.parse import urlsplit
 
 import platformdirs
 
 from ostiary.errors import CannotStart
+from ostiary.readers import (
+    Network,
+    UnfitError,
+    a_path,
+    a_secret,
+    a_switch,
+    a_text,
+    a_token,
+    a_url,
+    a_whole,
+    an_issuer,
+    domains,
+    networks,
+    one_of,
+    origins,
+)
 from ostiary.secret import Secret
-
-Network = IPv4Network | IPv6Network
 
 _PREFIX: Final = "OSTIARY_"
 _FILE: Final = "_FILE"
@@ -29,111 +41,7 @@ _DOCKER_SECRETS: Final = Path("/run/secrets")
 _MAX_PORT: Final = 65_535
 _MAX_DRAIN_S: Final = 30
 _MAX_FILE_BYTES: Final = 100_000
-_SHORTEST_TOKEN: Final = 32
 _SERVICE_LINK: Final = re.compile(r"_SERVICE_(HOST|PORT)|_PORT_\d+_(TCP|UDP)")
-_TRUE: Final = frozenset({"true", "1", "yes", "on"})
-_FALSE: Final = frozenset({"false", "0", "no", "off"})
-
-
-# ---- readers: each takes a text, a TOML value or a value of code, and raises ValueError with what is wrong ----
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError("must be a text")
-    return value.strip()
-
-
-def _path(value: object) -> Path:
-    return Path(value if isinstance(value, Path) else _text(value)).expanduser()
-
-
-def _secret(value: object) -> Secret:
-    return value if isinstance(value, Secret) else Secret(_text(value))
-
-
-class _UnfitError(ValueError):
-    """Why a secret cannot be used, in words that hold no part of it."""
-
-
-def _token(value: object) -> Secret:
-    text = _secret(value).reveal()
-    if len(text) < _SHORTEST_TOKEN or not text.isascii() or not text.isprintable() or " " in text:
-        raise _UnfitError(f"must be {_SHORTEST_TOKEN} visible ASCII characters or more, without spaces")
-    return Secret(text)
-
-
-def _whole(low: int, high: int) -> Callable[[object], int]:
-    def read(value: object) -> int:
-        digits = isinstance(value, str) and value.strip().isascii() and value.strip().isdigit()
-        number = int(value) if digits and isinstance(value, str) else value
-        if not isinstance(number, int) or isinstance(number, bool) or not low <= number <= high:
-            raise ValueError(f"must be a whole number from {low} to {high}")
-        return number
-
-    return read
-
-
-def _switch(value: object) -> bool:
-    if isinstance(value, bool):
-        return value
-    word = value.strip().lower() if isinstance(value, str) else ""
-    if word not in _TRUE | _FALSE:
-        raise ValueError("must be true or false")
-    return word in _TRUE
-
-
-def _one_of(*words: str) -> Callable[[object], str]:
-    def read(value: object) -> str:
-        if value not in words:
-            raise ValueError(f"must be {' or '.join(words)}")
-        return str(value)
-
-    return read
-
-
-def _list(value: object) -> list[object]:
-    if isinstance(value, str):
-        return [part.strip() for part in value.split(",") if part.strip()]
-    if isinstance(value, list | tuple):
-        return list(value)
-    raise ValueError("must be a comma-separated list")
-
-
-def _address(value: object, *, bare: bool) -> str:
-    text = _text(value)
-    parts = urlsplit(text)
-    plain = not (parts.username or parts.password or parts.query or parts.fragment)
-    bounded = parts.port is None or parts.port > 0  # .port itself raises ValueError on nonsense
-    shown = text.rpartition("@")[2]  # what stands before an @ may be a password
-    if parts.scheme not in {"http", "https"} or not parts.hostname or not plain or not bounded:
-        raise ValueError(f"{shown!r} is not of the form https://host[:port]")
-    if bare and parts.path not in {"", "/"}:
-        raise ValueError(f"{shown!r} has a path; an origin is only https://host[:port]")
-    return text.rstrip("/")
-
-
-def _origins(value: object) -> tuple[str, ...]:
-    return tuple(_address(part, bare=True).lower() for part in _list(value))
-
-
-def _public_url(value: object) -> str:
-    return _address(value, bare=False)
-
-
-def _issuer(value: object) -> str:
-    _address(value, bare=False)
-    return _text(value)  # with the slash it may end in: issuers are compared letter by letter
-
-
-def _domains(value: object) -> tuple[str, ...]:
-    return tuple(_text(part).lower().removeprefix("@") for part in _list(value))
-
-
-def _networks(value: object) -> tuple[Network, ...]:
-    return tuple(
-        part if isinstance(part, IPv4Network | IPv6Network) else ip_network(_text(part)) for part in _list(value)
-    )
 
 
 # ---- the record ---------------------------------------------------------------------------------------------------
@@ -151,19 +59,19 @@ def _user_data_dir() -> Path:
 class Settings:
     """What a person can choose about one process. Made by `load`; directly only in tests."""
 
-    host: str = field(default="127.0.0.1", metadata=_as(_text, "The address to listen on."))
-    port: int = field(default=8420, metadata=_as(_whole(0, _MAX_PORT), "The port to listen on; 0 takes a free one."))
+    host: str = field(default="127.0.0.1", metadata=_as(a_text, "The address to listen on."))
+    port: int = field(default=8420, metadata=_as(a_whole(0, _MAX_PORT), "The port to listen on; 0 takes a free one."))
     data_dir: Path = field(
         default_factory=_user_data_dir,
         metadata=_as(
-            _path, "The folder for the embedded database, its master key file and the spool; one `serve` per folder."
+            a_path, "The folder for the embedded database, its master key file and the spool; one `serve` per folder."
         ),
     )
     database_url: str | None = field(
         default=None,
         repr=False,
         metadata=_as(
-            _text,
+            a_text,
             "Where the database is: `postgresql://USER@HOST/NAME` or `sqlite:///PATH`. "
             "Default: SQLite in the data folder.",
         ),
@@ -172,7 +80,7 @@ class Settings:
         default=None,
         repr=False,
         metadata=_as(
-            _secret,
+            a_secret,
             "The master keys of the vault, comma-separated; the first one seals, all of them open. "
             "Default, only with the embedded database: a key file in the data folder, made at the first start.",
         ),
@@ -180,48 +88,50 @@ class Settings:
     egress_allow: tuple[str, ...] = field(
         default=(),
         metadata=_as(
-            _origins, "Origins that may be private or plain http, comma-separated, such as `http://127.0.0.1:9000`."
+            origins, "Origins that may be private or plain http, comma-separated, such as `http://127.0.0.1:9000`."
         ),
     )
     public_url: str | None = field(
-        default=None, metadata=_as(_public_url, "The URL under which people and agents reach this gateway.")
+        default=None, metadata=_as(a_url, "The URL under which people and agents reach this gateway.")
     )
     trusted_proxies: tuple[Network, ...] = field(
-        default=(), metadata=_as(_networks, "Networks whose `X-Forwarded-For` is believed, comma-separated CIDRs.")
+        default=(), metadata=_as(networks, "Networks whose `X-Forwarded-For` is believed, comma-separated CIDRs.")
     )
     smtp_url: Secret | None = field(
         default=None,
         repr=False,
         metadata=_as(
-            _secret,
+            a_secret,
             "The mail server for notifications: `smtp://USER:PASSWORD@HOST:587` (with STARTTLS, unless the host is "
             "this machine or `?tls=none` follows) or `smtps://USER:PASSWORD@HOST:465`. Without it no mail is sent.",
         ),
     )
     mail_from: str | None = field(
         default=None,
-        metadata=_as(_text, "Who mails are from, such as `Ostiary <ostiary@example.org>`; needed with a mail server."),
+        metadata=_as(a_text, "Who mails are from, such as `Ostiary <ostiary@example.org>`; needed with a mail server."),
     )
     oidc_issuer: str | None = field(
         default=None,
-        metadata=_as(_issuer, "The OpenID provider at which people may sign in to the dashboard, as it names itself."),
+        metadata=_as(
+            an_issuer, "The OpenID provider at which people may sign in to the dashboard, as it names itself."
+        ),
     )
     oidc_client_id: str | None = field(
         default=None,
-        metadata=_as(_text, "As what it knows us, with the redirect `PUBLIC_URL/dashboard/oidc/callback`."),
+        metadata=_as(a_text, "As what it knows us, with the redirect `PUBLIC_URL/dashboard/oidc/callback`."),
     )
     oidc_client_secret: Secret | None = field(
-        default=None, repr=False, metadata=_as(_secret, "The secret of this client at the OpenID provider.")
+        default=None, repr=False, metadata=_as(a_secret, "The secret of this client at the OpenID provider.")
     )
-    oidc_name: str = field(default="single sign-on", metadata=_as(_text, "What the button says that leads there."))
+    oidc_name: str = field(default="single sign-on", metadata=_as(a_text, "What the button says that leads there."))
     oidc_domains: tuple[str, ...] = field(
-        default=(), metadata=_as(_domains, "Domains whose verified addresses are made users who see nothing as yet.")
+        default=(), metadata=_as(domains, "Domains whose verified addresses are made users who see nothing as yet.")
     )
     operator_token: Secret | None = field(
         default=None,
         repr=False,
         metadata=_as(
-            _token,
+            a_token,
             "What a monitor sends as `Authorization: Bearer …` to read `/metrics` and `/health/details`: 32 characters "
             "or more, such as `openssl rand -hex 32` makes. Without it there are no such pages.",
         ),
@@ -229,31 +139,31 @@ class Settings:
     spool_sync: Literal["normal", "full"] = field(
         default="normal",
         metadata=_as(
-            _one_of("normal", "full"),
+            one_of("normal", "full"),
             "What a settled call survives: `normal` the death of the process, `full` a power cut too, more slowly.",
         ),
     )
     public_catalog: bool = field(
         default=True,
-        metadata=_as(_switch, "Whether models and providers are listed to callers without a credential."),
+        metadata=_as(a_switch, "Whether models and providers are listed to callers without a credential."),
     )
     catalog_file: Path | None = field(
         default=None,
-        metadata=_as(_path, "A TOML file of further providers, in rows like those of the catalogue; they come last."),
+        metadata=_as(a_path, "A TOML file of further providers, in rows like those of the catalogue; they come last."),
     )
     log_format: Literal["console", "json"] = field(
-        default="console", metadata=_as(_one_of("console", "json"), "Log lines for people or for machines.")
+        default="console", metadata=_as(one_of("console", "json"), "Log lines for people or for machines.")
     )
     log_level: Literal["debug", "info", "warning", "error"] = field(
-        default="info", metadata=_as(_one_of("debug", "info", "warning", "error"), "The least that is logged.")
+        default="info", metadata=_as(one_of("debug", "info", "warning", "error"), "The least that is logged.")
     )
     drain_s: int = field(
         default=_MAX_DRAIN_S,
-        metadata=_as(_whole(0, _MAX_DRAIN_S), "How many seconds open calls may take to end after SIGTERM."),
+        metadata=_as(a_whole(0, _MAX_DRAIN_S), "How many seconds open calls may take to end after SIGTERM."),
     )
     name: str = field(
         default_factory=socket.gethostname,
-        metadata=_as(_text, "The name of this gateway, where several share a database."),
+        metadata=_as(a_text, "The name of this gateway, where several share a database."),
     )
     config: Path | None = None  # no setting: the file that the rest came from, to be read again
 
@@ -362,7 +272,7 @@ def _with_secret_files(layer: dict[str, tuple[str, object]]) -> dict[str, tuple[
         source, path = twin
         if name in found:
             raise CannotStart(f"{found[name][0]} and {source} are both set. Give one of them.")
-        found[name] = (source, _read_secret_file(source, _path(path)))
+        found[name] = (source, _read_secret_file(source, a_path(path)))
     return found
 
 
@@ -390,6 +300,6 @@ def _read(name: str, source: str, value: object) -> object:
     try:
         return known.metadata["read"](value)
     except ValueError as error:
-        may_say = known.repr or isinstance(error, _UnfitError)
+        may_say = known.repr or isinstance(error, UnfitError)
         reason = str(error) if may_say else "cannot be used"
         raise CannotStart(f"{source}: {reason}.") from None
