@@ -24,6 +24,7 @@ from ostiary.db.database import Database
 from ostiary.db.migrate import make_folder
 from ostiary.errors import CannotStart, Refusal
 from ostiary.gateway.address import address_of
+from ostiary.gateway.caller import address_in
 from ostiary.gateway.directory import Directory
 from ostiary.gateway.edge import sweep_connections
 from ostiary.gateway.exchange import Exchange
@@ -39,9 +40,14 @@ from ostiary.ground import Ground, ground, only_one
 from ostiary.jobs import Job, Jobs
 from ostiary.ledger import alerts, anchors, retention
 from ostiary.ledger.alerts import Refused
+from ostiary.ledger.collector import reach
+from ostiary.ledger.events import Event
+from ostiary.ledger.otlp import Otlp
 from ostiary.ledger.outbox import Outbox, Send, by_mail
+from ostiary.ledger.spans import Address
 from ostiary.ledger.spool import Spool, free_name
-from ostiary.ledger.writer import Writer, adopt
+from ostiary.ledger.telemetry import Telemetry
+from ostiary.ledger.writer import Writer, adopt, nobody
 from ostiary.limits import store as money
 from ostiary.limits import upkeep
 from ostiary.limits.local import LocalCounters
@@ -124,8 +130,10 @@ async def _set_up_link(base: Ground, url: str) -> str | None:
 async def _build(base: Ground, stack: AsyncExitStack) -> tuple[Gate, list[Keeper]]:
     """The gate, and what must keep running beside it. What is opened here is closed by the stack, last first."""
     clock, database, folder = base.clock, base.database, base.settings.data_dir / "spool"
-    await adopt(database, folder, clock)
-    spool = Spool(folder, free_name(), base.settings.spool_sync)
+    owner = free_name()
+    telemetry = await _telemetry(base, stack, owner)
+    await adopt(database, folder, clock, telemetry.hear if telemetry is not None else nobody)
+    spool = Spool(folder, owner, base.settings.spool_sync)
     writer = Writer(database, spool, clock)
     stack.push_async_callback(writer.close)
     async with database.transaction() as tx:
@@ -155,6 +163,7 @@ async def _build(base: Ground, stack: AsyncExitStack) -> tuple[Gate, list[Keeper
         public_catalog=base.settings.public_catalog,
         trusted_proxies=base.settings.trusted_proxies,
         uploads=base.settings.data_dir / "uploads",
+        keeps_parents=telemetry is not None,
         watch=Watch(
             base.settings.name,
             base.settings.operator_token,
@@ -163,10 +172,43 @@ async def _build(base: Ground, stack: AsyncExitStack) -> tuple[Gate, list[Keeper
             rations=lambda: rations.state,
         ),
     )
+    _let_hear(telemetry, gate)
     jobs = Jobs(database, spool.owner, clock, await _jobs(base, stack, refused))
     health = HealthWatch(directory, database, gate.transport, base.seal, clock)
-    beside = [listen.run for listen in (writer, purses, rations, marks, jobs, health)]
+    beside = [listen.run for listen in (writer, purses, rations, marks, jobs, health, telemetry) if listen is not None]
     return gate, [*beside, directory.listen, partial(gate.watch.run, clock), partial(gate.books.run, directory, clock)]
+
+
+async def _telemetry(base: Ground, stack: AsyncExitStack, owner: str) -> Telemetry | None:
+    """The way of spans to the collector of the settings, if there is one; what is left is sent at the end.
+
+    Raises CannotStart where there is one, and the part that sends spans is not installed.
+    """
+    collector = await stack.enter_async_context(reach(base.settings))
+    if collector is None:
+        return None
+    ours = version("ostiary")
+    about = {"service.name": "ostiary", "service.version": ours, "service.instance.id": owner}
+    made = Telemetry(collector, Otlp({**about, "ostiary.gateway.name": base.settings.name}, ours), base.clock)
+    stack.push_async_callback(made.close)
+    return made
+
+
+def _let_hear(telemetry: Telemetry | None, gate: Gate) -> None:
+    """Spans are made of what the ledger has got, and of what the gateway knows beside that."""
+    if telemetry is None:
+        return
+
+    def address(event: Event) -> Address | None:
+        keys = gate.directory.keys_for(event.organization_id, event.provider)
+        return next((address_in(key) for key in keys if key.id == event.provider_key_id), None)
+
+    telemetry.address_of = address
+    telemetry.calls.still_open = gate.books.ids
+    telemetry.calls.settled = lambda: gate.spool.settled
+    telemetry.calls.written = lambda: gate.writer.written
+    gate.writer.wrote = telemetry.hear
+    gate.watch.spans = lambda: telemetry.counts
 
 
 async def _directory(base: Ground, purses: Purses, rations: Rations) -> Directory:

@@ -136,6 +136,22 @@ class Settings:
             "or more, such as `openssl rand -hex 32` makes. Without it there are no such pages.",
         ),
     )
+    otlp_endpoint: str | None = field(
+        default=None,
+        metadata=_as(
+            a_url,
+            "The OpenTelemetry collector that gets spans of calls by OTLP/HTTP, such as `http://127.0.0.1:4318`; "
+            "`/v1/traces` is appended. Needs `ostiary[otel]` to be installed.",
+        ),
+    )
+    otlp_headers: Secret | None = field(
+        default=None,
+        repr=False,
+        metadata=_as(
+            a_secret,
+            "Headers that it wants, such as a credential: `name=value`, comma-separated, escaped with %.",
+        ),
+    )
     spool_sync: Literal["normal", "full"] = field(
         default="normal",
         metadata=_as(

@@ -14,10 +14,14 @@ UNSEEN = {
     "asyncpg": "SQLAlchemy's driver, named in a URL",
 }
 """Needed, but imported by others."""
+SHARED = {"opentelemetry": "opentelemetry-proto"}
+"""Names that several packages put modules under, and the one that ours come from."""
 
 
 def declared() -> set[str]:
-    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    """Those of the extras, too."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *(one for extra in project["optional-dependencies"].values() for one in extra)]
     return {re.split(r"[\[>=<;~! ]", one, maxsplit=1)[0].lower() for one in wanted}
 
 
@@ -25,7 +29,7 @@ def used() -> set[str]:
     names = {name.partition(".")[0] for module in modules() for name in imported(module.tree)}
     foreign = names - sys.stdlib_module_names - {PACKAGE, "", "__future__"}
     known = packages_distributions()
-    return {known[name][0].lower().replace("_", "-") for name in foreign}
+    return {SHARED.get(name, known[name][0]).lower().replace("_", "-") for name in foreign}
 
 
 def test_what_is_used_is_declared() -> None:

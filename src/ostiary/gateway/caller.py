@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Final
+from urllib.parse import urlsplit
 
 from ostiary.agents.policy import Policy
 from ostiary.agents.store import AgentKey, ClientCredential
@@ -12,6 +14,9 @@ from ostiary.limits.budgets import Budget
 from ostiary.limits.local import Allowance, Holder
 from ostiary.orgs.store import Organization
 from ostiary.providers.catalog import Provider
+
+_HTTP: Final = 80
+_HTTPS: Final = 443
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,3 +100,12 @@ def caller_of(
         warnings=tuple(one for one in budgets if one[2].soft_nano is not None),
         is_captured=key is not None and key.is_captured and not (whole is not None and whole.capture_is_forbidden),
     )
+
+
+def address_in(key: OpenKey) -> tuple[str, int] | None:
+    """The host and port that a provider key is sent to; none where its owner is told by the name."""
+    parts = urlsplit(key.base_url)
+    host = parts.hostname or ""
+    if not host or any(value and value.lower() in host for value in key.fields.values()):
+        return None
+    return host, parts.port or (_HTTPS if parts.scheme == "https" else _HTTP)

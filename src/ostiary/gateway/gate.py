@@ -48,6 +48,8 @@ class Gate:
     trusted_proxies: tuple[Network, ...]
     uploads: Path
     """Where bodies lie that are too large for memory."""
+    keeps_parents: bool = False
+    """Whether what a caller's own tracing says is written down, for spans to hang on to."""
     patience: Patience = Patience()
     watch: Watch = field(default_factory=Watch)
     bounds: Bounds = field(default_factory=Bounds)

@@ -34,7 +34,8 @@ class _Numbers(NamedTuple):
 
 async def metrics(gate: Gate, exchange: Exchange) -> None:
     """Every number there is. What only the database knows is left out while it is away."""
-    body = _render([*_of_calls(gate), *_of_money(gate), *_of_backlog(gate), *_of_all(await look(gate))])
+    of_process = (*_of_calls(gate), *_of_money(gate), *_of_backlog(gate), *_of_spans(gate))
+    body = _render([*of_process, *_of_all(await look(gate))])
     request_id = (b"x-request-id", exchange.request_id.encode())
     await exchange.answer(200, body, (_TYPE, request_id, _FRESH, _SAFE))
 
@@ -100,6 +101,14 @@ def _of_backlog(gate: Gate) -> Iterator[_Numbers]:
     yield _gauge("feed_revision", "The newest change this process knows of.", {(): directory.seq})
     yield _gauge("feed_age_seconds", "Since the change feed was last heard out.", {(): directory.silence_s})
     yield _gauge("event_loop_lag_seconds", "Worst lag of the last minute.", {(): gate.watch.lag_s})
+
+
+def _of_spans(gate: Gate) -> Iterator[_Numbers]:
+    counts = gate.watch.spans()
+    if counts is not None:
+        yield _counter("spans_sent", "Spans that the collector has taken.", {(): counts.sent})
+        yield _counter("spans_dropped", "Spans that nobody will see.", {(): counts.dropped})
+        yield _gauge("spans_waiting", "Spans that are yet to be sent.", {(): counts.waiting})
 
 
 def _of_all(instance: Instance | None) -> Iterator[_Numbers]:

@@ -17,6 +17,7 @@ class Open(Protocol):
     """A call that is being answered."""
 
     caller: Caller
+    exchange: Exchange
 
     def stop(self) -> None:
         """End it."""
@@ -44,6 +45,10 @@ class OpenCalls:
         self._open: set[Open] = set()
         self.add = self._open.add
         self.discard = self._open.discard
+
+    def ids(self) -> set[str]:
+        """The request ids of all of them."""
+        return {call.exchange.request_id for call in self._open}
 
     async def run(self, directory: Directory, clock: Clock) -> None:
         """Until cancelled, look once a second."""

@@ -16,6 +16,7 @@ from ostiary.gateway.gate import Gate
 from ostiary.gateway.outcome import CANCELLED_UNSENT, Outcome
 from ostiary.gateway.target import Target
 from ostiary.ledger.events import Event, Status
+from ostiary.ledger.spans import LONGEST_PARENT
 from ostiary.ledger.spool import SpoolFull
 from ostiary.limits.reserve import Hold
 from ostiary.vault.endpoint_store import Endpoint
@@ -153,6 +154,9 @@ class Book(msgspec.Struct, eq=False):
             held_at=hold.at,
             parent_key_id=key.parent_id if key else None,
             endpoint=self.endpoint.name if self.endpoint is not None else None,
+            traceparent=self.exchange.headers.get(b"traceparent", b"")[:LONGEST_PARENT] or None
+            if self.gate.keeps_parents
+            else None,
         )
 
     def _begins_at(self) -> int:

@@ -10,6 +10,7 @@ from typing import Final
 from ostiary.clock import Clock
 from ostiary.errors import Refusal
 from ostiary.ledger.events import Event
+from ostiary.ledger.telemetry import SpanCounts
 from ostiary.limits.ration import RationState
 from ostiary.secret import Secret
 
@@ -38,6 +39,8 @@ class Watch:
     """Nano-dollars that are free, held and leased in this process's purses."""
     rations: Callable[[], RationState | None] = lambda: None
     """How this process stands with the windows that it shares with others."""
+    spans: Callable[[], SpanCounts | None] = lambda: None
+    """What became of spans, where they are sent to a collector."""
     top_ups: Callable[[], int] = lambda: 0
     """How often they were filled up from the database."""
     _lags: deque[float] = field(default_factory=lambda: deque(maxlen=_BEATS))

@@ -67,6 +67,8 @@ class Event(msgspec.Struct, array_like=True, omit_defaults=False):
     searches: int = 0
     response_id: str | None = None
     """What the provider keeps the answer under: the ledger remembers which provider key can be asked about it."""
+    traceparent: bytes | None = None
+    """What the caller's own tracing said, as it came; only where spans are sent to a collector."""
 
     def count(self, used: Tokens) -> None:
         """Write down what was used."""

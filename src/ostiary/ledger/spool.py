@@ -111,6 +111,11 @@ class Spool:
         return len(self._holds)
 
     @property
+    def settled(self) -> int:
+        """Settlements until now, those included that the disk has not taken yet."""
+        return self._seq + len(self._late)
+
+    @property
     def late(self) -> int:
         """Settlements that the disk has not taken yet."""
         return len(self._late)

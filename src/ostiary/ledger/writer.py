@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Protocol
 
 from ostiary.clock import DAY_MS, Clock
 from ostiary.db.database import Database, Transaction
@@ -22,6 +23,15 @@ from ostiary.logs import get
 Leased = tuple[tuple[str, str, str], ...]
 Charged = Mapping[AccountKey, tuple[int, int]]
 """What was spent of each account before and after, in nano-dollars."""
+
+
+class Wrote(Protocol):
+    """Hears of events that are in the ledger now; `are_over`: of a process that is no more."""
+
+    def __call__(self, events: Sequence[Event], /, *, are_over: bool) -> None:
+        """Must neither wait nor fail."""
+
+
 _BATCH = 1_000
 """Of so many the next follows at once; PostgreSQL is never told more in one go."""
 _MOST = 4_000
@@ -35,6 +45,11 @@ _FEW = 20
 _BACK_OFF_S = 1.0
 _HEARTBEAT_MS = 5_000
 _ADOPT_MS = 30_000
+
+
+def nobody(_events: Sequence[Event], /, *, are_over: bool) -> None:
+    """Nobody wants to hear it."""
+    del are_over
 
 
 class Writer:
@@ -54,11 +69,18 @@ class Writer:
         """Up to which change of the feed this gateway knows everything; goes with each heartbeat."""
         self.charged: Callable[[Charged], None] = lambda _charged: None
         """Who wants to hear what a batch has charged."""
+        self.wrote: Wrote = nobody
+        """Who wants to hear what the ledger has got, once it has it."""
 
     @property
     def behind(self) -> int:
         """Settled calls that the database does not have yet."""
         return len(self._spool.unsent)
+
+    @property
+    def written(self) -> int:
+        """Settlements of this process that it has."""
+        return self._spool.settled - self._spool.late - self.behind
 
     async def run(self) -> None:
         """Until cancelled: write, stay alive, adopt. A database that is away is waited for, never given up on."""
@@ -93,11 +115,12 @@ class Writer:
         batch = self._next_batch()
         if batch:
             async with self._database.transaction() as tx:
-                charged = await write_events(tx, self._spool.owner, [event for _, event in batch])
+                inserted, charged = await write_events(tx, self._spool.owner, [event for _, event in batch])
             self.charged(charged)
             for _ in batch:
                 self._spool.unsent.popleft()
             self._spool.mark_sent(batch[-1][0])
+            self.wrote(inserted, are_over=False)
         return len(batch)
 
     def _next_batch(self) -> list[tuple[int, Event]]:
@@ -140,7 +163,7 @@ class Writer:
                 self._log.warning("spool.retried", settlements=late)
         if abs(now - self._adopted_at) >= _ADOPT_MS:
             self._adopted_at = now
-            await adopt(self._database, self._spool.folder, self._clock)
+            await adopt(self._database, self._spool.folder, self._clock, self.wrote)
 
     def _say_down(self, refusal: Refusal) -> None:
         if not self._is_down:
@@ -153,7 +176,7 @@ class Writer:
             self._log.warning("ledger.up", behind=self.behind)
 
 
-async def adopt(database: Database, folder: Path, clock: Clock) -> int:
+async def adopt(database: Database, folder: Path, clock: Clock, wrote: Wrote = nobody) -> int:
     """Take over every spool in the folder whose process is gone; the answer is how many.
 
     What was settled is sent, what was only held is charged at the held amount, and the leases are closed, all in one
@@ -162,17 +185,18 @@ async def adopt(database: Database, folder: Path, clock: Clock) -> int:
     orphans = find_orphans(folder)
     try:
         for orphan in orphans:
-            await _adopt_one(database, orphan, clock)
+            await _adopt_one(database, orphan, clock, wrote)
     finally:
         for orphan in orphans:
             orphan.unlock()
     return len(orphans)
 
 
-async def _adopt_one(database: Database, orphan: Orphan, clock: Clock) -> None:
+async def _adopt_one(database: Database, orphan: Orphan, clock: Clock, wrote: Wrote) -> None:
     left = orphan.read()
     async with database.transaction() as tx:
-        await _take_over(tx, left, clock.now())
+        inserted = await _take_over(tx, left, clock.now())
+    wrote(inserted, are_over=True)
     get("ledger").warning(
         "spool.adopted",
         owner=left.owner,
@@ -187,11 +211,13 @@ async def _adopt_one(database: Database, orphan: Orphan, clock: Clock) -> None:
         orphan.finish()
 
 
-async def _take_over(tx: Transaction, left: Leftover, at: int) -> None:
+async def _take_over(tx: Transaction, left: Leftover, at: int) -> list[Event]:
     events = await retention.still_wanted(tx, left.owner, left.settled, at) + left.held
+    inserted: list[Event] = []
     for start in range(0, len(events), _BATCH):
-        await write_events(tx, left.owner, events[start : start + _BATCH])
+        inserted += (await write_events(tx, left.owner, events[start : start + _BATCH]))[0]
     await close_leases(tx, left.owner, at, charge_rest=left.lost_power)
+    return inserted
 
 
 async def close_leases(tx: Transaction, owner: str, at: int, *, charge_rest: bool) -> None:
@@ -201,14 +227,14 @@ async def close_leases(tx: Transaction, owner: str, at: int, *, charge_rest: boo
     await money.mark_owner(tx, owner, at, closed=True)
 
 
-async def write_events(tx: Transaction, owner: str, events: list[Event]) -> Charged:
+async def write_events(tx: Transaction, owner: str, events: list[Event]) -> tuple[list[Event], Charged]:
     """Insert events and charge their accounts: the sums are of the rows that were really inserted."""
     inserted = await store.add_events(tx, owner, events)
     if not inserted:
-        return {}
+        return [], {}
     charged = await charge_all(tx, owner, _costs_of(inserted))
     await alerts.watch(tx, charged, max(event.started_at + event.latency_ms for event in inserted), inserted)
-    return charged
+    return inserted, charged
 
 
 def _costs_of(events: Iterable[Event]) -> dict[AccountKey, Cost]:

@@ -13,7 +13,7 @@ from ostiary.providers.egress import Blocked, Egress, Target
 from ostiary.providers.pool import Pool
 from ostiary.providers.upload import Body, UploadedBody
 
-__all__ = ["DEFAULT_WAITS", "MOST_STREAMED", "Answer", "Failure", "Transport", "TransportError", "Waits"]
+__all__ = ["DEFAULT_WAITS", "FRAMING", "MOST_STREAMED", "Answer", "Failure", "Transport", "TransportError", "Waits"]
 
 DEFAULT_WAITS: Final = Waits()
 MOST_STREAMED: Final = 64 * 1024 * 1024
@@ -23,7 +23,7 @@ _METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 """What is answered with a body framed as usual; HEAD is not."""
 _NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _VALUE: Final = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
-_OURS: Final = frozenset(
+FRAMING: Final = frozenset(
     {
         *("host", "accept-encoding", "content-length", "transfer-encoding", "te", "trailer"),
         *("connection", "keep-alive", "proxy-connection", "upgrade", "expect"),
@@ -250,7 +250,7 @@ def _answer(pool: Pool, connection: Connection) -> Answer:
 def _lines(headers: Sequence[tuple[str, str]]) -> bytes | None:
     """The headers as they are written; None when one is not fit to be."""
     for name, value in headers:
-        if not _NAME.fullmatch(name) or name.lower() in _OURS or not _VALUE.fullmatch(value):
+        if not _NAME.fullmatch(name) or name.lower() in FRAMING or not _VALUE.fullmatch(value):
             return None
     try:
         return "".join(f"{name}: {value}\r\n" for name, value in headers).encode()
