@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
@@ -11,6 +12,8 @@ import httpx2
 import pytest
 
 from tests.acceptance.inside import rows
+from tests.acceptance.lodge import Lodge
+from tests.acceptance.pages import PASSWORD
 from tests.servers.gateway import Gateway, GatewayMaker
 from tests.servers.receiver import Receiver
 from tests.servers.smtp import Smtp
@@ -236,6 +239,45 @@ def test_a_key_that_ends_soon_is_told_of(gateways: GatewayMaker, upstream: Upstr
     gateway.shift(6 * 86_400 + 5 * 86_400 + 60)
     mail = smtp.wait_for(2)
     assert str(mail.message["Subject"]) == "Agent key 'soon' expires in 1 day"
+
+
+# ---- who comes in -----------------------------------------------------------------------------------------------
+
+
+def test_who_invited_hears_of_it_when_it_is_accepted(gateways: GatewayMaker, smtp: Smtp, receiver: Receiver) -> None:
+    gateway = gateways(allow=[receiver.origin], env=mailing(smtp))
+    lodge = Lodge(gateway).open("alice", "bob")
+    receiver.secret = gateway.json("webhooks", "create", "main", "--url", receiver.url)["secret"]
+    others = ("webhooks", "create", "others", "--url", f"{receiver.origin}/other", "--kinds", "budget.exceeded")
+    gateway.canaries.watch(gateway.json(*others)["secret"])
+    invited = lodge.client("alice").post("/settings/members/invite", email="frank@example.org", role="member")
+    found = re.search(r"/dashboard/invitation#([\w-]+)", invited.text)
+    assert found is not None, invited.text
+    token, guest = gateway.canaries.watch(found[1]), lodge.client()
+    assert guest.post("/invitation", token=token, name="Frank", password="short").status_code == 422
+    assert gateway.json("notifications", "list") == [], "nothing has happened"
+    assert guest.post("/invitation", token=token, name="Frank", password=PASSWORD).status_code == 303
+    until(lambda: gateway.json("notifications", "list") and not undelivered(gateway), "an empty outbox")
+    [mail] = smtp.mails
+    assert mail.to == ("alice@example.org",)
+    assert str(mail.message["Subject"]) == "Invitation 'frank@example.org' was accepted"
+    assert "Frank (frank@example.org) accepted the invitation of alice@example.org" in mail.text
+    [message] = receiver.taken.values()
+    assert (message["type"], receiver.refused, len(receiver.requests)) == ("invitation.accepted", [], 1)
+    assert message["data"]["subject"]["name"] == "frank@example.org"
+    assert message["data"]["facts"] == {
+        "email": "frank@example.org",
+        "name": "Frank",
+        "role": "member",
+        "invited_by": "alice@example.org",
+        "organization": "default",
+    }
+    assert "and is now member of the organization default." in mail.text
+    assert token not in mail.text + str(message)
+    assert guest.post("/invitation", token=token, name="Eve", password=PASSWORD).status_code == 404
+    page = lodge.client("alice").get("/settings/notifications?kind=invitation.accepted").text
+    assert "frank@example.org" in page
+    assert 'value="invitation.accepted"' in lodge.client("alice").get("/settings/webhooks").text + page
 
 
 # ---- the shell --------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import pytest
 
 from ostiary.db.database import Database
 from ostiary.errors import Refusal
+from ostiary.ledger import notifications
 from ostiary.orgs import invitations, members, set_up, store, tokens, users
 from ostiary.orgs.invitations import VALID_MS, Invitation
 from ostiary.orgs.sign_in import SignedIn
@@ -158,6 +159,41 @@ async def test_somebody_new_chooses_name_and_password_and_is_in(database: Databa
     assert (one.id, one.accepted_at, one.is_open(NOW)) == (made.id, NOW, False)
     with refused("not_found"):
         await accept(database, token)
+
+
+async def told_of(database: Database, folk: People) -> list[tuple[str, str, set[tuple[str, str]]]]:
+    """What was told of invitations: of whom, as what, and by which ways."""
+    async with database.read() as tx:
+        found = await notifications.list_(tx, folk["alice"], folk.home.id, kind="invitation.accepted")
+    return [
+        (
+            one.notification.subject_name,
+            one.notification.facts["role"],
+            {(way.channel, way.address) for way in one.deliveries},
+        )
+        for one in found
+    ]
+
+
+@pytest.mark.parametrize("role", ["member", "owner"])
+async def test_who_invited_and_who_looks_after_the_organization_hear_of_it_once(database: Database, role: str) -> None:
+    folk = await settle(database)
+    _, token = await invite(database, folk, "alice", role=role)
+    for _ in range(3):
+        with refused("invalid_field"):
+            await accept(database, token, Secret("short"))
+    assert await told_of(database, folk) == [], "nothing has happened"
+    await asyncio.gather(*(accept(database, token) for _ in range(3)), return_exceptions=True)
+    mailed = {("mail", "alice@example.org"), ("mail", "erin@example.org")}
+    assert await told_of(database, folk) == [(NEW, role, mailed)], "and nobody is told of their own coming"
+
+
+async def test_the_operator_who_invited_is_no_member_and_gets_no_mail(database: Database) -> None:
+    folk = await settle(database)
+    _, token = await invite(database, folk, "operator")
+    await accept(database, token)
+    [(_, _, ways)] = await told_of(database, folk)
+    assert ways == {("mail", "alice@example.org"), ("mail", "erin@example.org")}
 
 
 async def test_who_has_a_password_must_give_it(database: Database) -> None:

@@ -31,6 +31,13 @@ FACTS: dict[str, dict[str, Any]] = {
     "provider_key.unhealthy": {"reason": "the provider failed", "until_at": AT + 5_000, "organization": "Home"},
     "provider_key.exhausted": {"reason": "its account is out of money", "until_at": None, "organization": "Home"},
     "provider_key.disabled": {"reason": "it is not valid", "until_at": None, "organization": "Home"},
+    "invitation.accepted": {
+        "email": "frank@example.org",
+        "name": "Frank",
+        "role": "admin",
+        "invited_by": "alice@example.org",
+        "organization": "Home",
+    },
     "model.unpriced": {"request_id": "req_1", "agent_key": "ci", "organization": "Home"},
     "call.over_hold": {
         "request_id": "req_1",
@@ -105,6 +112,13 @@ def test_a_provider_key_says_why_and_what_to_do() -> None:
     disabled = letter(told("provider_key.disabled"))[1]
     assert "it is not valid." in disabled
     assert "ostiary vault reset" in disabled
+
+
+def test_an_accepted_invitation_says_who_has_come_as_what_and_by_whom() -> None:
+    accepted = replace(told("invitation.accepted"), subject_kind="invitation", subject_name="frank@example.org")
+    subject, text = letter(accepted)
+    assert subject == "Invitation 'frank@example.org' was accepted"
+    assert "Frank (frank@example.org) accepted the invitation of alice@example.org\nand is now admin of" in text
 
 
 def test_machines_get_dollars_and_iso_times() -> None:

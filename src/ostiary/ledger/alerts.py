@@ -211,8 +211,12 @@ async def tell(
     facts: Mapping[str, Any],
     at: int,
     ways: Sequence[Way] | None = None,
+    knows: str | None = None,
 ) -> Notification | None:
-    """Keep a notification and a delivery by each way; usual: to everybody it concerns. None: no such organization."""
+    """Keep a notification and a delivery by each way; usual: to everybody it concerns. None: no such organization.
+
+    Who `knows` of it already, as an e-mail address, gets no mail.
+    """
     organization = await store.find_subject(tx, "organization", subject.organization_id)
     if organization is None:
         return None
@@ -229,7 +233,8 @@ async def tell(
     if ways is None:
         mailed = await store.list_recipients(tx, organization.id, subject.owner_id)
         posted = await list_listeners(tx, organization.id, kind)
-        ways = [*(Way(MAIL, address) for address in mailed), *(Way(WEBHOOK, webhook) for webhook in posted)]
+        mails = [Way(MAIL, address) for address in mailed if address != knows]
+        ways = [*mails, *(Way(WEBHOOK, webhook) for webhook in posted)]
     deliveries = [
         Delivery(new_id("dlv", at), notification.id, organization.id, way.channel, way.address, next_at=at)
         for way in ways

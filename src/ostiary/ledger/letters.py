@@ -41,6 +41,12 @@ _TEMPLATES: Final[Mapping[str, Template]] = MappingProxyType(
             _KEY + "It is not used until somebody enters it again: ostiary vault edit NAME --ask-secret\n"
             "or says that it is well: ostiary vault reset NAME\n" + _FOOT,
         ),
+        "invitation.accepted": Template(
+            "$Who was accepted",
+            "$name ($email) accepted the invitation of $invited_by\n"
+            "and is now $role of the organization $organization.\n\n"
+            "If nobody should have come in by it: ostiary members remove EMAIL\n" + _FOOT,
+        ),
         "model.unpriced": Template(
             "$Who has no price",
             "The organization $organization was served by the $who, for which no price is known. Such calls are\n"
@@ -171,6 +177,7 @@ _WORDS: Final[Mapping[str, Callable[[Mapping[str, Any]], dict[str, object]]]] = 
         "provider_key.unhealthy": _key,
         "provider_key.exhausted": _key,
         "provider_key.disabled": _key,
+        "invitation.accepted": lambda facts: {name: facts[name] for name in ("name", "email", "role", "invited_by")},
         "model.unpriced": lambda _: {},
         "call.over_hold": _over_hold,
         "test": lambda facts: {"by": facts["by"]},

@@ -31,7 +31,7 @@ class Alert(NamedTuple):
 
 
 class Subject(NamedTuple):
-    """Who spends, or what expires: an agent key or an organization. A key with a parent spends the parent's budget."""
+    """Who spends, what expires, what was accepted: its owner is told, too. A key spends the budget of its parent."""
 
     id: str
     organization_id: str

@@ -11,8 +11,9 @@ from ostiary.db import changes
 from ostiary.db.database import Database, Transaction
 from ostiary.errors import Refusal
 from ostiary.ids import new_id
-from ostiary.ledger import audit
-from ostiary.names import checked_email, checked_name
+from ostiary.ledger import alerts, audit
+from ostiary.ledger.outbox_store import Subject
+from ostiary.names import LONGEST_NAME, checked_email, checked_name
 from ostiary.orgs import (
     access_store,
     link_store,
@@ -209,7 +210,15 @@ async def _admit(
         await changes.append(tx, "member", home, user.id, at)
     by = roles.member_actor(user, await store.find_role(tx, home, user.id), home, "dashboard", address)
     await _tell(tx, by, _DEED, replace(invitation, accepted_at=at), at, after={"role": by.role})
+    await _announce(tx, invitation, user, by.role or invitation.role, at)
     return await sign_in.let_in(tx, user, at, address=address, agent=agent, how="invitation", organization_id=home)
+
+
+async def _announce(tx: Transaction, one: Invitation, user: User, role: str, at: int) -> None:
+    """Whoever invited them hears of it, and who looks after the organization; who comes in knows."""
+    subject = Subject(one.id, one.organization_id, one.email[:LONGEST_NAME], one.invited_by)
+    facts = {"email": one.email, "name": user.name, "role": role, "invited_by": one.invited_by_name}
+    await alerts.tell(tx, "invitation.accepted", "invitation", subject, facts, at, knows=user.email)
 
 
 async def _tell(
