@@ -26,6 +26,18 @@ from typing import Any, NoReturn
 ROOT = Path(__file__).parents[2]
 CLI = "ostiary.cli.main:run"
 """What `ostiary` runs."""
+_LATE = (
+    *(
+        "typer._adapters",
+        "rich.console",
+        "rich.table",
+        "aiosqlite",
+        "asyncpg",
+        "sqlalchemy.dialects.postgresql.asyncpg",
+    ),
+    *("alembic.command", "genai_prices.data", "uvicorn.lifespan.off", "encodings.idna"),
+)
+"""What a process imports when it comes to it, as nearly every one of ours does: half of what a command costs."""
 _NOTHING_YET = 5
 """Seconds after which a process that is gone must have been seen to be."""
 
@@ -143,10 +155,18 @@ def speaking(module: str) -> Iterator[subprocess.Popen[str]]:
 # ---- the process itself -----------------------------------------------------------------------------------------
 
 
-def _serve() -> None:
-    for name in ("ostiary.cli.main", "ostiary.cli.serve", "tests.clock_entry", "tests.jumpy_entry", "alembic.command"):
+def prepare(*modules: str) -> None:
+    """Import what those forked from here would import, and read what is the same for all of them."""
+    from ostiary.providers import catalog
+
+    for name in (*modules, *_LATE):
         importlib.import_module(name)
+    catalog.load()
     gc.freeze()  # so that their collector leaves alone, and shared, what it could never free
+
+
+def _serve() -> None:
+    prepare("ostiary.cli.main", "ostiary.cli.serve", "tests.clock_entry", "tests.jumpy_entry")
     for line in sys.stdin:
         order = json.loads(line)
         sys.stdout.write(f"{_reaped(order['reap']) if 'reap' in order else _forked(order)}\n")

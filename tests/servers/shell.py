@@ -5,8 +5,6 @@ A command is the same code from its entry point on, but starts in a twentieth of
 
 from __future__ import annotations
 
-import gc
-import importlib
 import json
 import os
 import signal
@@ -21,7 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from tests.servers import forks
-from tests.servers.forks import CLI, ROOT, Forks, become
+from tests.servers.forks import CLI, ROOT, Forks, become, prepare
 
 _LONGEST_S = 60
 
@@ -87,15 +85,7 @@ def running() -> Iterator[Shell]:
 
 
 def _serve() -> None:
-    from ostiary.cli import main
-
-    for path in (ROOT / "src" / "ostiary" / "cli").glob("*.py"):
-        importlib.import_module(f"ostiary.cli.{path.stem}")
-    from alembic import command
-
-    assert main
-    assert command
-    gc.freeze()  # so that the collector of a child leaves alone, and shared, what it could never free
+    prepare(*(f"ostiary.cli.{path.stem}" for path in (ROOT / "src" / "ostiary" / "cli").glob("*.py")))
     for line in sys.stdin:
         order = json.loads(line)
         sys.stdout.write(json.dumps(asdict(_fork(order))) + "\n")

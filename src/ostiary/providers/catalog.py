@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -143,11 +143,16 @@ def load(path: Path | None = None, more: Path | None = None) -> Catalog:
 
     Raises TypeError or ValueError on a row there that is not understood, CannotStart on one of the operator's.
     """
-    found = rows.read(path or OURS, is_ours=path is None)
+    found = [*(_ours() if path is None else rows.read(path))]
     if more is not None:
         found += _operators(more, {provider.id for provider, _ in found})
     own = [Model(provider=provider.id, **model) for provider, models in found for model in models]
     return Catalog((provider for provider, _ in found), own)
+
+
+@cache
+def _ours() -> tuple[rows.Row, ...]:
+    return tuple(rows.read(OURS, is_ours=True))
 
 
 def _operators(file: Path, ours: set[str]) -> list[rows.Row]:
