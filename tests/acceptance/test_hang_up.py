@@ -19,7 +19,7 @@ from tests.acceptance.brisk import brisk
 from tests.acceptance.inside import USD, Key, add_provider_keys, events, events_of, mint, rows, set_prices, spent
 from tests.acceptance.wire import Wire, get, post, took, wire
 from tests.servers.canaries import Canaries
-from tests.servers.gateway import Gateway
+from tests.servers.gateway import NO_TLS, Gateway
 from tests.servers.shell import Shell
 from tests.servers.upstream import Exchange, Received, Upstream
 from tests.servers.waiting import until
@@ -53,7 +53,7 @@ class Scene:
 
     def remaining(self, key: Key) -> tuple[int, int]:
         """Requests of this minute, and nano-dollars, that a key has left."""
-        with httpx2.Client(base_url=self.gateway.origin, headers=key.bearer) as client:
+        with httpx2.Client(base_url=self.gateway.origin, headers=key.bearer, verify=NO_TLS) as client:
             limits = client.get("/v1/key").json()["limits"]
         return limits["requests_per_minute"]["remaining"], round(float(limits["budget"]["remaining_usd"]) * USD)
 

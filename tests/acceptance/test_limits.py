@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import httpx2
 
-from tests.servers.gateway import Gateway, GatewayMaker
+from tests.servers.gateway import NO_TLS, Gateway, GatewayMaker
 from tests.servers.upstream import Upstream
 
 _MODEL = "openai-compatible/ok"
@@ -51,7 +51,11 @@ def test_a_hundred_calls_at_once_do_not_pass_a_small_budget(gateway: Gateway, up
 
     def call(_: int) -> httpx2.Response:
         return httpx2.post(
-            f"{gateway.url}/chat/completions", json=body, headers={"authorization": f"Bearer {secret}"}, timeout=30
+            f"{gateway.url}/chat/completions",
+            json=body,
+            headers={"authorization": f"Bearer {secret}"},
+            timeout=30,
+            verify=NO_TLS,
         )
 
     with ThreadPoolExecutor(32) as pool:

@@ -14,7 +14,7 @@ import pytest
 from tests.acceptance.inside import rows
 from tests.acceptance.lodge import Lodge
 from tests.acceptance.pages import PASSWORD
-from tests.servers.gateway import Gateway, GatewayMaker
+from tests.servers.gateway import NO_TLS, Gateway, GatewayMaker
 from tests.servers.receiver import Receiver
 from tests.servers.smtp import Smtp
 from tests.servers.upstream import Upstream
@@ -44,7 +44,7 @@ def furnish(gateway: Gateway, upstream: Upstream, receiver: Receiver | None = No
 def call(gateway: Gateway, secret: str, **more: Any) -> httpx2.Response:
     body = {"model": _MODEL, "messages": [{"role": "user", "content": "x"}], "max_tokens": 20, **more}
     headers = {"authorization": f"Bearer {secret}"}
-    return httpx2.post(f"{gateway.url}/chat/completions", json=body, headers=headers, timeout=30)
+    return httpx2.post(f"{gateway.url}/chat/completions", json=body, headers=headers, timeout=30, verify=NO_TLS)
 
 
 def at_once(calls: int, *gateways: Gateway, secret: str) -> None:

@@ -17,7 +17,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.servers.canaries import Canaries
-from tests.servers.gateway import Gateway, GatewayMaker, making
+from tests.servers.gateway import NO_TLS, Gateway, GatewayMaker, making
 from tests.servers.postgres import Postgres
 from tests.servers.shell import Shell
 from tests.servers.upstream import Upstream
@@ -38,7 +38,7 @@ class Watched:
 
     def get(self, path: str, token: str | None = _TOKEN) -> httpx2.Response:
         headers = {"authorization": f"Bearer {token}"} if token else {}
-        return httpx2.get(self.gateway.origin + path, headers=headers, timeout=20)
+        return httpx2.get(self.gateway.origin + path, headers=headers, timeout=20, verify=NO_TLS)
 
     def details(self) -> dict[str, Any]:
         answer = self.get("/health/details")

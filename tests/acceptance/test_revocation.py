@@ -11,7 +11,7 @@ import pytest
 
 from tests.acceptance.wire import Answer, post, wire
 from tests.servers.canaries import Canaries
-from tests.servers.gateway import Gateway, GatewayMaker
+from tests.servers.gateway import NO_TLS, Gateway, GatewayMaker
 from tests.servers.upstream import Upstream
 
 _MODEL = "openai-compatible/ok"
@@ -79,6 +79,7 @@ def test_a_key_made_a_moment_ago_works_at_once(house: Gateway) -> None:
             f"{house.url}/chat/completions",
             json={"model": _MODEL, "messages": []},
             headers={"authorization": f"Bearer {secret}"},
+            verify=NO_TLS,
         )
         assert answer.status_code == 200
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.servers.gateway import Gateway, GatewayMaker
+from tests.servers.gateway import NO_TLS, Gateway, GatewayMaker
 from tests.servers.upstream import Upstream
 from tests.servers.waiting import until
 
@@ -37,7 +37,7 @@ def four(request: pytest.FixtureRequest, gateways: GatewayMaker, upstream: Upstr
 def _call(gateway: Gateway, secret: str, **more: object) -> httpx2.Response:
     body = {"model": _MODEL, "messages": [{"role": "user", "content": "x"}], "max_tokens": 20, **more}
     headers = {"authorization": f"Bearer {secret}"}
-    return httpx2.post(f"{gateway.url}/chat/completions", json=body, headers=headers, timeout=30)
+    return httpx2.post(f"{gateway.url}/chat/completions", json=body, headers=headers, timeout=30, verify=NO_TLS)
 
 
 def _hammer(gateways: list[Gateway], secret: str, calls: int) -> int:

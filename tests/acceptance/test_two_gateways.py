@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.servers.gateway import Gateway, GatewayMaker
+from tests.servers.gateway import NO_TLS, Gateway, GatewayMaker
 from tests.servers.upstream import Upstream
 from tests.servers.waiting import until
 
@@ -36,7 +36,7 @@ def pair(
 def _call(gateway: Gateway, secret: str) -> httpx2.Response:
     body = {"model": _MODEL, "messages": [{"role": "user", "content": "x"}], "max_tokens": 20}
     headers = {"authorization": f"Bearer {secret}"}
-    return httpx2.post(f"{gateway.url}/chat/completions", json=body, headers=headers, timeout=30)
+    return httpx2.post(f"{gateway.url}/chat/completions", json=body, headers=headers, timeout=30, verify=NO_TLS)
 
 
 def test_a_budget_is_one_budget_for_both(pair: tuple[Gateway, Gateway]) -> None:

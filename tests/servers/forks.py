@@ -156,12 +156,17 @@ def speaking(module: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def prepare(*modules: str) -> None:
-    """Import what those forked from here would import, and read what is the same for all of them."""
-    from ostiary.providers import catalog
+    """Import what those forked from here would import, and make what is the same in all of them."""
+    from ostiary.cli import main
+    from ostiary.providers import catalog, pool
 
     for name in (*modules, *_LATE):
         importlib.import_module(name)
+    main.commands()
+    for name in main._COMMANDS:
+        main.command(name)
     catalog.load()
+    pool._system_trust()
     gc.freeze()  # so that their collector leaves alone, and shared, what it could never free
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -23,6 +24,8 @@ from tests.servers.reaper import watch
 from tests.servers.shell import Ran, Shell
 from tests.servers.waiting import answers, free_port, stop, tail, until, until_alive
 
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""`verify` of clients that speak plain HTTP, each of which would else read all certificates of the machine: 35 ms."""
 CLOCK = "tests.clock_entry"
 OSTIARY = Path(sys.executable).with_name("ostiary")
 _TRIES = 3
@@ -138,7 +141,8 @@ class Gateway(House):
     def client(self, secret: str | None = None, **options: Any) -> httpx2.Client:
         """An HTTP client of this gateway, with a credential; closed when the gateway is."""
         headers = {"authorization": f"Bearer {secret}"} if secret else {}
-        client = httpx2.Client(base_url=self.origin, headers=headers, timeout=options.pop("timeout", 20), **options)
+        options = {"base_url": self.origin, "timeout": 20, "verify": NO_TLS, **options}
+        client = httpx2.Client(headers=headers, **options)
         self._clients.append(client)
         return client
 
@@ -161,7 +165,8 @@ class Gateway(House):
 
     def _known(self, secret: str) -> str:
         if self.is_running:
-            with httpx2.Client(base_url=self.origin, headers={"authorization": f"Bearer {secret}"}) as client:
+            bearer = {"authorization": f"Bearer {secret}"}
+            with httpx2.Client(base_url=self.origin, headers=bearer, verify=NO_TLS) as client:
                 until(lambda: client.get("/v1/key").status_code not in _NOT_YET, "the gateway to hear", 10)
         return secret
 

@@ -244,10 +244,10 @@ def test_a_fault_of_ours_is_a_traceback_without_secrets(
 
 
 def crash(monkeypatch: pytest.MonkeyPatch, error: Exception) -> object:
-    def fails(_app: object) -> None:
+    def fails() -> None:
         raise error
 
-    monkeypatch.setattr(main, "get_command", fails)
+    monkeypatch.setattr(main, "commands", fails)
     before = os.umask(0)
     try:
         with pytest.raises(SystemExit) as ended:

@@ -7,6 +7,7 @@ import io
 import os
 import sys
 import traceback
+from functools import cache
 from typing import Annotated, Any, Final, NoReturn
 
 import typer
@@ -42,12 +43,24 @@ _COMMANDS: Final = {
 }
 
 
+@cache
+def command(name: str) -> Any:  # noqa: ANN401 - typer keeps its click private
+    """One of them, with all that belongs to it."""
+    return get_command(importlib.import_module(f"ostiary.cli.{name.replace('-', '_')}").app)
+
+
+@cache
+def commands() -> Any:  # noqa: ANN401 - as above
+    """`ostiary` itself, which knows their names."""
+    return get_command(app)
+
+
 class _Nouns(TyperGroup):
     """Lists every command, and imports the one that is called: a help page need not load a database."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:  # noqa: ANN401 - typer keeps its click private
         name, _, rest = super().resolve_command(ctx, args)
-        return name, get_command(importlib.import_module(f"ostiary.cli.{str(name).replace('-', '_')}").app), rest
+        return name, command(str(name)), rest
 
 
 app: Final = typer.Typer(cls=_Nouns, name="ostiary", no_args_is_help=True, add_completion=False, rich_markup_mode=None)
@@ -88,7 +101,7 @@ def run() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
     os.umask(0o077)  # whatever is written, copies of the database too, is for its owner, in whichever folder
     try:
-        get_command(app)(prog_name="ostiary")
+        commands()(prog_name="ostiary")
     except (CannotStart, Refusal) as refused:
         message = refused.message if isinstance(refused, Refusal) else str(refused)
         _fail(f"ostiary: {message}")
