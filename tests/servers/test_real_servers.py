@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import asyncpg
 import httpx2
 import pytest
 import redis
 
+from tests.servers import postgres as postgres_server
 from tests.servers.llama import Llama
 from tests.servers.postgres import Postgres
 
@@ -43,3 +46,34 @@ def test_llama_embeds(llama_embeddings: Llama) -> None:
     assert len(answer["data"]) == 2
     assert len(answer["data"][0]["embedding"]) == 64
     assert answer["usage"]["prompt_tokens"] > 0
+
+
+def test_the_data_are_in_memory_where_there_is_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres_server, "_MEMORY", tmp_path)
+    monkeypatch.setattr(postgres_server, "_ROOM", 1)
+    with postgres_server._home(tmp_path / "disk") as home:
+        assert home.parent == tmp_path
+        assert home.name != "disk"
+    assert not home.exists()
+    monkeypatch.setattr(postgres_server, "_ROOM", 1 << 60)
+    with postgres_server._home(tmp_path / "disk") as home:
+        assert home == tmp_path / "disk"
+
+
+def test_what_a_killed_run_left_in_memory_goes_and_what_is_in_use_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_server, "_MEMORY", tmp_path)
+    monkeypatch.setattr(postgres_server, "_ROOM", 1)
+    left = tmp_path / f"{postgres_server._PREFIX}left"
+    left.mkdir()
+    (left / postgres_server._LOCK).touch()
+    (left / "data").touch()
+    beginning = tmp_path / f"{postgres_server._PREFIX}beginning"
+    beginning.mkdir()
+    with postgres_server._home(tmp_path / "disk") as first:
+        assert not left.exists()
+        with postgres_server._home(tmp_path / "disk") as second:
+            assert first.exists()
+            assert second != first
+    assert list(tmp_path.iterdir()) == [beginning]
