@@ -72,6 +72,16 @@ def test_an_output_that_takes_nothing_is_said_in_one_line(house: House, form: st
     assert (listed.returncode, len(listed.stderr.splitlines())) == (1, 1)
 
 
+@pytest.mark.parametrize("buffered", ["", "1"])
+@pytest.mark.parametrize("to", ["> /dev/full", ">&-"])
+@pytest.mark.parametrize("line", ["--help", "--version", "keys --help", "keys create --help"])
+def test_help_that_cannot_be_written_is_said_in_one_line(house: House, line: str, to: str, buffered: str) -> None:
+    asked = ran(house, f"ostiary {line} {to}", PYTHONUNBUFFERED=buffered)
+    (said,) = asked.stderr.decode().splitlines()
+    why = "it is closed" if "-" in to else "No space left on device"
+    assert (asked.returncode, said) == (1, f"ostiary: Nothing can be written to standard output: {why}.")
+
+
 @pytest.mark.parametrize("line", ["keys list", "keys list --json", "usage --csv"])
 def test_a_closed_output_is_said_in_one_line(house: House, line: str) -> None:
     closed = ran(house, f"ostiary {line} >&-")

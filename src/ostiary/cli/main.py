@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import io
 import os
 import sys
 import traceback
@@ -14,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
+from ostiary.cli.output import take_output
 from ostiary.errors import CannotStart, Refusal
 
 _COMMANDS: Final = {
@@ -97,8 +97,7 @@ for _name, _help in _COMMANDS.items():
 
 def run() -> None:
     """The entry point. What a person can mend is said in one line, without a traceback."""
-    if isinstance(sys.stdout, io.TextIOWrapper):  # letters that the terminal does not have are spelled out
-        sys.stdout.reconfigure(errors="backslashreplace")
+    take_output()
     os.umask(0o077)  # whatever is written, copies of the database too, is for its owner, in whichever folder
     try:
         commands()(prog_name="ostiary")

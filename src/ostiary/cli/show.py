@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import Any, Final, TextIO
 import msgspec
 
 from ostiary import logs
+from ostiary.cli.output import Unwritten
 from ostiary.clock import iso
 from ostiary.errors import CannotStart
 from ostiary.money import show_usd, usd_of
@@ -27,23 +27,11 @@ encode = msgspec.json.Encoder(decimal_format="number").encode
 @contextmanager
 def output() -> Iterator[TextIO]:
     """Standard output, flushed. Raises CannotStart when it takes nothing: by then the deed is done, and it says so."""
-    if sys.stdout is None:
-        raise _lost("it is closed")
     try:
         yield sys.stdout
         sys.stdout.flush()
-    except BrokenPipeError:
-        raise  # who reads has read enough: typer ends the command without a word
-    except OSError as error:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())  # what is still in its buffer is not tried again when Python ends
-        raise _lost(error.strerror) from None
-
-
-def _lost(why: str | None) -> CannotStart:
-    return CannotStart(
-        f"Nothing can be written to standard output: {why}. The command is done all the same; a secret it made is lost."
-    )
+    except Unwritten as lost:
+        raise CannotStart(f"{lost} The command is done all the same; a secret it made is lost.") from None
 
 
 def print_json(value: object) -> None:
