@@ -378,3 +378,17 @@ def test_a_name_that_looks_the_same_is_another(bureau: Bureau) -> None:
     made = bureau.key(models=[MODEL.replace("a", "\N{CYRILLIC SMALL LETTER A}")])
     bureau.hears(made["secret"])
     assert calls(bureau, made["secret"]) == 403
+
+
+def test_a_provider_that_is_none_is_not_taken(bureau: Bureau) -> None:
+    """A slip in its name would leave a key that no call gets through with."""
+    asked = bureau.ask("erin", "POST", "/agent-keys", json={"name": "slipped", "providers": ["opnai"]})
+    assert (asked.status_code, code(asked), fields(asked)) == (422, "invalid_field", {"providers"})
+    assert "Near: openai" in asked.text
+    made = bureau.done("erin", "POST", "/agent-keys", json={"name": "spelled", "providers": ["openai"]})
+    bureau.hears(made["secret"])
+    path = f"/agent-keys/{made['id']}"
+    for method, where in (("PATCH", path), ("POST", f"{path}/ephemeral")):
+        again = bureau.ask("erin", method, where, json={"providers": ["openai", "nosuch"]})
+        assert (again.status_code, fields(again)) == (422, {"providers"}), again.text
+    assert bureau.done("erin", "PATCH", path, json={"rpm": 5})["providers"]["items"] == ["openai"]

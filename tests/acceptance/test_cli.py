@@ -116,6 +116,34 @@ def test_an_edit_changes_what_is_given_and_clears_by_word(house: House) -> None:
     assert cleared["rpd"] == 9
 
 
+def test_a_provider_that_is_none_is_not_taken(house: House, tmp_path: Path) -> None:
+    file = tmp_path / "providers.toml"
+    file.write_text(
+        '[[provider]]\nid = "ours"\nname = "Ours"\ncategories = ["llm"]\nbase_url = "https://ours.example/v1"\n'
+        'operations = ["chat"]\n'
+    )
+    theirs = House(house.folder, house.canaries, house.shell, {**house.env, "OSTIARY_CATALOG_FILE": str(file)})
+    refused = house.cli("keys", "create", "--name", "slipped", "--providers", "groq,opnai", check=False)
+    assert (refused.code, refused.out) == (1, "")
+    assert "There is no provider 'opnai'. Near: openai" in refused.err
+    assert house.cli("keys", "show", "slipped", check=False).code == 1
+
+    theirs.create_key("of a row", "--providers", "ours,groq")  # the operator's own file counts
+    edited = house.cli("keys", "edit", "of a row", "--providers", "ours,nosuch", check=False)
+    assert (edited.code, "There is no provider 'nosuch'." in edited.err) == (1, True)
+    # Without the file, what is stored stays as it was; so does what a child is handed on.
+    assert house.json("keys", "edit", "of a row", "--rpm", "7")["providers"]["items"] == ["groq", "ours"]
+    assert house.json("keys", "edit", "of a row", "--providers", "ours,openai")["providers"]["items"] == [
+        "openai",
+        "ours",
+    ]
+    child = house.json("keys", "ephemeral", "of a row")
+    house.canaries.watch(child["secret"])
+    assert child["providers"]["items"] == ["openai", "ours"]
+    refused = house.cli("keys", "ephemeral", "--alone", "--providers", "nosuch", check=False)
+    assert (refused.code, "There is no provider 'nosuch'." in refused.err) == (1, True)
+
+
 def test_a_key_goes_through_its_life(house: House) -> None:
     first = house.create_key("mortal")
     turned = house.json("keys", "rotate", "mortal", "--overlap", "1h")

@@ -77,6 +77,7 @@ async def _make(asking: Visit, parent_id: str | None, asked: NewEphemeral, owner
         wish,
         pepper=asking.office.seal.pepper,
         at=asking.at,
+        catalog=asking.office.catalog,
     )
     return MadeKey(**shown(key, 0, asking.at), secret=secret.reveal())
 

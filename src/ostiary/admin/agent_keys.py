@@ -74,6 +74,7 @@ async def create(asking: Asking, asked: NewKey) -> MadeKey:
         pepper=asking.office.seal.pepper,
         at=asking.at,
         grant=judge_scopes,
+        catalog=asking.office.catalog,
     )
     return MadeKey(**shown(key, 0, asking.at), secret=secret.reveal())
 
@@ -103,7 +104,16 @@ async def change(asking: Asking, id: Id, asked: KeyPatch) -> ShownKey:
     tx = await asking.begin()
     known = await agent_keys.get(tx, asking.by, "agent_keys.edit", asking.organization_id, id)
     wish = patched(asked, known)
-    key = await agent_keys.change(tx, asking.by, asking.organization_id, known.id, wish, asking.at, grant=judge_scopes)
+    key = await agent_keys.change(
+        tx,
+        asking.by,
+        asking.organization_id,
+        known.id,
+        wish,
+        asking.at,
+        grant=judge_scopes,
+        catalog=asking.office.catalog,
+    )
     return await described(tx, key, asking.at)
 
 

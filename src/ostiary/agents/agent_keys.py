@@ -9,7 +9,13 @@ from typing import Any, Final, Literal
 
 from ostiary.actor import Actor, Denied
 from ostiary.agents import credential, pages_store, store
-from ostiary.agents.fields import USUAL_EXPIRY_MS, checked, require_capture, require_lifetime
+from ostiary.agents.fields import (
+    USUAL_EXPIRY_MS,
+    checked,
+    require_capture,
+    require_known_providers,
+    require_lifetime,
+)
 from ostiary.agents.lineage import require_narrower
 from ostiary.agents.pages_store import After, Page, Wanted
 from ostiary.agents.policy import ALL, SCOPES, Choice, Status
@@ -24,6 +30,7 @@ from ostiary.ids import new_id
 from ostiary.ledger import alerts
 from ostiary.limits.budgets import Budget
 from ostiary.limits.store import change_budget, remove_budget
+from ostiary.providers.catalog import Catalog
 from ostiary.secret import Secret
 
 __all__ = ["AgentKey", "NewAgentKey"]
@@ -73,8 +80,12 @@ async def create(
     pepper: Secret,
     at: int,
     grant: Grant = no_admin_scopes,
+    catalog: Catalog | None = None,
 ) -> tuple[AgentKey, Secret]:
-    """Make a key and its first secret, which is returned here and nowhere else."""
+    """Make a key and its first secret, which is returned here and nowhere else.
+
+    Providers are looked for in the `catalog`, where one is given: who types them needs to hear of a slip.
+    """
     owner_id = wish.owner_id or (by.id if by.kind == "user" else None)
     by.require("agent_keys.create", organization_id, owner_id)
     rules = await store.get_rules(tx, organization_id)
@@ -82,6 +93,7 @@ async def create(
     if wish.expires_at == "usual":
         wished["expires_at"] = at + min(USUAL_EXPIRY_MS, rules.max_lifetime_ms or USUAL_EXPIRY_MS)
     values: dict[str, Any] = checked(wished, at)
+    require_known_providers(values, ALL, catalog)
     require_lifetime(values["expires_at"], rules.max_lifetime_ms, at)
     require_capture(values, rules)
     owner = await find_owner(tx, organization_id, owner_id)
@@ -156,6 +168,7 @@ async def change(
     at: int,
     *,
     grant: Grant = no_admin_scopes,
+    catalog: Catalog | None = None,
 ) -> AgentKey:
     """Edit the fields that are named, by the names of `NewAgentKey`; None is a value, absent is unchanged."""
     key = await get(tx, by, "agent_keys.edit", organization_id, id)
@@ -165,6 +178,7 @@ async def change(
     values = {name: value for name, value in values.items() if value != getattr(key, name)}
     if not values:
         return key
+    require_known_providers(values, key.providers, catalog)
     rules = await store.get_rules(tx, organization_id)
     require_capture(values, rules)
     if "expires_at" in values:

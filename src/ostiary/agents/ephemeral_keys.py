@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from ostiary.actor import Actor
 from ostiary.agents import agent_keys, store
-from ostiary.agents.fields import checked, require_capture, require_lifetime
+from ostiary.agents.fields import checked, require_capture, require_known_providers, require_lifetime
 from ostiary.agents.lineage import POWERS, require_narrower
 from ostiary.agents.policy import ALL, SCOPES
 from ostiary.agents.records import AgentKey
@@ -18,6 +18,7 @@ from ostiary.db import changes
 from ostiary.db.database import Database, Transaction
 from ostiary.errors import Refusal
 from ostiary.ids import new_id
+from ostiary.providers.catalog import Catalog
 from ostiary.secret import Secret
 
 USUAL_TTL_S: Final = 3_600
@@ -72,6 +73,7 @@ async def create(
     *,
     pepper: Secret,
     at: int,
+    catalog: Catalog | None = None,
 ) -> tuple[AgentKey, Secret]:
     """Make an ephemeral key and its secret, which is returned here and nowhere else.
 
@@ -79,6 +81,7 @@ async def create(
     """
     parent, owner_id = await _parent(tx, by, organization_id, parent_id, wish, at)
     values: dict[str, Any] = {**_usual(parent, at), **checked(_wished(wish), at)}
+    require_known_providers(values, parent.providers if parent else ALL, catalog)
     values["expires_at"] = _expires_at(wish.ttl_s, parent, at)
     if not values["scopes"] or not values["scopes"] <= SCOPES:
         known = ", ".join(sorted(SCOPES))

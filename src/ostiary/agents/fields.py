@@ -16,6 +16,7 @@ from ostiary.errors import Refusal
 from ostiary.limits.budgets import Budget
 from ostiary.limits.wishes import checked_budget, checked_count, is_whole
 from ostiary.names import checked_name
+from ostiary.providers.catalog import Catalog
 
 USUAL_EXPIRY_MS: Final = 30 * DAY_MS
 _SHORTEST_EXPIRY_MS: Final = DAY_MS // 24
@@ -53,6 +54,14 @@ def require_capture(values: Mapping[str, object], rules: Rules) -> None:
     """Refuse to have content kept where the organization forbids it; who has it kept already may stay so."""
     if values.get("capture") and rules.capture_is_forbidden:
         raise _refusal("capture", "This organization forbids that prompts and answers are kept.")
+
+
+def require_known_providers(values: Mapping[str, object], before: Choice, catalog: Catalog | None) -> None:
+    """Refuse a provider that there is none of; one that was named `before` stays, though its row is gone since."""
+    wanted = values.get("providers")
+    if catalog is not None and isinstance(wanted, Choice):
+        for id in sorted(wanted.items - before.items):
+            catalog.get(id, "providers")
 
 
 def _name(name: str, value: object, _at: int) -> str:

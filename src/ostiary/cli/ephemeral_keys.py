@@ -92,7 +92,10 @@ async def _create(desk: Desk, parent: str | None, wished: NewEphemeralKey, owner
         organization = await desk.organization(tx)
         wish = replace(wished, owner_id=await desk.user_id(tx, organization.id, owner))
         pepper = desk.ground.seal.pepper
-        key, secret = await ephemeral_keys.create(tx, desk.by, organization.id, parent, wish, pepper=pepper, at=at)
+        known = desk.ground.catalog
+        key, secret = await ephemeral_keys.create(
+            tx, desk.by, organization.id, parent, wish, pepper=pepper, at=at, catalog=known
+        )
         return key_views.with_secret(await key_views.described(tx, key, at), secret)
 
 

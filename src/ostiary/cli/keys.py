@@ -99,7 +99,14 @@ async def _create(
             wish = replace(wish, expires_at=_moment(expires, at))
         pepper = desk.ground.seal.pepper
         key, secret = await agent_keys.create(
-            tx, desk.by, organization.id, wish, pepper=pepper, at=at, grant=roles.judge_scopes
+            tx,
+            desk.by,
+            organization.id,
+            wish,
+            pepper=pepper,
+            at=at,
+            grant=roles.judge_scopes,
+            catalog=desk.ground.catalog,
         )
         return key_views.with_secret(await key_views.described(tx, key, at), secret)
 
@@ -237,7 +244,10 @@ async def _edit(
             wish["owner_id"] = await desk.user_id(tx, organization.id, owner)
         if money.is_given:
             wish["budget"] = money.budget(key.budget)
-        key = await agent_keys.change(tx, desk.by, organization.id, key.id, wish, at, grant=roles.judge_scopes)
+        known = desk.ground.catalog
+        key = await agent_keys.change(
+            tx, desk.by, organization.id, key.id, wish, at, grant=roles.judge_scopes, catalog=known
+        )
         return await key_views.described(tx, key, at)
 
 

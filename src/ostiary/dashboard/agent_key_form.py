@@ -90,7 +90,10 @@ async def change(visit: Visit) -> Answer:
             key = await agent_keys.get(tx, visit.by, "agent_keys.edit", visit.home, visit.names["id"])
             meanwhile = fields.differences(before, fields.values_of(key), typed)
             if not wrong and not meanwhile:
-                await agent_keys.change(tx, visit.by, visit.home, key.id, wish, visit.at, grant=judge_scopes)
+                known = visit.hall.catalog
+                await agent_keys.change(
+                    tx, visit.by, visit.home, key.id, wish, visit.at, grant=judge_scopes, catalog=known
+                )
                 return visit.go(f"{LIST}/{key.id}", said="The key is saved.")
     except Refusal as refusal:
         visit.refused(refusal)
@@ -130,15 +133,17 @@ async def check(visit: Visit) -> Answer:
 
 
 async def _make(visit: Visit, tx: Transaction, values: Values, wish: dict[str, object]) -> tuple[AgentKey, Secret]:
-    pepper, at = visit.hall.seal.pepper, visit.at
+    pepper, at, known = visit.hall.seal.pepper, visit.at, visit.hall.catalog
     owner_id = values.owner_id or None
     if not values.is_ephemeral:
         wanted = NewAgentKey(**wish, owner_id=owner_id)  # type: ignore[arg-type]
-        return await agent_keys.create(tx, visit.by, visit.home, wanted, pepper=pepper, at=at, grant=judge_scopes)
+        return await agent_keys.create(
+            tx, visit.by, visit.home, wanted, pepper=pepper, at=at, grant=judge_scopes, catalog=known
+        )
     ttl_s = fields.count("ttl_s", values.ttl_s)
     named = {name: value for name, value in wish.items() if name not in ("expires_at", "name")}
     lone = NewEphemeralKey(name=values.name, ttl_s=ttl_s, owner_id=owner_id, fields=named)
-    return await ephemeral_keys.create(tx, visit.by, visit.home, None, lone, pepper=pepper, at=at)
+    return await ephemeral_keys.create(tx, visit.by, visit.home, None, lone, pepper=pepper, at=at, catalog=known)
 
 
 async def _form(

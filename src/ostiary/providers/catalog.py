@@ -66,13 +66,13 @@ class Catalog:
         """The row, or None."""
         return self.providers.get(id)
 
-    def get(self, id: str) -> Provider:
+    def get(self, id: str, param: str = "provider") -> Provider:
         """The row, or a refusal that names near ones."""
         provider = self.providers.get(id)
         if provider is None:
             near = Speller(self.providers).near(id)
             hint = f"Near: {', '.join(near)}." if near else "'ostiary vault providers' lists what there is."
-            raise Refusal("invalid_field", f"There is no provider {id!r}. {hint}", param="provider")
+            raise Refusal("invalid_field", f"There is no provider {id!r}. {hint}", param=param)
         return provider
 
     def search(self, text: str = "", category: str | None = None, *, free_only: bool = False) -> list[Provider]:
