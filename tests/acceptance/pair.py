@@ -60,6 +60,20 @@ class Pair:
 
         self.do(deed)
 
+    @contextmanager
+    def lent(self, provider: str, *names: str, **more: Any) -> Iterator[None]:
+        """The like for a while: other cases go on without these keys."""
+        self.furnish(provider, *names, **more)
+        yield
+
+        async def deed(base: Any, tx: Any, organization: Any) -> None:
+            for name in names:
+                await provider_keys.remove(tx, OPERATOR, organization.id, name, base.clock.now(), force=True)
+
+        self.do(deed)
+        for name in names:
+            self.by_key.pop(name, None)
+
     def endpoint(self, name: str, *targets: EndpointTarget, is_alias: bool = False, **more: Any) -> None:
         """An endpoint, or an alias."""
 

@@ -245,6 +245,40 @@ def test_who_names_the_model_at_its_provider_is_told_at_once(pair: Pair) -> None
     assert pair.health("a") == []
 
 
+@pytest.mark.parametrize("fault", GONE, ids=["404", "410", "400"])
+def test_a_bare_name_that_one_provider_does_not_know_is_asked_for_at_the_next(pair: Pair, fault: Behaviour) -> None:
+    model = "gpt-oss-120b"  # as the catalogue has it at OpenAI, Cerebras and OVHcloud, in this order
+    with pair.lent("openai", "o", "o2"), pair.lent("ovhcloud", "v"):
+        set_prices(pair.gateways[0], f"openai/{model}", input_usd=1, output_usd=1)
+        pair.by_key |= {"o": fault, "o2": fault}
+        way = (
+            pair.clients[0]
+            .post(
+                "/v1/explain",
+                json={"model": model, "messages": [{"role": "user", "content": "hi"}]},
+                headers=pair.caller.bearer,
+            )
+            .json()
+        )
+        assert [one["provider"] for one in way["targets"]] == ["openai", "openai", "cerebras", "ovhcloud"]
+        for stream in (False, True):
+            since = len(pair.upstream.calls)
+            answer = pair.ask(model, stream=stream)
+            assert told(answer) == (200, "cerebras", "2", "openai")
+            assert [pair.used(since)[name] for name in ("o", "o2", "c")] in ([1, 0, 1], [0, 1, 1])
+            first, second = events(pair.gateways[0], answer.headers["x-request-id"], 2)
+            assert (first["status"], first["cost_nano"], second["status"]) == ("error", 0, "ok")
+        # None of them has it: the caller hears what the last one said, as where it names the provider.
+        pair.by_key |= {"c": fault, "v": behaviours.status(404)}
+        since = len(pair.upstream.calls)
+        answer = pair.ask(model)
+        error = answer.json()["error"]
+        assert (answer.status_code, error["code"]) == (404, "model_not_found")
+        assert [one["provider"] for one in error["attempts"]] == ["openai", "cerebras", "ovhcloud"]
+        assert pair.used(since).total() == 3
+        assert pair.health("o") == pair.health("o2") == pair.health("c") == pair.health("v") == []
+
+
 # ---- whose turn it is -------------------------------------------------------------------------------------------
 
 

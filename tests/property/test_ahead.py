@@ -145,4 +145,5 @@ def test_a_model_that_is_gone_is_gone_by_every_key_and_its_provider_is_not() -> 
     gone = Failure(judge(404, None, {"error": {"code": "model_not_found"}}), 404)
     targets = [target("a", 0), target("a", 1), target("b")]
     assert [one.key.id for one in tried(targets, 5, gone)] == ["a0", "b0"]
-    assert [one.key.id for one in tried(targets, 5, gone, is_endpoint=False)] == ["a0"]
+    assert [one.key.id for one in tried(targets, 5, gone, is_endpoint=False)] == ["a0", "b0"]
+    assert [one.key.id for one in tried(targets[:2], 5, gone, is_endpoint=False)] == ["a0"]

@@ -36,7 +36,7 @@ class Ahead:
 
     def __init__(self, route: Route, others: Sequence[Target], clock: Clock, ends_at: float) -> None:
         self._attempts = route.attempts
-        self._is_named_by_target = route.endpoint is not None
+        self._is_of_endpoint = route.endpoint is not None
         self._left = list(others)
         self._again: list[tuple[Target, float]] = []
         """What failed for a moment, and not before when it may be tried again; asked for by endpoints only."""
@@ -55,7 +55,7 @@ class Ahead:
         self._attempts -= 1
         self._tried.add(target.place)
         verdict = failure.verdict
-        if verdict.next == "next_target" and self._is_named_by_target:
+        if verdict.next == "next_target":  # who asks for one model at one provider has nothing else left
             self._left = [one for one in self._left if one.place != target.place]
         elif verdict.scope == "caller":
             self._left, self._again = [], []
@@ -64,7 +64,7 @@ class Ahead:
         if not may_be_repeated:
             self._left = [one for one in self._left if not target.is_beside(one)]
             self._again = [one for one in self._again if not target.is_beside(one[0])]
-        elif verdict.next == "same_key" and failure.tokens is None and self._is_named_by_target:
+        elif verdict.next == "same_key" and failure.tokens is None and self._is_of_endpoint:
             wait_s = self._wait_s(failure)
             if wait_s is not None:
                 self._again.append((target, self._clock.monotonic() + wait_s))

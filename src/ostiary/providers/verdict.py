@@ -52,7 +52,7 @@ def _caller(code: str, status: int, reason: str) -> Verdict:
 
 
 def _unknown_model(code: str, status: int, reason: str) -> Verdict:
-    """The mistake of whoever named the model: the caller, or the target of an endpoint, behind which others come."""
+    """The mistake of whoever named the model: the caller, an endpoint's target or the catalogue; others may have it."""
     return Verdict("caller", "next_target", billed=False, code=code, status=status, reason=reason)
 
 
