@@ -16,7 +16,7 @@ from ostiary.vault import provider_keys
 from ostiary.vault.provider_keys import ProviderKeyEdit
 from tests.acceptance.inside import OPERATOR, rows, set_prices
 from tests.acceptance.pair import Pair, pair_of
-from tests.servers import behaviours
+from tests.servers import behaviours, google_errors
 from tests.servers.canaries import Canaries
 from tests.servers.shell import Shell
 from tests.servers.upstream import Exchange
@@ -231,6 +231,34 @@ def test_a_quota_that_the_provider_says_is_used_up_is_left_alone(pair: Pair, lin
     pair.shift(361)
     assert pair.ask(TWO, "c").status_code == 200
     assert pair.used(since)["first"] == 2, "what is filled first is filled again"
+
+
+def test_a_quota_of_the_day_rests_the_key_for_that_model_though_google_says_soon(pair: Pair) -> None:
+    model, other = "gemini/gemini-2.5-flash", "gemini/gemini-2.5-pro"
+    with pair.lent("gemini", "minute", priority=1), pair.lent("gemini", "day"):
+        pair.shift((36 - (time.time() + pair.ahead_s) / 3_600 % 24) % 24 * 3_600)  # noon: no day ends in the next hour
+        pair.by_key["minute"] = behaviours.said(429, google_errors.OF_THE_MINUTE)
+        pair.by_key["day"] = behaviours.said(429, google_errors.OF_BOTH)
+        assert pair.ask(model).status_code == 502
+        first, second = pair.ask(model).json()["error"]["keys"]
+        assert (first["provider_key"], first["state"]) == ("minute", "cooling")
+        assert (second["provider_key"], second["state"]) == ("day", "exhausted")
+        assert second["reason"] == "the key's quota of the day is used up"
+        pair.await_state("day", "exhausted")
+        assert [one["model"] for one in pair.health("day")] == ["gemini-2.5-flash"]
+        pair.by_key.clear()
+        pair.shift(google_errors.RETRY_S + 1)
+        since = len(pair.upstream.calls)
+        assert [pair.ask(model, str(number), at=number % 2).status_code for number in range(6)] == [200] * 6
+        assert pair.used(since) == {"minute": 6}
+        pair.by_key["minute"] = behaviours.status(503)
+        assert pair.ask(model).json()["error"]["code"] == "provider_error", "nobody else may be asked for it"
+        assert pair.ask(other).status_code == 200, "another model has a quota of its own"
+        assert pair.used(since)["day"] == 1
+        pair.shift(3_600)  # and then one real call finds out
+        assert pair.ask(model).status_code == 200
+        assert pair.used(since)["day"] == 2
+        pair.await_state("day", None)
 
 
 def test_money_rests_an_hour_and_half_open_by_one_real_call(pair: Pair) -> None:

@@ -25,6 +25,15 @@ def refuse(status: int, message: str, code: str | None = None, *lines: bytes) ->
     return speak
 
 
+def said(status: int, body: bytes, *lines: bytes) -> Behaviour:
+    """A whole answer with exactly this body."""
+
+    async def speak(exchange: Exchange) -> None:
+        await exchange.send(whole(status, body, *lines))
+
+    return speak
+
+
 def right(*lines: bytes) -> Behaviour:
     """A right answer, with these lines in its head."""
 

@@ -51,7 +51,8 @@ def test_pace_rests_until_the_provider_says_and_money_an_hour() -> None:
     assert after("pace", "pace").until == AT + 10_000
     assert (after("money").state, after("money").until) == ("exhausted", AT + HOUR)
     assert after("money", resets_at=AT + 60_000).until == AT + 60_000
-    causes: tuple[Cause, ...] = ("pace", "money")
+    assert (after("quota", resets_at=AT + 9_000).state, after("quota").until) == ("exhausted", AT + HOUR)
+    causes: tuple[Cause, ...] = ("pace", "quota", "money")
     for cause in causes:
         assert after(cause, resets_at=AT + 24 * HOUR).until == AT + HOUR, "no cool-down is longer"
         assert (after(cause, resets_at=AT - 1).until or 0) > AT, "what is past says nothing"

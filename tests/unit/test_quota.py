@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from ostiary.providers.quota import is_spent, resets_at, spent_until
+from ostiary.providers.quota import is_of_the_day, is_spent, resets_at, spent_until
 from ostiary.providers.transport import Headers
+from tests.servers.google_errors import OF_BOTH, OF_THE_DAY, OF_THE_MINUTE, RETRY_S
 
 AT = 1_795_305_540_000  # 2026-11-21T23:59:00Z
 
@@ -48,6 +51,28 @@ def test_google_says_it_in_the_body() -> None:
     assert resets_at(headers(), body, AT) == AT + 34_500
     for odd in ({}, {"error": "no"}, {"error": {"details": "no"}}, {"error": {"details": [None, {"retryDelay": 5}]}}):
         assert resets_at(headers(), odd, AT) is None
+
+
+def test_a_quota_of_the_day_is_back_when_it_is_midnight_in_california() -> None:
+    hour, midnight = 3_600_000, AT + 60_000  # the latter of UTC
+    for body in (OF_THE_DAY, OF_BOTH):
+        (said,) = json.loads(body)
+        assert is_of_the_day(said)
+        assert resets_at(headers(retry_after="22"), said, AT) == midnight + 7 * hour, "in summer"
+        assert resets_at(headers(), said, midnight + 7 * hour) == midnight + 8 * hour, "in winter: whichever is next"
+        assert resets_at(headers(), said, midnight + 8 * hour) == midnight + 31 * hour
+    (said,) = json.loads(OF_THE_MINUTE)
+    assert not is_of_the_day(said)
+    assert resets_at(headers(), said, AT) == AT + RETRY_S * 1_000
+
+
+@pytest.mark.parametrize(
+    "violations",
+    [None, "no", [None], [{"quotaId": 5}], [{"quotaId": "RequestsPerMinute"}], [{"quotaId": "PerDayparting"}], [{}]],
+)
+def test_what_names_no_quota_of_the_day_is_none(violations: object) -> None:
+    assert not is_of_the_day({"error": {"details": [{"violations": violations}]}})
+    assert not is_of_the_day({"violations": [{"quotaId": "GenerateRequestsPerDay"}]})
 
 
 def test_of_several_windows_that_are_used_up_the_last_one_counts() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import get_args
 
 import pytest
@@ -10,6 +11,7 @@ from ostiary.errors import TABLE
 from ostiary.providers import catalog
 from ostiary.providers.transport import Failure, TransportError
 from ostiary.providers.verdict import _OF_FAMILIES, _OPENINGS, judge, said, scrub, status_in
+from tests.servers.google_errors import OF_BOTH, OF_THE_DAY, OF_THE_MINUTE
 
 _ANTHROPIC_IS_DRY = "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing."
 _ZAI_IS_DRY = "Insufficient balance or no resource package. Please recharge."
@@ -194,6 +196,10 @@ _GROQ_413 = error(
         ("openrouter", 403, google("PERMISSION_DENIED", "SERVICE_DISABLED"), "key_model", "denied", "next_key"),
         ("gemini", 404, google("NOT_FOUND"), "caller", None, "next_target"),
         ("gemini", 429, google("RESOURCE_EXHAUSTED"), "key_model", "pace", "next_key"),
+        ("gemini", 429, json.loads(OF_THE_MINUTE)[0], "key_model", "pace", "next_key"),
+        ("gemini", 429, json.loads(OF_THE_DAY)[0], "key_model", "quota", "next_key"),
+        ("vertex-ai", 429, json.loads(OF_BOTH)[0], "key_model", "quota", "next_key"),
+        ("openai-compatible", 429, json.loads(OF_THE_DAY)[0], "key_model", "pace", "next_key"),
         ("gemini", 503, google("UNAVAILABLE"), "provider", "failed", "same_key"),
         # Those who speak OpenAI's dialect with words of their own.
         ("groq", 413, _GROQ_413, "key_model", None, "next_key"),

@@ -150,7 +150,7 @@ class Health:
         if alike:
             self._forgive(alike, _PAID[cause])
             return True
-        until = quota.resets_at(headers, body, at) if cause in ("pace", "money") else None
+        until = quota.resets_at(headers, body, at) if health.is_of_account(cause) else None
         model = target.model if health.is_of_model(cause) else WHOLE
         for key_id in self._sharing(key, cause):
             self._worsen(key_id, model, cause, verdict.reason, until)
@@ -177,7 +177,7 @@ class Health:
 
     def _sharing(self, key: OpenKey, cause: Cause) -> list[str]:
         """The keys that draw on the same quota; other failures are of the key alone."""
-        if not key.account or cause not in ("pace", "money"):
+        if not key.account or not health.is_of_account(cause):
             return [key.id]
         return self._accounts.get((key.organization_id, key.provider.id, key.account), [key.id])
 

@@ -12,6 +12,11 @@ from ostiary.providers.transport import Headers
 
 _SECOND_MS: Final = 1_000
 _LONGEST_MS: Final = 31 * 86_400 * _SECOND_MS
+_HOUR_MS: Final = 3_600 * _SECOND_MS
+_PACIFIC_MIDNIGHTS: Final = (7, 8)
+"""In hours of UTC. Quotas of the day are reset then: ai.google.dev/gemini-api/docs/rate-limits."""
+_OF_THE_DAY: Final = re.compile(r"PerDay(?![a-z])")
+"""As in GenerateRequestsPerDayPerProjectPerModel-FreeTier: langgenius/dify#19838, google-gemini/gemini-cli#8437."""
 _NUMBER: Final = re.compile(r"\d{1,7}(?:\.\d{1,20})?")
 _DURATION: Final = re.compile(r"(\d{1,7}(?:\.\d{1,20})?)(ms|us|µs|ns|h|m|s)")
 _UNITS_MS: Final = {"h": 3_600_000.0, "m": 60_000.0, "s": 1_000.0, "ms": 1.0, "us": 0.001, "µs": 0.001, "ns": 0.000_001}
@@ -34,11 +39,32 @@ _TELLING: Final = frozenset(remaining.encode() for remaining, _ in _FAMILIES)
 def resets_at(headers: Headers, body: Mapping[str, object] | None, at: int) -> int | None:
     """When a key that was refused for its pace may be used again, in milliseconds; None where nobody said.
 
-    The provider's plain word (`retry-after`, Google's `retryDelay`) counts more than its windows; of those that are
-    used up, the last one to open again.
+    A quota of the day is back with the next day, whatever else is said. The provider's plain word (`retry-after`,
+    Google's `retryDelay`) counts more than its windows; of those that are used up, the last one to open again.
     """
+    if is_of_the_day(body):
+        return _next_pacific_day(at)
     said = _plain(headers, at) or _retry_delay(body, at)
     return said if said is not None else spent_until(headers, at)
+
+
+def is_of_the_day(body: Mapping[str, object] | None) -> bool:
+    """Whether Google names a quota of the day among those that are used up: its `retryDelay` is of the minute then."""
+    for detail in _details(body):
+        violations = detail.get("violations")
+        for one in violations if isinstance(violations, list) else ():
+            id = one.get("quotaId") if isinstance(one, Mapping) else None
+            if isinstance(id, str) and _OF_THE_DAY.search(id):
+                return True
+    return False
+
+
+def _next_pacific_day(at: int) -> int:
+    """The next moment at which it can be midnight in California: in winter an hour later than in summer."""
+    hour = at // _HOUR_MS + 1
+    while hour % 24 not in _PACIFIC_MIDNIGHTS:
+        hour += 1
+    return hour * _HOUR_MS
 
 
 def is_spent(fields: Mapping[bytes, bytes]) -> bool:
@@ -68,13 +94,18 @@ def _plain(headers: Headers, at: int) -> int | None:
 
 def _retry_delay(body: Mapping[str, object] | None, at: int) -> int | None:
     """Google's `RetryInfo` among the details of an error."""
-    error = (body or {}).get("error")
-    details = error.get("details") if isinstance(error, Mapping) else None
-    for detail in details if isinstance(details, list) else ():
-        delay = detail.get("retryDelay") if isinstance(detail, Mapping) else None
+    for detail in _details(body):
+        delay = detail.get("retryDelay")
         if isinstance(delay, str) and (found := _moment(delay, at)) is not None:
             return found
     return None
+
+
+def _details(body: Mapping[str, object] | None) -> list[Mapping[str, object]]:
+    """What Google says of an error beside its message."""
+    error = (body or {}).get("error")
+    details = error.get("details") if isinstance(error, Mapping) else None
+    return [one for one in details if isinstance(one, Mapping)] if isinstance(details, list) else []
 
 
 def _moment(text: str, at: int) -> int | None:

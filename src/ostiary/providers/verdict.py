@@ -7,14 +7,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
+from ostiary.providers.quota import is_of_the_day
 from ostiary.providers.transport import Failure, TransportError
 
 Scope = Literal["caller", "key", "key_model", "provider", "egress"]
 Next = Literal["stop", "next_target", "next_key", "same_key"]
 """Nothing else; another model or provider; another key, here or there; and this very key again where there is none."""
-Cause = Literal["bad_key", "denied", "money", "pace", "failed"]
-"""What a failure says of the provider key: it was not accepted, may not use the model, its account is out of money, it
-is at the provider's rate limit, or the provider failed at it."""
+Cause = Literal["bad_key", "denied", "money", "quota", "pace", "failed"]
+"""What a failure says of the provider key: it was not accepted, may not use the model, its account is out of money, has
+nothing left for the model today, it is at the provider's rate limit, or the provider failed at it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,8 @@ _GONE: Final = "gone"
 """What a message comes to that opens with saying that there is no such model."""
 _NO_MODEL: Final = frozenset({_GONE, "model_not_found", "model_decommissioned", "invalid_model"})
 """OpenAI's, Groq's of a model that was retired, and Mistral's."""
+_DAY: Final = "quota of the day"
+"""What the details of an error come to that name one."""
 _LOCKED: Final = frozenset(
     {
         "service_disabled",
@@ -126,6 +129,7 @@ _OPENAI: Final = frozenset({"openai", "azure-openai"})
 _MONEY_IS_OUT: Final = _other("key", "the key's account is out of money", "money")
 _NOT_ACCEPTED: Final = _other("key", "the provider did not accept the key", "bad_key")
 _TOO_FAST: Final = _other("key_model", "the key is at the provider's rate limit", "pace")
+_USED_UP: Final = _other("key_model", "the key's quota of the day is used up", "quota")
 _ELSEWHERE: Final = _other("egress", "the provider does not serve this country", None)
 _TOO_LARGE: Final = "the request is too large for the provider"
 
@@ -133,6 +137,7 @@ _OF_FAMILIES: Final = (
     _Row(400, 400, _ELSEWHERE, _COUNTRY, of=_GOOGLE),
     _Row(403, 403, _MONEY_IS_OUT, frozenset({"billing_disabled"}), of=_GOOGLE),
     _Row(403, 403, _NOT_ACCEPTED, _LOCKED, of=_GOOGLE),
+    _Row(429, 429, _USED_UP, frozenset({_DAY}), of=_GOOGLE),
     # More tokens than the key's tier has in a minute: another account's key may take it, and a smaller one fits this.
     _Row(
         413,
@@ -294,6 +299,8 @@ def _marks(body: Mapping[str, object] | None, provider_id: str) -> frozenset[str
         found.update(word.casefold() for word in words if isinstance(word, str) and len(word) <= _LONGEST_MARK)
     message = _message(body) or ""
     found.update(mark for opening, mark, of in _OPENINGS if (not of or provider_id in of) and opening.match(message))
+    if is_of_the_day(body):
+        found.add(_DAY)
     return frozenset(found)
 
 

@@ -59,7 +59,12 @@ class Trouble:
 
 def is_of_model(cause: Cause) -> bool:
     """Whether only the model at this key pays for it, or the whole key."""
-    return cause in ("pace", "denied")
+    return cause in ("pace", "quota", "denied")
+
+
+def is_of_account(cause: Cause) -> bool:
+    """Whether all keys of an account share it; then the provider may say when it is over."""
+    return cause in ("pace", "quota", "money")
 
 
 def worsened(known: Trouble | None, cause: Cause, reason: str, at: int, resets_at: int | None) -> Trouble:
@@ -71,13 +76,14 @@ def worsened(known: Trouble | None, cause: Cause, reason: str, at: int, resets_a
     | bad_key | like failed, until it is confirmed | likewise                                    |
     | pace    | cooling                            | what the provider says, else like failed    |
     | money   | exhausted                          | what the provider says, else an hour        |
+    | quota   | exhausted                          | the provider's next day                     |
     | denied  | cooling                            | 5 s, doubled with each failure              |
     """
     if known is not None and known.state in LASTING:
         return known
     failures = 1 if known is None else known.failures + 1
     since = at if known is None else known.since
-    if cause == "money":
+    if cause in ("money", "quota"):
         return Trouble("exhausted", failures, reason, since, _soon(at, resets_at, _HOUR_MS), at)
     is_rest = is_of_model(cause)
     doubled = _FIRST_MS << min(max(failures - (1 if is_rest else UNHEALTHY_FROM), 0), _MOST_DOUBLINGS)
