@@ -33,6 +33,7 @@ from ostiary.gateway.gate import Gate
 from ostiary.gateway.health_watch import HealthWatch
 from ostiary.gateway.identify import identify
 from ostiary.gateway.marks import Marks
+from ostiary.gateway.quota_watch import QuotaWatch
 from ostiary.gateway.routes import Door
 from ostiary.gateway.unheard import unheard
 from ostiary.gateway.watch import Watch
@@ -175,7 +176,10 @@ async def _build(base: Ground, stack: AsyncExitStack) -> tuple[Gate, list[Keeper
     _let_hear(telemetry, gate)
     jobs = Jobs(database, spool.owner, clock, await _jobs(base, stack, refused))
     health = HealthWatch(directory, database, gate.transport, base.seal, clock)
-    beside = [listen.run for listen in (writer, purses, rations, marks, jobs, health, telemetry) if listen is not None]
+    quotas = QuotaWatch(directory.health, database, clock, base.settings.name)
+    stack.push_async_callback(quotas.write)
+    keepers = (writer, purses, rations, marks, jobs, health, quotas, telemetry)
+    beside = [listen.run for listen in keepers if listen is not None]
     return gate, [*beside, directory.listen, partial(gate.watch.run, clock), partial(gate.books.run, directory, clock)]
 
 

@@ -338,6 +338,21 @@ def test_a_reset_forgets_what_is_held_against_a_key(bureau: Bureau, provider: Up
     assert bureau.done("alice", "GET", PATH, params={"status": "disabled"})["data"] == []
 
 
+def test_what_its_provider_says_is_left_is_told_of_a_key(bureau: Bureau, provider: Upstream) -> None:
+    made = add(bureau, provider, priority=100)  # no other one is asked before it
+    path = f"{PATH}/{made['id']}"
+    assert made["quota_left"] == bureau.done("erin", "GET", path)["quota_left"] == []
+    provider.choose = lambda _request: behaviours.right(b"x-ratelimit-remaining-tokens-day: 120")
+    agent = bureau.done("erin", "POST", "/agent-keys", json={"name": bureau.name("agent")})
+    bureau.hears(agent["secret"])
+    assert bureau.gateway.chat(agent["secret"], f"{made['provider']}/m").is_success
+    until(lambda: bureau.done("erin", "GET", path)["quota_left"], "it to be written down", 20)
+    (told,) = bureau.done("erin", "GET", path)["quota_left"]
+    words = f"m: 120 tokens a day left, as {told['gateway']} heard at {told['heard_at']}"
+    assert told.items() >= {"model": "m", "what": "tokens-day", "remaining": 120, "in_words": words}.items()
+    assert (told["limit"], told["resets_at"]) == (None, None)
+
+
 def test_a_key_in_use_is_deleted_by_force(bureau: Bureau, provider: Upstream) -> None:
     made = add(bureau, provider)
     path, endpoint = f"{PATH}/{made['id']}", bureau.name("endpoint")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -282,8 +283,16 @@ def test_a_key_is_shared_taken_back_healed_and_deleted_with_what_leans_on_it(pla
             " VALUES (?, 'ok', 'cooling', 2, ?, 1, 9999999999999)",
             (id_, HOSTILE),
         )
+        database.execute(
+            "INSERT INTO provider_key_quotas VALUES (?, ?, 'tokens-day', 1200, 50000, 9999999999999, ?, 'east')",
+            (id_, HOSTILE, round(time.time() * 1_000)),
+        )
     page = place.vault(window, f"/{id_}")
     expect(page.get_by_role("cell", name=HOSTILE)).to_be_visible()
+    quota = page.get_by_role("table", name="Quota left, as the provider said last")
+    expect(quota.get_by_role("rowheader")).to_have_text(HOSTILE)
+    expect(quota.get_by_role("cell").first).to_have_text("1,200 of 50,000 tokens a day")
+    expect(quota.get_by_role("cell").last).to_contain_text("by east")
     expect(page.get_by_role("link", name="leaning")).to_be_visible()
     window.axe("an ailing key")
     window.picture("vault-ailing")

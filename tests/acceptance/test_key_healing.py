@@ -233,6 +233,54 @@ def test_a_quota_that_the_provider_says_is_used_up_is_left_alone(pair: Pair, lin
     assert pair.used(since)["first"] == 2, "what is filled first is filled again"
 
 
+def saying(remaining: int, most: int, reset: str) -> Any:
+    """A right answer that says how much is left."""
+    return behaviours.right(
+        b"x-ratelimit-remaining-requests: %d" % remaining,
+        b"x-ratelimit-limit-requests: %d" % most,
+        b"x-ratelimit-reset-requests: %b" % reset.encode(),
+    )
+
+
+def test_of_keys_that_take_turns_one_that_is_nearly_dry_comes_last_and_what_is_left_is_shown(pair: Pair) -> None:
+    model = "mistral/m"
+    with pair.lent("mistral", "low", "full"):
+        pair.by_key |= {"low": saying(4, 100, "5m0s"), "full": saying(90, 100, "5m0s")}
+        since = len(pair.upstream.calls)
+        text = next(str(n) for n in range(99) if pair.ask(model, str(n)).is_success and pair.used(since)["low"])
+
+        def firsts() -> list[str]:
+            body = {"model": model, "messages": [{"role": "user", "content": text}]}
+            told = pair.clients[0].post("/v1/explain", json=body, headers=pair.caller.bearer).json()
+            return [one["provider_key"] for one in told["targets"]]
+
+        until(lambda: firsts() == ["full", "low"], "what was said to count", 5)
+        assert {pair.ask(model, str(n)).status_code for n in range(20)} == {200}
+        assert pair.used(since)["low"] == 1, "others have enough left"
+        assert pair.ask("mistral/other", text).is_success
+        assert pair.used(since)["low"] == 2, "it is said of one model"
+        pair.by_key["full"] = behaviours.status(503)
+        assert pair.ask(model, text).headers["x-ostiary-attempts"] == "2", "nearly dry is not dry"
+
+        def left(name: str) -> list[dict[str, Any]]:
+            found: list[dict[str, Any]] = pair.gateways[0].json("vault", "show", name, "--org", "default")["quota_left"]
+            return found
+
+        until(lambda: len(left("low")) == 2, "it to be written down", 20)
+        told = left("low")[0]
+        assert (told["model"], told["what"], told["remaining"], told["limit"]) == ("m", "requests", 4, 100)
+        assert told["in_words"].startswith(
+            f"m: 4 of 100 requests left until {told['resets_at']}, as {told['gateway']} "
+        )
+        shown = pair.gateways[0].cli("vault", "show", "low", "--org", "default").out
+        assert "m: 4 of 100 requests left until" in shown
+        pair.by_key.clear()
+        pair.shift(31)  # what failed is no longer in doubt
+        assert firsts() == ["full", "low"]
+        pair.shift(270)
+        assert firsts() == ["low", "full"], "there is more, and the conversation is back"
+
+
 def test_a_quota_of_the_day_rests_the_key_for_that_model_though_google_says_soon(pair: Pair) -> None:
     model, other = "gemini/gemini-2.5-flash", "gemini/gemini-2.5-pro"
     with pair.lent("gemini", "minute", priority=1), pair.lent("gemini", "day"):

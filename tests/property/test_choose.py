@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import msgspec
 from hypothesis import given, settings
@@ -25,7 +26,7 @@ from ostiary.providers import catalog
 from ostiary.providers.openai import OpenAI
 from ostiary.providers.prices import Price, Rates
 from ostiary.providers.tokens import Tokens
-from ostiary.providers.transport import Headers
+from ostiary.providers.transport import Answer, Headers
 from ostiary.providers.verdict import judge
 from tests.fakes import SetClock
 
@@ -103,13 +104,24 @@ def asked(talk: int, output: int | None = None) -> Call:
     return Call("chat", OpenAI().read_ask("chat", json.dumps(body).encode()), None)
 
 
-faults = st.lists(st.tuples(st.integers(0, 62), st.sampled_from([503, 429, 402, 403, 401])), max_size=14)
+faults = st.lists(st.tuples(st.integers(0, 62), st.sampled_from([503, 429, 402, 403, 401, 200])), max_size=14)
 
 
-def fail(health: Health, route: Route, some: list[tuple[int, int]]) -> None:
+def fail(health: Health, route: Route, some: list[tuple[int, int]], at: int) -> None:
+    """What becomes known of keys; 200 is an answer that says that little is left, for a while."""
     for place, status in some:
+        if status == 200:
+            answered(health, route.every[place % len(route.every)], 9, 100, place + 1, at)
+            continue
         headers = Headers({b"retry-after": b"%d" % (place + 1)} if status == 429 else {})
         health.failed(route.every[place % len(route.every)], judge(status, None, {}), headers, {})
+
+
+def answered(health: Health, target: Target, remaining: int, most: int, seconds: int, at: int) -> None:
+    said = {"remaining": remaining, "limit": most, "reset": seconds}
+    fields = {f"x-ratelimit-{name}-requests".encode(): b"%d" % value for name, value in said.items()}
+    health.look(target, cast("Answer", SimpleNamespace(fields=fields, headers=Headers(fields))))
+    health.remaining.take_in(at)
 
 
 def all_of(route: Route, call: Call, health: Health, at: int) -> tuple[Target, ...]:
@@ -133,7 +145,9 @@ def all_of(route: Route, call: Call, health: Health, at: int) -> tuple[Target, .
             if taken < MOST and of_it < route.attempts:
                 found.append(target)
                 taken += 1
-                of_it += health.is_clear(target, at)
+                of_it += health.is_clear(target, at) and not (tier.turns and health.remaining.is_low(target, at))
+        if tier.turns and taken:
+            found[-taken:] = sorted(found[-taken:], key=lambda one: health.remaining.is_low(one, at))
         clear += of_it
         add_due(found, usable, route.attempts)
     return tuple(health.usable(tuple(found) or tuple(one for tier in tiers for one in tier.targets), at, "ours"))
@@ -167,8 +181,8 @@ def test_the_order_and_the_bid_are_those_of_a_look_at_everything(
     begun: list[tuple[Call, Order]] = []
     for faulty, seconds in [([], 0.0), *history]:
         clock.move(seconds)
-        fail(health, route, faulty)
         at = clock.now()
+        fail(health, route, faulty, at)
         for before, held in begun:
             for late in held.others(at):
                 assert bid_for(before, (late,)).nano_for(50) <= bid_on(before, held.reach).nano_for(50)
@@ -197,3 +211,44 @@ def test_the_few_that_decide_bid_as_all_do(
     pictured = Call("chat", msgspec.structs.replace(plain.ask, units=Tokens(images=talk)), None)
     for call in (plain, pictured):
         assert bid_on(call, reach_of(targets)) == bid_for(call, targets)
+
+
+@given(st.integers(2, 9), st.lists(st.integers(0, 8), max_size=9), st.booleans())
+def test_of_keys_that_take_turns_those_that_are_nearly_dry_come_last(
+    count: int,
+    low: list[int],
+    is_filled: bool,  # noqa: FBT001 - Hypothesis gives it
+) -> None:
+    """And of keys that are filled none does, and no other provider comes before the one that was asked for."""
+    clock = SetClock()
+    first, second = (
+        [
+            Target(
+                OpenKey(f"{name}{n}", f"{n}", "ours", row, f"https://{name}", (), (), shared=False, is_filled=fills),
+                "m",
+                None,
+            )
+            for n in range(count)
+        ]
+        for name, row, fills in (("a", replace(ROW, id="a"), is_filled), ("b", replace(ROW, id="b"), False))
+    )
+    tiers = joined([*tiers_of(first), *tiers_of(second)])
+    every = tuple(target for tier in tiers for target in tier.targets)
+    route = Route((tiers,), (), None, every, count * 2)
+    health = Health(clock)
+    health.know({target.key.id: target.key for target in every})
+    plain = [one.key.id for one in all_of(route, asked(3), health, clock.now())]
+    for number in low:
+        answered(health, first[number % count], 9, 100, 60, clock.now())
+        answered(health, second[number % count], 50, 100, 60, clock.now())
+    dry = {f"a{number % count}" for number in low} if not is_filled else set()
+    order = chosen(route, asked(3), health, clock.now())
+    assert order is not None
+    found = [one.key.id for one in order.whole(clock.now())]
+    assert found == sorted(plain, key=lambda id: (id[0], id in dry))
+    clock.move(60)
+    order = chosen(route, asked(3), health, clock.now())
+    assert order is not None
+    assert [one.key.id for one in order.whole(clock.now())] == plain, "it is full again"
+    health.remaining.take_in(clock.now())
+    assert not health.is_anything_known

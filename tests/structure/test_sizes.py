@@ -10,7 +10,7 @@ from tests.structure.house import functions, graph, modules
 FILE, CALL_FILE, FUNCTION, TYPICAL = 400, 200, 50, 30
 
 LONGER_FILES: dict[str, tuple[int, str]] = {
-    "db/schema.py": (780, "every table on one page"),
+    "db/schema.py": (800, "every table on one page"),
     "gateway/directory.py": (320, "not a step: the memory the steps read, kept by the change feed"),
 }
 LONGER_FUNCTIONS: dict[str, tuple[int, str]] = {}

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from ostiary.providers.quota import is_of_the_day, is_spent, resets_at, spent_until
+from ostiary.providers.quota import Left, is_of_the_day, is_spent, left, resets_at, spent_until
 from ostiary.providers.transport import Headers
 from tests.servers.google_errors import OF_BOTH, OF_THE_DAY, OF_THE_MINUTE, RETRY_S
 
@@ -133,3 +133,54 @@ def test_who_does_not_say_when_there_is_more_is_not_left_alone() -> None:
 def test_whether_any_is_used_up_is_seen_without_reading_the_head() -> None:
     assert is_spent({b"x-ratelimit-remaining-tokens": b"0"})
     assert not is_spent({b"x-ratelimit-remaining-tokens": b"10", b"retry-after": b"0"})
+
+
+# ---- how much is left -------------------------------------------------------------------------------------------
+
+
+def test_what_is_left_is_read_of_every_family() -> None:
+    openai = headers(
+        x_ratelimit_limit_requests="60",
+        x_ratelimit_remaining_requests="59",
+        x_ratelimit_reset_requests="1s",
+        x_ratelimit_limit_tokens="150000",
+        x_ratelimit_remaining_tokens="149984",
+        x_ratelimit_reset_tokens="6m0s",
+    )
+    assert left(openai, AT) == [
+        Left("requests", 59, 60, AT + 1_000),
+        Left("tokens", 149_984, 150_000, AT + 360_000),
+    ]
+    anthropic = headers(
+        anthropic_ratelimit_input_tokens_limit="50000",
+        anthropic_ratelimit_input_tokens_remaining="4000",
+        anthropic_ratelimit_input_tokens_reset="2026-11-22T00:00:00Z",
+    )
+    assert left(anthropic, AT) == [Left("input-tokens", 4_000, 50_000, AT + 60_000)]
+    cerebras = headers(x_ratelimit_remaining_requests_day="14398.0", x_ratelimit_reset_requests_day="33011.382867")
+    assert left(cerebras, AT) == [Left("requests-day", 14_398, None, AT + 33_011_383)]
+    both = headers(x_ratelimit_remaining="3", ratelimit_remaining="5", ratelimit_limit="9")
+    assert left(both, AT) == [Left("requests", 3, None, None)], "the first word counts"
+
+
+@pytest.mark.parametrize("text", ["", "-1", "many", "1e9", "9" * 16, "0x10", "1,000"])
+def test_an_amount_that_is_none_says_nothing(text: str) -> None:
+    assert left(headers(x_ratelimit_remaining_requests=text), AT) == []
+    known = left(headers(x_ratelimit_remaining_requests="1", x_ratelimit_limit_requests=text), AT)
+    assert known == [Left("requests", 1, None, None)]
+
+
+@pytest.mark.parametrize(
+    ("one", "is_low"),
+    [
+        (Left("requests", 9, 100, AT + 1), True),
+        (Left("requests", 0, 1, AT + 1), True),
+        (Left("requests", 10, 100, AT + 1), False),
+        (Left("requests", 9, 100, AT), False),
+        (Left("requests", 9, 100, None), False),
+        (Left("requests", 9, None, AT + 1), False),
+        (Left("requests", 0, 0, AT + 1), False),
+    ],
+)
+def test_nearly_dry_is_less_than_a_tenth_until_there_is_more(one: Left, *, is_low: bool) -> None:
+    assert one.is_low(AT) is is_low

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Annotated, Any, Final, Literal
 
@@ -16,6 +17,8 @@ from ostiary.vault.health_store import HealthRow
 from ostiary.vault.key_fields import LONGEST_TAG, MOST_PRIORITY, MOST_TAGS, MOST_WEIGHT
 from ostiary.vault.key_uses import Standing, Uses, described
 from ostiary.vault.provider_keys import NewProviderKey, ProviderKey
+from ostiary.vault.quota_store import QuotaRow
+from ostiary.vault.quota_words import in_words
 from ostiary.vault.trial import TestResult
 
 _LONGEST_SECRET: Final = 65_536
@@ -197,9 +200,25 @@ class ShownDependent(Shown):
     how: Literal["named", "any"]
 
 
-class DetailedKey(ShownKey):
-    """A provider key with what uses it."""
+class ShownQuota(Shown):
+    """How much a key has left of one limit for a model, as its provider said last."""
 
+    model: str
+    what: str = Field(description="`requests`, `tokens`, `requests-day`, `input-tokens` …, as the provider counts.")
+    remaining: int
+    limit: int | None
+    resets_at: ShownMoment | None
+    heard_at: ShownMoment
+    gateway: str = Field(description="The name of the gateway that heard it.")
+    in_words: str
+
+
+class DetailedKey(ShownKey):
+    """A provider key with what it has left and what uses it."""
+
+    quota_left: list[ShownQuota] = Field(
+        description="What the provider's answers said last, within seconds; nothing where they say nothing."
+    )
     used_by: list[ShownDependent]
     used_elsewhere: int = Field(description="How many endpoints of other organizations it serves, by being shared.")
 
@@ -246,6 +265,22 @@ def shown(standing: Standing, at: int) -> dict[str, Any]:
 def shown_uses(uses: Uses) -> dict[str, Any]:
     """What uses a key, in an answer."""
     return {"used_by": [described(one) for one in uses.named], "used_elsewhere": uses.elsewhere}
+
+
+def shown_left(rows: Iterable[QuotaRow]) -> dict[str, Any]:
+    """What a key has left, in an answer."""
+    return {
+        "quota_left": [
+            {
+                **{name: getattr(row, name) for name in ("model", "what", "remaining", "gateway")},
+                "limit": row.most,
+                "resets_at": when(row.resets_at),
+                "heard_at": when(row.heard_at),
+                "in_words": in_words(row),
+            }
+            for row in rows
+        ]
+    }
 
 
 def shown_test(result: TestResult) -> ShownTest:

@@ -21,6 +21,7 @@ from ostiary.admin.provider_key_shapes import (
     ShownKey,
     ShownTest,
     shown,
+    shown_left,
     shown_test,
     shown_uses,
 )
@@ -203,7 +204,8 @@ async def _test(asking: Visit, row: Provider, key: ProviderKey, secret: Secret) 
 async def _detailed(tx: Transaction, asking: Visit, key: ProviderKey) -> dict[str, Any]:
     (standing,) = await key_uses.stand(tx, [key], asking.at)
     uses = await key_uses.find_uses(tx, asking.by, key)
-    return {**shown(standing, asking.at), **shown_uses(uses)}
+    left = await key_uses.list_left(tx, key, asking.at)
+    return {**shown(standing, asking.at), **shown_left(left), **shown_uses(uses)}
 
 
 async def _saved(tx: Transaction, asking: Visit, key: ProviderKey, result: TestResult | None) -> SavedKey:

@@ -324,7 +324,8 @@ async def _test(desk: Desk, row: Provider, key: ProviderKey, secret: Secret) -> 
 
 async def _shown(tx: Transaction, desk: Desk, key: ProviderKey) -> dict[str, Any]:
     (standing,) = await key_uses.stand(tx, [key], desk.at)
-    return described(standing, await key_uses.find_uses(tx, desk.by, key))
+    uses, left = await key_uses.find_uses(tx, desk.by, key), await key_uses.list_left(tx, key, desk.at)
+    return described(standing, uses, left)
 
 
 def _remark(row: Provider, secret: Secret, result: TestResult | None) -> None:

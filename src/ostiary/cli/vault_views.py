@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from ostiary.cli import show
 from ostiary.vault.health_store import HealthRow
 from ostiary.vault.key_uses import Standing, Uses
 from ostiary.vault.key_uses import described as dependent
+from ostiary.vault.quota_store import QuotaRow
+from ostiary.vault.quota_words import in_words
 from ostiary.vault.trial import TestResult
 
 COLUMNS: Final = (
@@ -17,8 +19,8 @@ COLUMNS: Final = (
 )
 
 
-def described(standing: Standing, uses: Uses | None = None) -> dict[str, Any]:
-    """Everything, for machines."""
+def described(standing: Standing, uses: Uses | None = None, left: Sequence[QuotaRow] = ()) -> dict[str, Any]:
+    """Everything, for machines; with what uses it, also what it has left."""
     key, budget = standing.key, standing.key.budget
     shown: dict[str, Any] = {
         **{name: getattr(key, name) for name in ("id", "name", "provider", "preview")},
@@ -37,6 +39,7 @@ def described(standing: Standing, uses: Uses | None = None) -> dict[str, Any]:
         **{name: show.when(getattr(key, name)) for name in ("created_at", "updated_at", "last_used_at")},
     }
     if uses is not None:
+        shown["quota_left"] = [_left(row) for row in left]
         shown["used_by"] = [dependent(one) for one in uses.named]
         shown["used_elsewhere"] = uses.elsewhere
     return shown
@@ -52,6 +55,17 @@ def _health(row: HealthRow) -> dict[str, Any]:
     }
 
 
+def _left(row: QuotaRow) -> dict[str, Any]:
+    return {
+        **{name: getattr(row, name) for name in ("model", "what", "remaining")},
+        "limit": row.most,
+        "resets_at": show.when(row.resets_at),
+        "heard_at": show.when(row.heard_at),
+        "gateway": row.gateway,
+        "in_words": in_words(row),
+    }
+
+
 def tested(result: TestResult | None) -> dict[str, Any]:
     """What a test has said, None when none was made."""
     return {"test": None if result is None else {"outcome": result.outcome, "message": result.message}}
@@ -61,6 +75,7 @@ def print_one(shown: Mapping[str, Any]) -> None:
     """One key for people, a line for each field."""
     lines = dict(shown)
     lines["health"] = [_health_line(one) for one in shown["health"]]
+    lines["quota_left"] = [one["in_words"] for one in shown["quota_left"]]
     lines["used_by"] = [f"{one['kind']} {one['name']}" for one in shown["used_by"]]
     show.print_fields(lines)
 

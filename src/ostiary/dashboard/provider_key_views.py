@@ -16,6 +16,8 @@ from ostiary.vault import key_uses
 from ostiary.vault.endpoint_store import EVERYBODY, Endpoint, list_endpoints
 from ostiary.vault.key_uses import Standing, Uses
 from ostiary.vault.provider_keys import ProviderKey
+from ostiary.vault.quota_store import QuotaRow
+from ostiary.vault.quota_words import amount_of
 from ostiary.vault.store import list_key_spent
 
 ROWS: Final = 50
@@ -119,6 +121,8 @@ class Detail:
     """One key with all that its page tells. `leaning` would fall with it; `callers` are agent keys of 7 days."""
 
     standing: Standing
+    left: tuple[tuple[str, QuotaRow], ...]
+    """What its provider said last that it has left, each with how much in words."""
     uses: Uses
     leaning: Uses
     month_nano: int
@@ -141,6 +145,7 @@ async def detail(tx: Transaction, visit: Visit, key: ProviderKey) -> Detail:
         callers = await reports.sum_usage(tx, key.organization_id, wanted, by=_CALLERS)
     return Detail(
         standing,
+        tuple((amount_of(row), row) for row in await key_uses.list_left(tx, key, visit.at)),
         await key_uses.find_uses(tx, visit.by, key),
         await key_uses.find_leaning(tx, visit.by, key),
         spent[key.id],

@@ -384,6 +384,21 @@ provider_key_health = Table(
 )
 """Keys that are not well, as gateways have found; an empty model is the whole key. Healthy is no row."""
 
+provider_key_quotas = Table(
+    "provider_key_quotas",
+    metadata,
+    _ref("provider_key_id"),
+    Column("model", String(200), nullable=False),
+    Column("what", String(24), nullable=False),
+    Column("remaining", BigInteger, nullable=False),
+    Column("most", BigInteger, nullable=True),
+    _at("resets_at", null=True),
+    _at("heard_at"),
+    Column("gateway", String(200), nullable=False),
+    PrimaryKeyConstraint("provider_key_id", "model", "what"),
+)
+"""What providers said last of how much a key has left for a model, by the name of the gateway that heard it."""
+
 endpoints = Table(
     "endpoints",
     metadata,

@@ -75,7 +75,8 @@ def _all_well(route: Route, slot: int, health: Health, at: int) -> Order:
 def _known(route: Route, slot: int, health: Health, at: int) -> Order | None:
     """Where something is known against some; None where it takes a look at all to find the first."""
     first = route.first_at(slot)
-    if not health.is_clear(first, at):
+    low = health.remaining.low
+    if not health.is_clear(first, at) or (low and _is_low(first, route.tiers_at(slot)[0], health, at)):
         found = _clear(route, slot, health, at)
         if found is None:
             return None
@@ -86,12 +87,19 @@ def _known(route: Route, slot: int, health: Health, at: int) -> Order | None:
 
 def _clear(route: Route, slot: int, health: Health, at: int) -> Target | None:
     """The first of its tier that nothing is known against, where those before it come after it or not at all."""
-    for target in route.tiers_at(slot)[0].in_turn(slot, _MOST):
-        if health.is_clear(target, at):
+    tier = route.tiers_at(slot)[0]
+    for target in tier.in_turn(slot, _MOST):
+        is_low = _is_low(target, tier, health, at)
+        if health.is_clear(target, at) and not is_low:
             return target
-        if not health.is_behind(target, at):
+        if not is_low and not health.is_behind(target, at):
             break
     return None
+
+
+def _is_low(target: Target, tier: Tier, health: Health, at: int) -> bool:
+    """Whether it comes after the others of its tier, where they take turns: what is filled is used until nothing is."""
+    return tier.turns and health.remaining.is_low(target, at)
 
 
 def _reach(route: Route, slot: int, health: Health, at: int, epoch: int | None) -> Reach:
@@ -168,16 +176,18 @@ def _are_enough(found: Sequence[Target], attempts: int) -> bool:
 
 
 def _usable_of(tier: Tier, slot: int, attempts: int, health: Health, at: int) -> tuple[list[Target], int]:
-    """Those of one tier, and how many of them are well."""
+    """Those of one tier, and how many of them are well; those that are nearly dry come last of it."""
     found: list[Target] = []
     well = 0
     for target in tier.in_turn(slot):
         if health.troubles.is_skipped(target, at):
             continue
         found.append(target)
-        well += health.is_clear(target, at)
+        well += health.is_clear(target, at) and not _is_low(target, tier, health, at)
         if len(found) >= _MOST or well >= attempts:
             break
+    if tier.turns and health.remaining.low:
+        found.sort(key=lambda one: health.remaining.is_low(one, at))
     return found, well
 
 

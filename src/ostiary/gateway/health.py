@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import count
 from types import MappingProxyType
 from typing import Any, Final
 
 from ostiary.clock import Clock
+from ostiary.gateway.accounts import Accounts
 from ostiary.gateway.caller import OpenKey
 from ostiary.gateway.epoch import Epoch
 from ostiary.gateway.incidents import Incidents
+from ostiary.gateway.remaining import Remaining
 from ostiary.gateway.target import Target
 from ostiary.gateway.troubles import WHOLE, Troubles
 from ostiary.gateway.unusable import no_usable_key
@@ -38,27 +39,25 @@ class Health:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._keys: Mapping[str, OpenKey] = {}
-        self._accounts: dict[tuple[str, str, str], list[str]] = {}
+        self._accounts = Accounts()
         self._incidents = Incidents()
         self.turns = count()
         """Counts the calls that go round."""
         self.troubles = Troubles(clock)
-        self.epoch = Epoch(self.troubles, self._incidents)
+        self.remaining = Remaining(self._accounts)
+        self.epoch = Epoch(self.troubles, self._incidents, self.remaining)
         self.suspects: set[str] = set()
         """Keys that a provider did not accept: whether that is so is asked before one is disabled."""
 
     @property
     def is_anything_known(self) -> bool:
-        """Whether any key is other than well."""
-        return bool(self.troubles.known or self._incidents)
+        """Whether any key is other than well, or nearly dry."""
+        return bool(self.troubles.known or self.remaining.low or self._incidents)
 
     def know(self, keys: Mapping[str, OpenKey]) -> None:
         """All keys there are, after any of them changed."""
-        accounts: defaultdict[tuple[str, str, str], list[str]] = defaultdict(list)
-        for key in keys.values():
-            if key.account:
-                accounts[key.organization_id, key.provider.id, key.account].append(key.id)
-        self._keys, self._accounts = keys, dict(accounts)
+        self._keys = keys
+        self._accounts.know(keys)
         self._incidents.know(keys.values())
         self.troubles.keep(keys.keys())
 
@@ -135,10 +134,14 @@ class Health:
 
     def look(self, target: Target, answer: Answer) -> None:
         """How much of the key's quota is left, as the provider says unasked: a key without any rests."""
-        if quota.is_spent(answer.fields):
+        fields = answer.fields
+        if quota.TELLING.isdisjoint(fields):
+            return
+        self.remaining.said[target.key.id, target.model] = fields
+        if quota.is_spent(fields):
             until = quota.spent_until(answer.headers, self._clock.now())
             if until is not None:
-                for key_id in self._sharing(target.key, "pace"):
+                for key_id in self._accounts.sharing(target.key):
                     self._worsen(key_id, target.model, "pace", "its quota is used up", until)
 
     def failed(self, target: Target, verdict: Verdict, headers: Headers, body: Mapping[str, Any]) -> bool:
@@ -146,13 +149,14 @@ class Health:
         cause, key, at = verdict.cause, target.key, self._clock.now()
         if cause is None or self._keys.get(key.id) is not key:  # what an edited key was before says nothing of it
             return False
+        self.remaining.hear(key.id, target.model, headers.fields)
         alike = self._incidents.note(key, cause, at) if cause in _PAID else []
         if alike:
             self._forgive(alike, _PAID[cause])
             return True
         until = quota.resets_at(headers, body, at) if health.is_of_account(cause) else None
         model = target.model if health.is_of_model(cause) else WHOLE
-        for key_id in self._sharing(key, cause):
+        for key_id in self._accounts.sharing(key) if health.is_of_account(cause) else [key.id]:
             self._worsen(key_id, model, cause, verdict.reason, until)
         if cause in ("bad_key", "denied"):
             self.suspects.add(key.id)
@@ -174,12 +178,6 @@ class Health:
     def _worsen(self, key_id: str, model: str, cause: Cause, reason: str, until: int | None) -> None:
         known = self.troubles.of(key_id).get(model)
         self.troubles.add(key_id, model, health.worsened(known, cause, reason, self._clock.now(), until))
-
-    def _sharing(self, key: OpenKey, cause: Cause) -> list[str]:
-        """The keys that draw on the same quota; other failures are of the key alone."""
-        if not key.account or not health.is_of_account(cause):
-            return [key.id]
-        return self._accounts.get((key.organization_id, key.provider.id, key.account), [key.id])
 
     def _forgive(self, key_ids: Iterable[str], states: tuple[State, ...]) -> None:
         """Give back what keys paid for what was not theirs."""

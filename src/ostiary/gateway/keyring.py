@@ -56,6 +56,7 @@ class Keyring:
         """One of them has changed."""
         self._keys.pop(id, None)
         self._health.troubles.forget(id)
+        self._health.remaining.forget(id)
         found = await store.find_provider_key_by_id(tx, id)
         if found is not None:
             await self.hear_health(tx, id)

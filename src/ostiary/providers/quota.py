@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
@@ -23,17 +24,51 @@ _UNITS_MS: Final = {"h": 3_600_000.0, "m": 60_000.0, "s": 1_000.0, "ms": 1.0, "u
 _SPANS: Final = ("minute", "hour", "day")
 _WINDOWS: Final = ("requests", "tokens", *(f"{what}-{span}" for what in ("requests", "tokens") for span in _SPANS))
 _FAMILIES: Final = (
-    *((f"x-ratelimit-remaining-{window}", f"x-ratelimit-reset-{window}") for window in _WINDOWS),
+    *((window, *(f"x-ratelimit-{what}-{window}" for what in ("remaining", "reset", "limit"))) for window in _WINDOWS),
     *(
-        (f"anthropic-ratelimit-{what}-remaining", f"anthropic-ratelimit-{what}-reset")
-        for what in ("requests", "tokens", "input-tokens", "output-tokens")
+        (window, *(f"anthropic-ratelimit-{window}-{what}" for what in ("remaining", "reset", "limit")))
+        for window in ("requests", "tokens", "input-tokens", "output-tokens")
     ),
-    ("x-ratelimit-remaining", "x-ratelimit-reset"),
-    ("ratelimit-remaining", "ratelimit-reset"),
+    ("requests", "x-ratelimit-remaining", "x-ratelimit-reset", "x-ratelimit-limit"),
+    ("requests", "ratelimit-remaining", "ratelimit-reset", "ratelimit-limit"),
 )
 """OpenAI's and those who took them over, by the window's length those of Cerebras and SambaNova, Anthropic's, and the
 plain ones of OpenRouter and others. Mistral's `…-req-minute` are not among them: nothing says when it has more."""
-_TELLING: Final = frozenset(remaining.encode() for remaining, _ in _FAMILIES)
+TELLING: Final = frozenset(remaining.encode() for _, remaining, *_ in _FAMILIES)
+"""The fields of an answer's head that say how much is left of something."""
+_LOW: Final = 10
+"""Nearly dry is what has less than one part in so many left."""
+_AMOUNT: Final = re.compile(r"(\d{1,15})(?:\.\d{1,20})?")
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """How much is left of what is limited: `requests`, `tokens-day` …; `most` is the limit. None: nobody said."""
+
+    what: str
+    remaining: int
+    most: int | None
+    resets_at: int | None
+
+    def is_low(self, at: int) -> bool:
+        """Whether it is nearly used up, with more to come only later."""
+        known = self.most is not None and self.resets_at is not None and self.resets_at > at
+        return known and self.remaining * _LOW < (self.most or 0)
+
+
+def left(headers: Headers, at: int) -> list[Left]:
+    """What an answer says of each limit, whether or not anything is used up; the first word counts."""
+    found: dict[str, Left] = {}
+    for what, remaining, reset, limit in _FAMILIES:
+        amount = _amount(headers.get(remaining))
+        if amount is not None and what not in found:
+            found[what] = Left(what, amount, _amount(headers.get(limit)), _moment(headers.get(reset), at))
+    return list(found.values())
+
+
+def _amount(text: str) -> int | None:
+    said = _AMOUNT.fullmatch(text)
+    return int(said[1]) if said else None
 
 
 def resets_at(headers: Headers, body: Mapping[str, object] | None, at: int) -> int | None:
@@ -69,7 +104,7 @@ def _next_pacific_day(at: int) -> int:
 
 def is_spent(fields: Mapping[bytes, bytes]) -> bool:
     """Whether any window is used up, by the plain fields of an answer's head: asked at every call."""
-    return any(_is_none(fields[name]) for name in _TELLING.intersection(fields))
+    return any(_is_none(fields[name]) for name in TELLING.intersection(fields))
 
 
 def _is_none(left: bytes) -> bool:
@@ -79,7 +114,7 @@ def _is_none(left: bytes) -> bool:
 
 def spent_until(headers: Headers, at: int) -> int | None:
     """When the last of the windows that are used up opens again; None where none is."""
-    spent = [reset for remaining, reset in _FAMILIES if _is_none(headers.get(remaining).encode())]
+    spent = [reset for _, remaining, reset, _ in _FAMILIES if _is_none(headers.get(remaining).encode())]
     ends = [_moment(headers.get(reset), at) for reset in spent]
     known = [end for end in ends if end is not None]
     return max(known) if known else None

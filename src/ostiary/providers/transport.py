@@ -130,9 +130,14 @@ class Headers:
 
     __slots__ = ("_fields",)
 
-    def __init__(self, fields: dict[bytes, bytes]) -> None:
+    def __init__(self, fields: Mapping[bytes, bytes]) -> None:
         """`fields` by their names in lower case."""
         self._fields = fields
+
+    @property
+    def fields(self) -> Mapping[bytes, bytes]:
+        """All of them as they came, by names in lower case."""
+        return self._fields
 
     def get(self, name: str, default: str = "") -> str:
         """A header by its name, however that is spelled."""

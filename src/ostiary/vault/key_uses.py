@@ -9,9 +9,10 @@ from typing import Any, Final
 
 from ostiary.actor import Actor
 from ostiary.db.database import Transaction
-from ostiary.vault import health_store, store
+from ostiary.vault import health_store, quota_store, quota_words, store
 from ostiary.vault.endpoint_store import EVERYBODY, Dependent, list_dependents
 from ostiary.vault.health_store import HealthRow
+from ostiary.vault.quota_store import QuotaRow
 from ostiary.vault.store import ProviderKey
 
 _HEALTHY: Final = "healthy"
@@ -73,6 +74,11 @@ async def stand(tx: Transaction, keys: Collection[ProviderKey], at: int) -> list
             health[row.provider_key_id].append(row)
     spent = await store.list_key_spent(tx, keys, at)
     return [Standing(key, _status(key, health[key.id]), tuple(health[key.id]), spent[key.id]) for key in keys]
+
+
+async def list_left(tx: Transaction, key: ProviderKey, at: int) -> list[QuotaRow]:
+    """What its provider says that a key has left, as far as that still counts."""
+    return quota_words.current(await quota_store.find_quotas(tx, key.id), at)
 
 
 def _is_over(row: HealthRow, at: int) -> bool:

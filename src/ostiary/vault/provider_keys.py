@@ -19,7 +19,7 @@ from ostiary.limits.wishes import budget_facts
 from ostiary.providers.catalog import Provider
 from ostiary.providers.egress import Egress, Target
 from ostiary.secret import Secret
-from ostiary.vault import health_store, key_fields, key_uses, store
+from ostiary.vault import health_store, key_fields, key_uses, quota_store, store
 from ostiary.vault.fields import (
     checked_auth,
     checked_fields,
@@ -186,6 +186,7 @@ async def change(
     if any(getattr(edited, name) != getattr(key, name) for name in _OF_THE_CALL):
         edited = replace(edited, status=HEALTHY)
         await health_store.remove_health(tx, key.id)
+        await quota_store.remove_quotas(tx, key.id)
     await _keep(tx, key, edited, at)
     before, after = _facts(key), _facts(edited)
     changed = [name for name in after if before[name] != after[name]]
@@ -295,6 +296,7 @@ async def remove(
         message = f"{leaning.says} by the provider key {key.name!r}. Lead them elsewhere first, or delete it by force."
         raise Refusal("in_use", message, **leaning.details)
     await health_store.remove_health(tx, key.id)
+    await quota_store.remove_quotas(tx, key.id)
     await remove_budget(tx, SCOPE, key.id)
     await store.remove_provider_key(tx, organization_id, key.id)
     forced = {"forced": leaning.count} if leaning else {}
