@@ -123,6 +123,7 @@ async def test_an_upgrade_finds_the_operators_keys_by_who_added_them(database: D
             more = {"origin": "", "fields": {}, "sealed": "", "sealed_version": 1, "preview": "", "shared": False}
             values = {**row, **more, "status": "healthy", "created_at": 0, "updated_at": 0, "added_by": name}
             await tx.execute(insert(schema.provider_keys).values(**values))
+        await tx.exec_driver_sql("DROP TABLE provider_key_quotas")
         for index in ("ix_usage_events_parent_key", "ix_usage_days_parent_key"):
             await tx.exec_driver_sql(f"DROP INDEX {index}")
         for table in ("usage_hours", "usage_days", "usage_blocks"):
