@@ -17,7 +17,7 @@ from ostiary.dashboard.agent_key_fields import (
     values_of,
     wished,
 )
-from ostiary.dashboard.agent_key_words import is_expiring, powers, snippets
+from ostiary.dashboard.agent_key_words import powers, snippets
 from ostiary.dashboard.forms import Form
 from ostiary.limits.budgets import Budget
 
@@ -123,11 +123,11 @@ def test_what_is_kept_of_a_keys_calls_in_words() -> None:
 
 
 def test_what_expires_within_a_week_is_marked() -> None:
-    assert not is_expiring(_key(), NOW)
-    assert is_expiring(_key(expires_at=NOW + DAY_MS), NOW)
-    assert not is_expiring(_key(expires_at=NOW - 1), NOW)
-    assert not is_expiring(_key(expires_at=NOW + DAY_MS, status="revoked"), NOW)
-    assert not is_expiring(_key(expires_at=None), NOW)
+    assert not _key().expires_soon(NOW)
+    assert _key(expires_at=NOW + DAY_MS).expires_soon(NOW)
+    assert not _key(expires_at=NOW - 1).expires_soon(NOW)
+    assert not _key(expires_at=NOW + DAY_MS, status="revoked").expires_soon(NOW)
+    assert not _key(expires_at=None).expires_soon(NOW)
 
 
 def test_lines_to_copy_are_quoted_for_their_shell() -> None:

@@ -11,7 +11,7 @@ from ostiary.agents.pages_store import RECENT_DAYS, Wanted, list_spent
 from ostiary.agents.store import get_rules, list_secrets
 from ostiary.clock import DAY_MS, day_ends
 from ostiary.dashboard.agent_key_connect import connect
-from ostiary.dashboard.agent_key_words import is_expiring, powers
+from ostiary.dashboard.agent_key_words import powers
 from ostiary.dashboard.agent_keys import moves_of, names_of
 from ostiary.dashboard.answers import Answer
 from ostiary.dashboard.visit import Visit
@@ -91,7 +91,7 @@ async def _known(visit: Visit, tx: Transaction, key: AgentKey) -> dict[str, Any]
         "moves": moves_of(visit, key),
         "owner": owners.get(key.owner_id or ""),
         "powers": powers(key, capture_is_forbidden=rules.capture_is_forbidden),
-        "is_expiring": is_expiring(key, at),
+        "is_expiring": key.expires_soon(at),
         "spent": (await list_spent(tx, [key], at))[key.id],
         "resets_at": key.budget.resets_at(at) if key.budget else None,
         "traffic": (await reports.list_traffic(tx, home, at, [key.id])).get(key.id, _NO_TRAFFIC),

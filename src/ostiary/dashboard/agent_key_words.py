@@ -8,11 +8,8 @@ from typing import Final
 
 from ostiary.agents.policy import Choice
 from ostiary.agents.records import AgentKey
-from ostiary.clock import DAY_MS
 from ostiary.dashboard.words import number, usd
 
-SOON_MS: Final = 7 * DAY_MS
-"""A key that expires within so long is marked."""
 _USES: Final = {"gate:chat": "call models", "gate:models": "list models", "gate:usage": "look up its own use"}
 _COUNTS: Final = (
     ("rpm", "requests a minute"),
@@ -52,13 +49,6 @@ def powers(key: AgentKey, *, capture_is_forbidden: bool = False) -> list[Power]:
         forbidden = "It is set to keep prompts and answers, but its organization forbids it: nothing is kept."
         found.append(Power("eye", forbidden if capture_is_forbidden else said))
     return found
-
-
-def is_expiring(key: AgentKey, at: int) -> bool:
-    """Whether somebody should see to it: it works now and will not in a week."""
-    if key.is_ephemeral or key.expires_at is None or key.shown_status(at) != "active":
-        return False
-    return key.expires_at - at <= SOON_MS
 
 
 def _limited(icon: str, one: str, many: str, choice: Choice, every: str, word: str) -> Power:

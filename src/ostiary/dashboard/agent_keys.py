@@ -11,7 +11,6 @@ from urllib.parse import urlencode, urlsplit
 from ostiary.agents import agent_keys
 from ostiary.agents.agent_keys import AgentKey
 from ostiary.agents.pages_store import After, ShownStatus, Sort, Wanted, list_spent
-from ostiary.dashboard.agent_key_words import is_expiring
 from ostiary.dashboard.answers import Answer
 from ostiary.dashboard.visit import Visit
 from ostiary.db.database import Transaction
@@ -49,7 +48,7 @@ async def show(visit: Visit) -> Answer:
         traffic=traffic,
         owners=owners,
         other_owner=wanted.owner_id if wanted.owner_id != visit.by.id else None,
-        expiring={key.id for key in page.keys if is_expiring(key, visit.at)},
+        expiring={key.id for key in page.keys if key.expires_soon(visit.at)},
         statuses=STATUSES,
         sort=wanted.sort,
         direction="descending" if wanted.descending else "ascending",

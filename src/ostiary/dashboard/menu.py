@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -12,19 +13,18 @@ from ostiary.orgs.organizations import Organization
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A line of the menu."""
+    """A page by its name. `deed` is what its visitor must be allowed."""
 
     name: str
     icon: str
     path: str
     deed: str
-    is_operators: bool = False
     is_here: bool = False
     is_beneath: bool = False
     """A tab of another line: only named where one jumps to a page."""
 
 
-_ITEMS: Final = (
+_MENU: Final = (
     Item("Overview", "layout-dashboard", "/dashboard", SIGNED_IN),
     Item("Keys", "key-round", "/dashboard/keys", "agent_keys.list"),
     Item("Vault", "vault", "/dashboard/vault", "provider_keys.list"),
@@ -35,16 +35,18 @@ _ITEMS: Final = (
     Item("Usage", "chart-column", "/dashboard/usage", "usage.show"),
     Item("Audit log", "file-clock", "/dashboard/audit", "audit.show"),
     Item("Settings", "settings", "/dashboard/settings", "organizations.show"),
-    Item("Members", "users", "/dashboard/settings/members", "members.list", is_beneath=True),
-    Item("Notifications", "bell", "/dashboard/settings/notifications", "notifications.test", is_beneath=True),
-    Item("Webhooks", "webhook", "/dashboard/settings/webhooks", "webhooks.list", is_beneath=True),
-    Item(
-        "Client credentials", "id-card", "/dashboard/settings/credentials", "client_credentials.list", is_beneath=True
-    ),
-    Item("Gateways", "server", "/dashboard/settings/gateways", "gateways.show", is_beneath=True),
-    Item("Operator", "server-cog", "/dashboard/operator", "gateways.list", is_operators=True),
+    Item("Operator", "server-cog", "/dashboard/operator", "gateways.list"),
 )
-_BENEATH: Final = (
+"""The lines of the menu."""
+_TABS: Final = (
+    Item("Members", "users", "/dashboard/settings/members", "members.list"),
+    Item("Notifications", "bell", "/dashboard/settings/notifications", "notifications.test"),
+    Item("Webhooks", "webhook", "/dashboard/settings/webhooks", "webhooks.list"),
+    Item("Client credentials", "id-card", "/dashboard/settings/credentials", "client_credentials.list"),
+    Item("Gateways", "server", "/dashboard/settings/gateways", "gateways.show"),
+)
+"""Tabs of the settings: named behind the lines of the menu where one jumps to a page."""
+_SOUGHT: Final = (
     Item("Account", "circle-user", "/dashboard/account", SIGNED_IN),
     Item("Catalogue of providers", "list", "/dashboard/vault/providers", "prices.show"),
     Item("Add a provider key", "plus", "/dashboard/vault/new", "provider_keys.add"),
@@ -64,15 +66,19 @@ _BENEATH: Final = (
 
 def beneath(by: Actor) -> tuple[Item, ...]:
     """Pages beneath those of the menu, for who looks."""
-    return tuple(one for one in _BENEATH if one.deed == SIGNED_IN or one.deed in by.grants)
+    return tuple(_open_to(by, _SOUGHT))
 
 
 def menu(path: str, by: Actor, organization: Organization | None) -> tuple[Item, ...]:
-    """The lines for who looks, the one they are at marked."""
+    """The lines for who looks, the one they are at marked, and the tabs beneath."""
     if organization is None:
         return ()
-    shown = [one for one in _ITEMS if one.deed == SIGNED_IN or one.deed in by.grants]
-    return tuple(replace(one, is_here=_is_at(path, one.path)) for one in shown)
+    lines = (replace(one, is_here=_is_at(path, one.path)) for one in _open_to(by, _MENU))
+    return (*lines, *(replace(one, is_beneath=True) for one in _open_to(by, _TABS)))
+
+
+def _open_to(by: Actor, items: Iterable[Item]) -> Iterator[Item]:
+    return (one for one in items if one.deed == SIGNED_IN or one.deed in by.grants)
 
 
 def _is_at(path: str, place: str) -> bool:
