@@ -320,10 +320,12 @@ WANTED = (
 )
 
 
-@pytest.fixture(params=["asked first where they are", "as it costs less"])
+@pytest.fixture(params=["asked first where they are", "as it costs less", "of many keys"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Few events are read through; here the way to find them among many is gone, too."""
-    if request.param == "asked first where they are":
+    """Few events are read through; here the way to find them among many is gone, too, and that of many agent keys."""
+    if request.param == "of many keys":
+        monkeypatch.setattr(trace_windows_store, "_MANY_KEYS", 0)
+    if request.param != "as it costs less":
         monkeypatch.setattr(trace_windows_store, "_COMMON", 0)
         monkeypatch.setattr(trace_windows_store, "_FEW", -1)
         monkeypatch.setattr(trace_windows_store, "_SUM_TO_ATTEMPT", 0)
@@ -497,6 +499,7 @@ async def test_the_share_of_each_key_is_of_all_calls_in_thirty_days(database: Da
 # ---- children ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("way")
 async def test_what_children_call_is_their_parents_wherever_it_is_looked_for(database: Database) -> None:
     """Nothing is asked of the keys themselves: children are forgotten a day after their end."""
     now = DAY + 40 * DAY_MS + 5

@@ -1,16 +1,13 @@
-"""Whose calls an actor may look at: everybody's, or those of their own keys."""
+"""Which agent keys a list of calls is about: the one that was asked for, or those that the actor may look at."""
 
 from __future__ import annotations
 
 from ostiary.admin.visit import Visit
-from ostiary.agents.pages_store import Wanted, list_page
-from ostiary.agents.store import find_agent_key, find_agent_key_by_id
+from ostiary.agents.reach import list_reached
+from ostiary.agents.store import find_agent_key
 from ostiary.db.database import Transaction
 from ostiary.errors import Refusal
 from ostiary.ledger import reports
-from ostiary.ledger.reports import Trace
-
-_AT_ONCE = 1_000
 
 
 async def keys_of(asking: Visit, tx: Transaction, asked: str | None) -> list[str] | None:
@@ -29,24 +26,4 @@ async def keys_of(asking: Visit, tx: Transaction, asked: str | None) -> list[str
         if remembered is None:
             raise Refusal("not_found")
         return [remembered]
-    return None if by.may(deed, home) else await _own(asking, tx)
-
-
-async def find_owner_id(tx: Transaction, call: Trace) -> str | None:
-    """Whose a call is: its key's owner's, or the parent's; of deleted keys, or of none, it is the organization's."""
-    for id_ in (call.agent_key_id, call.parent_key_id):
-        key = None if id_ is None else await find_agent_key_by_id(tx, id_)
-        if key is not None:
-            return key.owner_id
-    return None
-
-
-async def _own(asking: Visit, tx: Transaction) -> list[str]:
-    wanted = Wanted(owner_id=asking.by.id, limit=_AT_ONCE)
-    found: list[str] = []
-    after = None
-    while True:
-        page = await list_page(tx, asking.organization_id, wanted, asking.at, after)
-        found += [key.id for key in page.keys if key.parent_id is None]  # a child belongs to whom its parent does
-        if (after := page.after) is None:
-            return found
+    return await list_reached(tx, by, deed, home)

@@ -10,6 +10,7 @@ from pydantic import Field, JsonValue
 from ostiary.admin import pages, reach
 from ostiary.admin.pages import LARGEST, USUAL
 from ostiary.admin.shapes import Asking, Id, Moment, Shown, ShownMoment, ShownTokens, ShownUsd, Sought, Usd, tokens, usd
+from ostiary.agents.reach import find_owner_id
 from ostiary.clock import iso
 from ostiary.ledger import reports
 from ostiary.ledger.reports import Filter, Place, Trace
@@ -166,7 +167,7 @@ async def show(asking: Asking, id: Id) -> Call:
     await asking.office.flush()
     tx = await asking.begin()
     attempts = await reports.get_call(tx, asking.organization_id, id)
-    asking.by.require(asking.route.deed, asking.organization_id, await reach.find_owner_id(tx, attempts[0]))
+    asking.by.require(asking.route.deed, asking.organization_id, await find_owner_id(tx, attempts[0]))
     return Call(request_id=id, attempts=[ShownTrace(**_shown(trace)) for trace in attempts])
 
 
@@ -176,7 +177,7 @@ async def content(asking: Asking, id: Id) -> Contents:
     tx = await asking.begin()
     home = asking.organization_id
     attempts = await reports.get_call(tx, home, id)
-    owner_id = await reach.find_owner_id(tx, attempts[0])
+    owner_id = await find_owner_id(tx, attempts[0])
     said = await contents.show(tx, asking.by, asking.office.seal, home, id, owner_id=owner_id, at=asking.at)
     return Contents(
         request_id=id,

@@ -84,6 +84,13 @@ async def list_keys_of(tx: Transaction, organization_id: str, owner_id: str) -> 
     return await _list(tx, and_(k.organization_id == organization_id, k.owner_id == owner_id), lock=True)
 
 
+async def list_parents_of(tx: Transaction, organization_id: str, owner_id: str) -> list[str]:
+    """The ids of one member's, without children: these belong to whom their parent does."""
+    k = schema.agent_keys.c
+    query = select(k.id).where(k.organization_id == organization_id, k.owner_id == owner_id, k.parent_id.is_(None))
+    return list((await tx.execute(query.order_by(k.id))).scalars())
+
+
 async def list_expired_ephemeral_keys(tx: Transaction, before: int, limit: int) -> list[AgentKey]:
     """Ephemeral keys of everybody that expired before a time, the oldest first."""
     k = schema.agent_keys.c

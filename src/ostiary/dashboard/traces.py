@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ostiary.actor import Denied
+from ostiary.agents.reach import find_owner_id
 from ostiary.dashboard import periods, trace_costs, trace_filters, trace_reach
 from ostiary.dashboard.answers import Answer
 from ostiary.dashboard.forms import Wrong
@@ -121,7 +122,7 @@ async def show(visit: Visit) -> Answer:
         attempts = await _call(visit, tx, DEED)
         prices = trace_costs.Prices(visit.hall.catalog, await list_overrides(tx))
         shown = [Shown(one, prices.split(one), await _has_key(visit, tx, one)) for one in attempts]
-        owner_id = await trace_reach.find_owner_id(tx, attempts[0])
+        owner_id = await find_owner_id(tx, attempts[0])
         has_content = bool(await ledger.list_contents(tx, visit.home, attempts[0].request_id))
     last = attempts[-1]
     return visit.page(
@@ -143,7 +144,7 @@ async def content(visit: Visit) -> Answer:
     await visit.hall.flush()
     async with visit.writing() as tx:
         attempts = await _call(visit, tx, "traces.content")
-        owner_id = await trace_reach.find_owner_id(tx, attempts[0])
+        owner_id = await find_owner_id(tx, attempts[0])
         try:
             said = await contents.show(
                 tx, visit.by, visit.hall.seal, visit.home, attempts[0].request_id, owner_id=owner_id, at=visit.at
@@ -157,7 +158,7 @@ async def content(visit: Visit) -> Answer:
 
 async def _call(visit: Visit, tx: Transaction, deed: str) -> list[Trace]:
     attempts = await reports.get_call(tx, visit.home, visit.names["request_id"])
-    visit.by.require(deed, visit.home, await trace_reach.find_owner_id(tx, attempts[0]))
+    visit.by.require(deed, visit.home, await find_owner_id(tx, attempts[0]))
     return attempts
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
@@ -77,10 +78,11 @@ async def list_attempts_of(tx: Transaction, organization_id: str, request_id: st
 
 
 class _Of(NamedTuple):
-    """Whose attempts: what a column says; None is everybody's."""
+    """Whose attempts: what a column says, or one of those that `among` gives; neither is everybody's."""
 
     column: str
-    key: str | None
+    key: str | None = None
+    among: str = ""
 
 
 @dataclass(slots=True)
@@ -116,35 +118,56 @@ class _Look:
         self, columns: str, windows: Sequence[Window], order: str = "", limit: int = 0
     ) -> Iterator[TextClause]:
         """Each window and key is a part with an order and a limit of its own, as the index gives them."""
-        parts = [(window, *of) for window in windows for of in self._keys_in(window)]
+        parts = [(window, of) for window in windows for of in self._keys_in(window)]
         tail = f"{order} LIMIT :most" if limit else order
         for start in range(0, len(parts), _MOST_PARTS):
             bound = self.values | ({"most": limit} if limit else {})
             texts = []
-            for number, (window, column, key) in enumerate(parts[start : start + _MOST_PARTS]):
-                # Without statistics SQLite cannot know which index is the better one: an expression leaves no choice.
-                whose = column if key is None else f"{column} = :key_{number} AND organization_id || ''"
+            for number, (window, of) in enumerate(parts[start : start + _MOST_PARTS]):
                 span = f"started_at >= :first_{number} AND started_at < :end_{number}"
-                conditions = " AND ".join((f"{whose} = :organization_id", span, *self.conditions))
+                conditions = " AND ".join((*self._whose(of, number), span, *self.conditions))
                 texts.append(f"SELECT {columns} FROM usage_events WHERE {conditions} {tail}")  # noqa: S608 - our words
                 bound |= {f"first_{number}": window.first, f"end_{number}": window.end}
-                bound |= {} if key is None else {f"key_{number}": key}
+                bound |= {} if of.key is None else {f"key_{number}": of.key}
             yield text(_joined(texts, tail)).bindparams(**bound)
 
     def _keys_in(self, window: Window) -> Sequence[_Of]:
         """Those to look for one by one: of a window that knows its callers, these, of whom each is wanted."""
         if window.keys is not None:
             return [_Of("agent_key_id", key) for key in window.keys]
-        return (_Of("organization_id", None),) if self.keys is None else self.keys
+        return (_Of("organization_id"),) if self.keys is None else self.keys
+
+    def _whose(self, of: _Of, number: int) -> Iterator[str]:
+        if not (of.key or of.among):
+            yield "organization_id = :organization_id"
+            return
+        yield f"{of.column} = :key_{number}" if of.key else f"{of.column} IN ({of.among})"
+        # Without statistics SQLite cannot know which index is the better one: an expression leaves no choice.
+        yield "organization_id || '' = :organization_id"
+        # Of many keys the windows are everybody's: not each of their callers is wanted.
+        if of.key and (any_of := [f"{one.column} IN ({one.among})" for one in self.keys or () if one.among]):
+            yield f"({' OR '.join(any_of)})"
 
 
 async def _look(tx: Transaction, organization_id: str, wanted: Filter) -> _Look:
-    keys = None
-    if wanted.agent_key_ids is not None:
-        parents = await list_parents(tx, organization_id, wanted.agent_key_ids)
-        keys = [_Of("agent_key_id", key) for key in sorted(wanted.agent_key_ids)]
-        keys += [_Of("parent_key_id", key) for key in sorted(parents)]
-    return _Look.of(organization_id, wanted, keys)
+    if wanted.agent_key_ids is None:
+        return _Look.of(organization_id, wanted, None)
+    parents = await list_parents(tx, organization_id, wanted.agent_key_ids)
+    named = {"agent_key_id": sorted(wanted.agent_key_ids), "parent_key_id": sorted(parents)}
+    if not wanted.is_of_many:
+        return _Look.of(organization_id, wanted, [_Of(column, key) for column, ids in named.items() for key in ids])
+    sent = {column: json.dumps(ids) for column, ids in named.items() if ids}
+    keys = [_Of(column, among=_AMONG[tx.dialect.name].format(column)) for column in sent]
+    look = _Look.of(organization_id, wanted, keys)
+    look.values |= sent
+    return look
+
+
+_AMONG: Final = {
+    "sqlite": "SELECT value FROM json_each(:{0})",
+    "postgresql": "SELECT json_array_elements_text(CAST(:{0} AS json))",
+}
+"""The ids of a list that is sent as one value, however often a statement names it."""
 
 
 def _joined(texts: Sequence[str], tail: str) -> str:

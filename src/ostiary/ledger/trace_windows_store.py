@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 from sqlalchemy import func, select, text
@@ -17,6 +17,8 @@ from ostiary.ledger.usage_store import find_days
 
 _MOST_WINDOWS: Final = 32
 _FEW_KEYS: Final = 2
+_MANY_KEYS: Final = 16
+"""More agent keys than so many are looked for together: one by one each would give a page of its own."""
 _COMMON: Final = 64
 """Of so many attempts, one or more."""
 _FEW: Final = 10_000
@@ -44,6 +46,11 @@ class Filter:
     min_cost_nano: int | None = None
     provider_key_id: str | None = None
     endpoint: str | None = None
+
+    @property
+    def is_of_many(self) -> bool:
+        """Whether so many agent keys are wanted that these are not looked for one by one."""
+        return self.agent_key_ids is not None and len(self.agent_key_ids) > _MANY_KEYS
 
     @property
     def is_summed(self) -> bool:
@@ -91,6 +98,13 @@ async def windows_of(
     tx: Transaction, organization_id: str, wanted: Filter, newest: int = LATEST
 ) -> AsyncIterator[Window]:
     """Spans of time that hold every attempt wanted, newest first: of rare ones, only hours that have any."""
+    if wanted.is_of_many:
+        known = await find_days(tx, organization_id)
+        # The sums of so many keys take longer to read than those of everybody, which tell enough.
+        async for window in windows_of(tx, organization_id, replace(wanted, agent_key_ids=None), newest):
+            for part in _spread(window, *known):
+                yield part
+        return
     first = wanted.since_at or 0
     end = min(newest, LATEST if wanted.until_at is None else wanted.until_at)
     if not wanted.is_rare:
@@ -110,6 +124,16 @@ async def windows_of(
             if window.first < window.end:
                 yield window
         day, days = day - days, days * 2
+
+
+def _spread(window: Window, first_day: int, last_day: int) -> Iterator[Window]:
+    """An hour, then two, then four and so on: the newest of many keys are found in little time."""
+    first, end = max(window.first, first_day * DAY_MS), min(window.end, (last_day + 1) * DAY_MS)
+    length = HOUR_MS
+    while end > first:
+        begin = max(end - length, first)
+        yield Window(begin, end, window.keys)
+        end, length = begin, length * 2
 
 
 async def batched(windows: AsyncIterator[Window]) -> AsyncIterator[list[Window]]:
