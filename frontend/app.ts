@@ -214,11 +214,21 @@ function openMenu() {
 document.addEventListener('keydown', (event) => {
   if (event.key !== 'Escape' || hasRoom.matches || !sidebar?.contains(document.activeElement)) return
   sidebar.close()
+  cover()
   document.querySelector<HTMLElement>('[data-menu]')!.focus()
 })
 
-// A telephone that is turned: with room it stands beside the page, without it would cover it.
-hasRoom.addEventListener('change', () => (hasRoom.matches ? sidebar?.open() : sidebar?.close()))
+// While it covers the page, nothing behind it is reached by Tab.
+function cover() {
+  const covers = !hasRoom.matches && sidebar.ariaHidden === 'false'
+  for (const one of document.querySelectorAll<HTMLElement>('main, .skip')) one.inert = covers
+}
+
+if (sidebar) {
+  new MutationObserver(cover).observe(sidebar, { attributeFilter: ['aria-hidden'] })
+  // A telephone that is turned: with room it stands beside the page, without it would cover it.
+  hasRoom.addEventListener('change', () => (hasRoom.matches ? sidebar.open() : sidebar.close()))
+}
 
 // ---- back to a list -----------------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from tests.servers.waiting import until
 
 _IS_DARK: Final = "document.documentElement.classList.contains('dark')"
 _FOCUSED: Final = "document.activeElement.textContent.trim()"
+_IN_MENU: Final = "document.activeElement === document.body || document.activeElement.closest('#sidebar') !== null"
 _COVERS: Final = """(nav) => {
   const at = nav.getBoundingClientRect()
   return at.left === 0 && nav.contains(document.elementFromPoint(at.width / 2, at.height / 2))
@@ -48,6 +49,13 @@ def test_the_menu_of_a_narrow_window_is_opened_and_left_by_keyboard(lodge: Lodge
     window.picture("menu-narrow")
     page.keyboard.press("Tab")
     assert page.evaluate(_FOCUSED) == "Overview"
+    for key in ("Shift+Tab", "Tab"):  # round and round in it, whichever way
+        for _ in range(20):
+            page.keyboard.press(key)
+            assert page.evaluate(_IN_MENU), f"{key} leaves the menu"
+    button.evaluate("(one) => one.focus()")
+    assert page.evaluate(_IN_MENU), "what it covers cannot be reached"
+    menu.get_by_role("link", name="Overview").focus()
     page.keyboard.press("Escape")
     expect(menu).to_have_count(0)
     expect(button).to_be_focused()
