@@ -336,6 +336,43 @@ def test_the_same_keys_stand_under_members(desk: Desk, window: Window) -> None:
     page.wait_for_url(desk.url("/keys"))
 
 
+def test_a_key_opened_among_the_agents_of_members_leads_back_there(desk: Desk, window: Window) -> None:
+    """Through an edit, a rotation, what is done from its row, and its end."""
+    id, name = desk.key("Of members")
+    agents, there = desk.url("/settings/members/agents?q=Of%20members"), desk.url(f"/keys/{id}?from=members")
+    page = desk.sign_in(window, "alice", "/settings/members/agents?q=Of%20members")
+    page.get_by_role("link", name=name).click()
+    page.wait_for_url(there)
+    page.get_by_role("link", name="Edit", exact=True).click()
+    page.get_by_role("link", name="Cancel").click()
+    page.wait_for_url(there)
+    page.get_by_role("link", name="Edit", exact=True).click()
+    page.get_by_label("Requests/min").fill("20")
+    page.get_by_role("button", name="Save").click()
+    page.wait_for_url(there)
+    page.get_by_role("button", name="Rotate Key").click()
+    page.get_by_role("dialog").get_by_role("button", name="Rotate").click()
+    desk.gateway.canaries.watch(page.locator("#secret").inner_text())
+    page.get_by_role("link", name="Done").click()
+    page.wait_for_url(there)
+    page.get_by_role("button", name="Deactivate").click()
+    expect(page.get_by_text("The key is inactive: no call with it is let in.")).to_be_visible()
+    page.get_by_role("navigation", name="Where you are").get_by_role("link", name="Agents").click()
+    page.wait_for_url(agents)
+    page.get_by_role("button", name=f"Actions for {name}").click()
+    page.get_by_role("menuitem", name="Edit").click()
+    page.wait_for_url(desk.url(f"/keys/{id}/edit?from=members"))
+    page.get_by_role("link", name="Cancel").click()
+    page.get_by_role("button", name="Delete").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("textbox").fill(name)
+    dialog.get_by_role("button", name="Delete").click()
+    page.wait_for_url(desk.url("/settings/members/agents"))
+    page.get_by_role("link", name="Create Key").first.click()
+    page.get_by_role("link", name="Cancel").click()
+    page.wait_for_url(re.compile("/settings/members/agents"))
+
+
 def test_two_tabs_that_edit_one_key_lose_nothing(desk: Desk, window: Window) -> None:
     id, name = desk.key("Two tabs")
     page = desk.sign_in(window, "alice", f"/keys/{id}/edit")

@@ -12,7 +12,7 @@ from ostiary.agents.store import get_rules, list_secrets
 from ostiary.clock import DAY_MS, day_ends
 from ostiary.dashboard.agent_key_connect import connect
 from ostiary.dashboard.agent_key_words import powers
-from ostiary.dashboard.agent_keys import moves_of, names_of
+from ostiary.dashboard.agent_keys import moves_of, names_of, tail_of
 from ostiary.dashboard.answers import Answer
 from ostiary.dashboard.visit import Visit
 from ostiary.db.database import Transaction
@@ -87,6 +87,7 @@ async def _known(visit: Visit, tx: Transaction, key: AgentKey) -> dict[str, Any]
     rules = await get_rules(tx, home)
     return {
         "key": key,
+        "tail": tail_of(visit),
         "state": key.shown_status(at),
         "moves": moves_of(visit, key),
         "owner": owners.get(key.owner_id or ""),

@@ -15,7 +15,7 @@ from ostiary.agents.store import get_rules
 from ostiary.dashboard import agent_key_fields as fields
 from ostiary.dashboard.agent_key_connect import connect
 from ostiary.dashboard.agent_key_fields import CUSTOM, EXPIRIES, KEEP, Values
-from ostiary.dashboard.agent_keys import LIST, wants_part
+from ostiary.dashboard.agent_keys import LIST, page_of, tail_of, wants_part
 from ostiary.dashboard.answers import Answer
 from ostiary.dashboard.forms import Wrong
 from ostiary.dashboard.visit import Visit
@@ -55,7 +55,7 @@ async def create(visit: Visit) -> Answer:
             async with visit.writing() as tx:
                 key, secret = await _make(visit, tx, values, wish)
                 shown = await connect(visit, tx, key, secret)
-            return visit.page("agent_keys/reveal.html", key=key, secret=secret.reveal(), **shown)
+            return visit.page("agent_keys/reveal.html", key=key, secret=secret.reveal(), tail=tail_of(visit), **shown)
         except Refusal as refusal:
             visit.refused(refusal)
             wrong = fields.beside(refusal) or {"": refusal.message}
@@ -94,7 +94,7 @@ async def change(visit: Visit) -> Answer:
                 await agent_keys.change(
                     tx, visit.by, visit.home, key.id, wish, visit.at, grant=judge_scopes, catalog=known
                 )
-                return visit.go(f"{LIST}/{key.id}", said="The key is saved.")
+                return visit.go(page_of(visit, key.id), said="The key is saved.")
     except Refusal as refusal:
         visit.refused(refusal)
         wrong = fields.beside(refusal) or {"": refusal.message}
@@ -166,6 +166,7 @@ async def _form(
     elsewhere = wrong.pop("", "") or (_WRONG if wrong and not meanwhile else "")
     known: dict[str, Any] = {
         "key": key,
+        "tail": tail_of(visit),
         "values": values,
         "shown": current.text(),
         "meanwhile": meanwhile or [],

@@ -13,7 +13,7 @@ from ostiary.clock import SECOND_MS
 from ostiary.dashboard import agent_key_fields as fields
 from ostiary.dashboard.agent_key_connect import connect
 from ostiary.dashboard.agent_key_detail import OVERLAPS, TTLS
-from ostiary.dashboard.agent_keys import LIST, back
+from ostiary.dashboard.agent_keys import back, tail_of
 from ostiary.dashboard.answers import Answer
 from ostiary.dashboard.forms import Form, Wrong
 from ostiary.dashboard.visit import Visit
@@ -43,7 +43,7 @@ async def rotate(visit: Visit) -> Answer:
             shown = await connect(visit, tx, key, secret)
     except Refusal as refusal:
         return await _again(visit, "agent_keys/rotate.html", visit.refused(refusal))
-    return visit.page("agent_keys/reveal.html", key=key, secret=secret.reveal(), **shown)
+    return visit.page("agent_keys/reveal.html", key=key, secret=secret.reveal(), tail=tail_of(visit), **shown)
 
 
 async def ephemeral(visit: Visit) -> Answer:
@@ -57,7 +57,7 @@ async def ephemeral(visit: Visit) -> Answer:
             shown = await connect(visit, tx, key, secret)
     except Refusal as refusal:
         return await _again(visit, "agent_keys/ephemeral.html", visit.refused(refusal))
-    return visit.page("agent_keys/reveal.html", key=key, secret=secret.reveal(), **shown)
+    return visit.page("agent_keys/reveal.html", key=key, secret=secret.reveal(), tail=tail_of(visit), **shown)
 
 
 async def deactivate(visit: Visit) -> Answer:
@@ -69,7 +69,7 @@ async def activate(visit: Visit) -> Answer:
     """Let a stopped key in again."""
     async with visit.writing() as tx:
         key = await agent_keys.activate(tx, visit.by, visit.home, visit.names["id"], visit.at, grant=judge_scopes)
-    return visit.go(back(visit, f"{LIST}/{key.id}"), said="The key is active again.")
+    return visit.go(back(visit, key.id), said="The key is active again.")
 
 
 async def revoke(visit: Visit) -> Answer:
@@ -103,4 +103,4 @@ async def _again(visit: Visit, template: str, wrong: Wrong) -> Answer:
 async def _move(visit: Visit, move: Move, said: str) -> Answer:
     async with visit.writing() as tx:
         key = await move(tx, visit.by, visit.home, visit.names["id"], visit.at)
-    return visit.go(back(visit, f"{LIST}/{key.id}"), said=said)
+    return visit.go(back(visit, key.id), said=said)

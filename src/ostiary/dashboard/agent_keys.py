@@ -6,7 +6,7 @@ import base64
 import json
 from collections.abc import Collection
 from typing import Final, cast, get_args
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
 from ostiary.agents import agent_keys
 from ostiary.agents.agent_keys import AgentKey
@@ -27,6 +27,7 @@ STATUSES: Final = (
     ("expired", "Expired"),
     ("revoked", "Revoked"),
 )
+_FROM: Final = ("from", "members")
 _ON_A_PAGE: Final = 50
 _LONGEST_SEARCH: Final = 200
 
@@ -57,6 +58,7 @@ async def show(visit: Visit) -> Answer:
         next_page=None if page.after is None else _link(visit, wanted, page.after),
         first_page=_link(visit, wanted, None),
         among_members=visit.line.path == AMONG_MEMBERS,
+        tail=tail_of(visit),
         tab="members",
         sees_all=visit.may("agent_keys.list"),
     )
@@ -66,7 +68,7 @@ async def show_menu(visit: Visit) -> Answer:
     """What can be done to a key, as the menu of its row."""
     async with visit.reading() as tx:
         key = await agent_keys.show(tx, visit.by, visit.home, visit.names["id"])
-    return visit.page("agent_keys/menu.html", key=key, moves=moves_of(visit, key))
+    return visit.page("agent_keys/menu.html", key=key, moves=moves_of(visit, key), tail=tail_of(visit))
 
 
 def moves_of(visit: Visit, key: AgentKey) -> frozenset[str]:
@@ -130,12 +132,32 @@ def wants_part(visit: Visit) -> bool:
     return visit.is_partial and visit.line.headers.get(b"hx-history-restore-request") != b"true"
 
 
-def back(visit: Visit, otherwise: str = LIST) -> str:
-    """The list somebody acted from, with its filters; `otherwise` where they did not act from a list."""
-    here = urlsplit(visit.line.headers.get(b"hx-current-url", b"").decode("latin-1"))
-    if here.path not in (LIST, AMONG_MEMBERS):
-        return otherwise
-    return f"{here.path}?{here.query}" if here.query else here.path
+def back(visit: Visit, id: str = "") -> str:
+    """The list somebody acted from, with its filters; where they did not, the page of a key, or the list it is of."""
+    here = _seen(visit)
+    if here.path in (LIST, AMONG_MEMBERS):
+        return f"{here.path}?{here.query}" if here.query else here.path
+    if id:
+        return page_of(visit, id)
+    return AMONG_MEMBERS if tail_of(visit) else LIST
+
+
+def page_of(visit: Visit, id: str) -> str:
+    """The page of a key, from which the way back leads where this one's does."""
+    return f"{LIST}/{id}{tail_of(visit)}"
+
+
+def tail_of(visit: Visit) -> str:
+    """What links to a key, and from it, carry where it was opened among the agents of members, and not under Keys."""
+    here = _seen(visit)
+    is_among = AMONG_MEMBERS in (visit.line.path, here.path)
+    is_kept = visit.query.text(_FROM[0]) == _FROM[1] or _FROM in parse_qsl(here.query)
+    return f"?{urlencode([_FROM])}" if is_among or is_kept else ""
+
+
+def _seen(visit: Visit) -> SplitResult:
+    """The page from which a script asks."""
+    return urlsplit(visit.line.headers.get(b"hx-current-url", b"").decode("latin-1"))
 
 
 def _wanted(visit: Visit) -> Wanted:
