@@ -141,7 +141,7 @@ async def show(visit: Visit) -> Answer:
     return await _one(visit)
 
 
-async def _one(visit: Visit, status: int = 200, said: str = "") -> Answer:
+async def _one(visit: Visit, status: int = 200, said: str = "", was: str = "") -> Answer:
     wanted = Wanted(owner_id=visit.names["id"], limit=_KEYS_SHOWN)
     async with visit.reading() as tx:
         member = _found(await members.list_(tx, visit.by, visit.home), visit.names["id"])
@@ -158,6 +158,7 @@ async def _one(visit: Visit, status: int = 200, said: str = "") -> Answer:
         roles=ROLES,
         is_me=member.user_id == visit.here.user.id,
         said_of_role=said,
+        was=was or member.role,
     )
 
 
@@ -172,7 +173,9 @@ async def change_role(visit: Visit) -> Answer:
             member = await members.change_role(tx, visit.by, visit.home, id_, role, visit.at, was=was, but=but)
             token = (await sessions.renew(tx, mine, visit.at))[1] if is_me else None
     except Refusal as refusal:
-        return await _one(visit, refusal.status, visit.refused(refusal).message)
+        # What the role was stays as it was seen until it is told that it is another by now.
+        seen = "" if refusal.code == "conflict" else was or ""
+        return await _one(visit, refusal.status, visit.refused(refusal).message, seen)
     if token is not None:
         visit.cookies.append(entrance.cookie(visit.hall, token))
         return visit.go(_PAGE if role != "member" else HOME, f"You are {role} now.")

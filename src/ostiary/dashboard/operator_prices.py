@@ -85,7 +85,9 @@ async def set_(visit: Visit) -> Answer:
             await prices.set_price(tx, visit.by, provider, model, rates, visit.at)
     except Refusal as refusal:
         wrong = visit.refused(refusal)
-        return _form(visit, provider, model, price, is_set=is_set, typed=typed, status=refusal.status, wrong=wrong)
+        # The version stays as it was seen until it is told that there is another by now.
+        seen = {"wrong": wrong, "price_version": form.text("version")}
+        return _form(visit, provider, model, price, is_set=is_set, typed=typed, status=refusal.status, **seen)
     return visit.go(_PLACE, said=f"The price of {provider.id}/{model} is set. Past calls keep their cost; see Recost.")
 
 
@@ -114,7 +116,6 @@ def _form(
     is_set: bool,
     typed: dict[str, str],
     status: int = 200,
-    is_newer: bool = False,
     **more: object,
 ) -> Answer:
     return visit.page(
@@ -125,12 +126,10 @@ def _form(
         price=price,
         steps=_steps(price),
         is_set=is_set,
-        price_version=_version(price),
-        is_newer=is_newer,
         fields=FIELDS,
         typed=typed,
         recost_path=f"{_PLACE}/recost?{urlencode({'provider': provider.id, 'model': model})}",
-        **more,
+        **{"price_version": _version(price), "is_newer": False, **more},
     )
 
 

@@ -63,5 +63,7 @@ async def change(visit: Visit) -> Answer:
         wrong, status = visit.refused(refusal, _NAMES), refusal.status
     if not meanwhile and not wrong.message:
         return visit.go(_PAGE, f"{part.title} saved.")
-    known = {"values": {name: typed}, "was": {name: now}, "units": _UNITS, "meanwhile": meanwhile, "wrong": wrong}
+    # What was not told yet is told when it is sent again.
+    was = now if meanwhile else was
+    known = {"values": {name: typed}, "was": {name: was}, "units": _UNITS, "meanwhile": meanwhile, "wrong": wrong}
     return visit.page(f"settings/{name}.html", status, **known)
