@@ -1,4 +1,4 @@
-"""Every page with something on it: in light, in dark and narrow, without a violation, and none scrolls sideways.
+"""Every page with something on it: in light, in dark and narrow, without a violation; at no width one scrolls sideways.
 
 `PICTURES=docs/pictures uv run pytest tests/acceptance/test_pictures.py` keeps the pictures.
 """
@@ -29,6 +29,8 @@ _PAGES: Final = (
     *("/operator/prices/model?provider=openai&model=gpt-4o", "/operator/prices/recost", "/operator/gateways"),
     *("/operator/master-key", "/account", "/endpoints/aliases/new"),
 )
+_WIDTHS: Final = (390, 480, 600, 768, 1024, 1280, 1600, 2000)
+"""Of windows, from telephones to the screens of those who look at many things at once."""
 _DETAILS: Final = {
     "key": ("/keys", "Production API"),
     "provider-key": ("/vault", "upstream"),
@@ -70,6 +72,7 @@ class Album:
         else:
             self.page.reload()  # the menu is open where there is room for it when the page is opened
         sideways.append(self._shoot(f"{name}-narrow"))
+        sideways += [f"{name} scrolls sideways at {width}" for width in self.window.widths_that_scroll(_WIDTHS)]
         self.window.wide()
         self.window.axe(name)
         assert [one for one in sideways if one] == []

@@ -191,6 +191,18 @@ class Window:
         """Whether the page as it stands is wider than the window."""
         return bool(self.page.evaluate("document.documentElement.scrollWidth > window.innerWidth"))
 
+    def widths_that_scroll(self, widths: Sequence[int]) -> list[int]:
+        """Those of these widths at which the page is wider than the window; it is the narrowest before.
+
+        Nothing is waited for: what a chart draws follows a frame later, and has room for it already.
+        """
+        found = []
+        for width in sorted(widths):
+            self.page.set_viewport_size({"width": width, "height": _WIDE[1]})
+            if self.scrolls_sideways:
+                found.append(width)
+        return found
+
     def dark(self) -> None:
         """As one sees it whose machine prefers dark."""
         self._paint("dark")
