@@ -175,12 +175,16 @@ async def _build(base: Ground, stack: AsyncExitStack) -> tuple[Gate, list[Keeper
     )
     _let_hear(telemetry, gate)
     jobs = Jobs(database, spool.owner, clock, await _jobs(base, stack, refused))
-    health = HealthWatch(directory, database, gate.transport, base.seal, clock)
-    quotas = QuotaWatch(directory.health, database, clock, base.settings.name)
-    stack.push_async_callback(quotas.write)
-    keepers = (writer, purses, rations, marks, jobs, health, quotas, telemetry)
+    keepers = (writer, purses, rations, marks, jobs, telemetry, *_on_keys(base, gate, stack))
     beside = [listen.run for listen in keepers if listen is not None]
     return gate, [*beside, directory.listen, partial(gate.watch.run, clock), partial(gate.books.run, directory, clock)]
+
+
+def _on_keys(base: Ground, gate: Gate, stack: AsyncExitStack) -> tuple[HealthWatch, QuotaWatch]:
+    """What learns beside the calls how provider keys are; what is left to be written down is written at the end."""
+    quotas = QuotaWatch(gate.directory.health, base.database, base.clock, base.settings.name)
+    stack.push_async_callback(quotas.write)
+    return HealthWatch(gate.directory, base.database, gate.transport, base.seal, base.clock), quotas
 
 
 async def _telemetry(base: Ground, stack: AsyncExitStack, owner: str) -> Telemetry | None:
