@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import threading
 import time
 from collections import Counter
@@ -63,9 +64,17 @@ async def ask(port: int, secret: str, model: str = MODEL, max_tokens: int = 10) 
     )
     started = time.monotonic()
     async with asyncio.timeout(_PATIENCE_S):
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        # Connected and sent in one step: in a crowd it may be seconds until a caller has its next turn, and the gateway
+        # does not wait that long for a head.
+        line = socket.create_connection(("127.0.0.1", port))
         try:
-            writer.write(head.encode() + sent)
+            line.sendall(head.encode() + sent)
+            line.setblocking(False)
+            reader, writer = await asyncio.open_connection(sock=line)
+        except BaseException:
+            line.close()
+            raise
+        try:
             first, *lines = (await reader.readuntil(b"\r\n\r\n"))[:-4].decode().split("\r\n")
             headers = {name.lower(): text.strip() for name, _, text in (line.partition(":") for line in lines)}
             content = await reader.readexactly(int(headers["content-length"]))

@@ -185,6 +185,7 @@ async def test_what_children_called_before_is_their_parents_after_the_migration(
         for table in ("usage_hours", "usage_days", "usage_blocks"):
             await tx.exec_driver_sql(f"ALTER TABLE {table} DROP COLUMN parent_key_id")
         await tx.exec_driver_sql("DELETE FROM usage_sums WHERE kind = 'parent'")
+        await tx.exec_driver_sql("DROP TABLE provider_key_quotas")
         await tx.exec_driver_sql("UPDATE alembic_version SET version_num = '0010'")
     await migrate(database)
     await check_rollups(database)
