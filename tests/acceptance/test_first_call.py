@@ -13,6 +13,7 @@ from tests.servers.canaries import Canaries
 from tests.servers.gateway import Gateway, making
 from tests.servers.llama import Llama
 from tests.servers.shell import Shell
+from tests.servers.waiting import until
 
 _MODEL = "openai-compatible/tiny"
 _ON: Any = {"ignore_eos": True}
@@ -48,9 +49,17 @@ def client(house: Gateway, secret: str) -> Iterator[openai.OpenAI]:
         yield made
 
 
-def _newest(house: Gateway, calls: int = 1) -> list[dict[str, Any]]:
-    found = house.traces()
-    return found[:calls]
+def _event(house: Gateway, request_id: str) -> dict[str, Any]:
+    """What the ledger says of a call, once it does."""
+    found: list[dict[str, Any]] = []
+
+    def is_there() -> bool:
+        found[:] = [event for event in house.traces() if event["request_id"] == request_id]
+        return bool(found)
+
+    until(is_there, f"{request_id} in the ledger")
+    (event,) = found
+    return event
 
 
 def test_a_plain_answer_passes_and_is_written_down(house: Gateway, client: openai.OpenAI) -> None:
@@ -66,8 +75,7 @@ def test_a_plain_answer_passes_and_is_written_down(house: Gateway, client: opena
     assert raw.headers["x-ostiary-provider"] == "openai-compatible"
     assert raw.headers["x-ostiary-model"] == "tiny"
     assert raw.headers["x-ostiary-attempts"] == "1"
-    event = _newest(house)[0]
-    assert event["request_id"] == raw.headers["x-request-id"]
+    event = _event(house, raw.headers["x-request-id"])
     assert (event["status"], event["usage_source"], event["attempt"]) == ("ok", "provider", 1)
     assert Decimal(str(event["cost_usd"])) == cost
     assert event["tokens"]["input"] == answer.usage.prompt_tokens
@@ -82,7 +90,7 @@ def test_a_stream_passes_and_its_usage_is_asked_for_but_hidden(house: Gateway, c
     assert chunks
     assert all(chunk.choices for chunk in chunks), "the usage chunk was not asked for"
     assert chunks[-1].choices[0].finish_reason == "length"
-    event = _newest(house)[0]
+    event = _event(house, stream.response.headers["x-request-id"])
     assert (event["status"], event["usage_source"], event["stream"]) == ("ok", "provider", True)
     assert event["tokens"]["output"] == 12
 
@@ -113,14 +121,15 @@ async def test_the_async_client_works_as_well(house: Gateway, secret: str) -> No
         )
         chunks = [chunk async for chunk in stream]
     assert chunks[-1].choices[0].finish_reason == "length"
-    assert _newest(house)[0]["tokens"]["output"] == 4
+    assert _event(house, stream.response.headers["x-request-id"])["tokens"]["output"] == 4
 
 
 def test_embeddings_pass_and_cost_their_input(house: Gateway, client: openai.OpenAI) -> None:
-    answer = client.embeddings.create(model="vllm/tiny-embed", input=["the door", "the key"])
+    raw = client.embeddings.with_raw_response.create(model="vllm/tiny-embed", input=["the door", "the key"])
+    answer = raw.parse()
     assert len(answer.data) == 2
     assert len(answer.data[0].embedding) > 8
-    event = _newest(house)[0]
+    event = _event(house, raw.headers["x-request-id"])
     assert (event["operation"], event["model"]) == ("embeddings", "tiny-embed")
     assert event["tokens"]["input"] == answer.usage.prompt_tokens
     assert Decimal(str(event["cost_usd"])) == Decimal(answer.usage.prompt_tokens) / 1_000_000

@@ -283,7 +283,7 @@ def test_a_collector_that_is_away_costs_no_row_and_gets_its_spans_when_it_is_bac
     gateway = traced(gateways, upstream, f"http://127.0.0.1:{port}")
     secret = gateway.create_key("ci-bot")
     ids = {call(gateway, secret) for _ in range(30)}
-    assert {trace["request_id"] for trace in gateway.traces()} == ids
+    assert {trace["request_id"] for trace in gateway.traces(calls=30)} == ids
     until(lambda: "telemetry.down" in gateway.output, "the gateway to notice")
     assert numbers(gateway) == {
         "ostiary_spans_sent_total": 0,
@@ -325,7 +325,7 @@ def test_what_is_refused_for_good_is_dropped_counted_and_said_once(
     assert {request.target for request in collector.requests} == {"/v1/traces"}
     assert gateway.output.count("telemetry.dropping") == 1
     assert gateway.output.count("telemetry.down") == 1
-    assert len(gateway.traces()) == 2
+    assert len(gateway.traces(calls=2)) == 2
     collector.status = 200
     collector.of(call(gateway, secret))
 

@@ -192,7 +192,7 @@ def test_a_locked_database_is_a_503_that_passes(gateway: Gateway, upstream: Upst
         db.execute("ROLLBACK")
     db.close()
     assert gateway.chat(secret, "openai-compatible/ok").status_code == 200
-    assert len(gateway.traces()) == 2
+    assert len(gateway.traces(calls=2)) == 2
 
 
 def test_a_full_disk_is_a_503_that_passes(gateway: Gateway, upstream: Upstream) -> None:

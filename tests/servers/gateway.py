@@ -33,7 +33,7 @@ _OWN_GROUND = {"OSTIARY_DATABASE_URL", "OSTIARY_MASTER_KEY", "OSTIARY_MASTER_KEY
 _NOT_YET = (httpx2.codes.UNAUTHORIZED, httpx2.codes.SERVICE_UNAVAILABLE)
 _START_S = 30
 _WRITTEN_S = 0.15
-"""In which a quiet gateway has moved what it settled to the ledger."""
+"""In which a quiet gateway has moved what it settled to the ledger, and what nobody expects there, too."""
 
 
 class CommandError(AssertionError):
@@ -242,11 +242,17 @@ class Gateway(House):
         self.stop()
         self.start()
 
-    def traces(self, *options: str) -> list[dict[str, Any]]:
-        """All events of the ledger, newest first."""
+    def traces(self, *options: str, calls: int = 1) -> list[dict[str, Any]]:
+        """All events of the ledger, newest first, once there are so many: a gateway moves them there when it can."""
+        found: list[dict[str, Any]] = []
+
+        def are_there() -> bool:
+            found[:] = self.json("traces", "--limit", "0", *options)
+            return len(found) >= calls
+
         if self.is_running:
             time.sleep(_WRITTEN_S)
-        found: list[dict[str, Any]] = self.json("traces", "--limit", "0", *options)
+        until(are_there, f"{calls} events in the ledger")
         return found
 
     def close(self) -> None:
