@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
-from sqlalchemy import select, tuple_
+from sqlalchemy import ColumnElement, Table, and_, or_, select
 
 from ostiary.db import schema
 from ostiary.db.bulk import run_each
@@ -77,7 +78,7 @@ async def _list_leases(tx: Transaction, owner: str, keys: Sequence[AccountKey]) 
     for start in range(0, len(keys), _MANY):
         query = (
             select(c.scope, c.id, c.period_id, c.amount_nano - c.used_nano, c.charged_nano)
-            .where(c.owner == owner, tuple_(c.scope, c.id, c.period_id).in_(keys[start : start + _MANY]))
+            .where(c.owner == owner, _are(schema.leases, keys[start : start + _MANY]))
             .order_by(c.scope, c.id, c.period_id)
             .with_for_update()
         )
@@ -90,7 +91,18 @@ async def _list_spent(tx: Transaction, keys: Sequence[AccountKey]) -> dict[Accou
     found: dict[AccountKey, int] = {}
     for start in range(0, len(keys), _MANY):
         query = select(c.scope, c.id, c.period_id, c.spent_nano).where(
-            tuple_(c.scope, c.id, c.period_id).in_(keys[start : start + _MANY])
+            _are(schema.accounts, keys[start : start + _MANY])
         )
         found |= {AccountKey(*key): spent for *key, spent in await tx.execute(query)}
     return found
+
+
+def _are(table: Table, keys: Sequence[AccountKey]) -> ColumnElement[bool]:
+    """These rows; not as a list of triples, for which SQLite reads the whole table: 30 ms with 100,000 accounts."""
+    ids: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+    for key in keys:
+        ids[key.scope, key.period_id].append(key.id)
+    c = table.c
+    return or_(
+        *(and_(c.scope == scope, c.id.in_(those), c.period_id == period) for (scope, period), those in ids.items())
+    )
