@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+import random
+import tracemalloc
+
+import pytest
 
 from ostiary.limits.windows import DayCount, SlidingMinute, SlidingTokens, Slots
 
@@ -129,3 +133,61 @@ def test_a_slot_is_free_again_when_its_call_is_over() -> None:
     assert slots.fits(2, 0, 0.0, 0)
     slots.untake(None)
     assert slots.used() == 0
+
+
+class Plain:
+    """What the sliding windows are to count, as one would write it down: moment and tokens of each call."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[float]] = []
+
+    def used(self, now: float) -> tuple[int, int]:
+        self.calls = [call for call in self.calls if call[0] > now - 60]
+        return len(self.calls), sum(int(call[1]) for call in self.calls)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_packed_moments_count_as_plain_ones_would(seed: int) -> None:
+    chance = random.Random(seed)  # noqa: S311 - the same every time
+    minute, tokens, plain = SlidingMinute(), SlidingTokens(), Plain()
+    open_calls: list[tuple[float, int, list[float]]] = []
+    now = 0.0
+    for _ in range(12_000):
+        now += chance.choice((0.0, 0.001, 0.02, 0.02)) if chance.random() < 0.999 else chance.choice((20, 59, 90))
+        match chance.randrange(4):
+            case 0 | 1:
+                call = [now, chance.randrange(50)]
+                plain.calls.append(call)
+                open_calls.append((minute.take(0, now, 0), tokens.take(int(call[1]), now, 0), call))
+            case 2 if open_calls:
+                _, place, call = open_calls.pop(chance.randrange(len(open_calls)))
+                call[1] = chance.randrange(90)
+                tokens.settle(place, int(call[1]))
+            case 3 if open_calls and chance.random() < 0.3:
+                moment, place, call = open_calls.pop()
+                minute.untake(moment)
+                tokens.untake(place)
+                plain.calls = [one for one in plain.calls if one is not call]
+            case _:
+                assert (minute.used(now), tokens.used(now)) == plain.used(now)
+                newest = max((call[0] for call in plain.calls), default=now - 60)
+                assert minute.reset_s(now) == tokens.reset_s(now) == pytest.approx(newest + 60 - now)
+                assert minute.after(1, now, 0) == minute.used(now) + 1
+                assert tokens.after(7, now, 0) == tokens.used(now) + 7
+    assert (minute.used(now + 60), tokens.used(now + 60)) == (0, 0)
+
+
+def test_a_busy_minute_takes_little_room() -> None:
+    """As an object each, the calls of a minute were ten times as much, and the collector walked them all."""
+    minute, tokens = SlidingMinute(), SlidingTokens()
+    tracemalloc.start()
+    for number in range(92_160):
+        now = number / 1_024  # times that floats hold exactly
+        minute.used(now)
+        minute.take(0, now, 0)
+        tokens.used(now)
+        tokens.settle(tokens.take(900, now, 0), 1_000)
+    room, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (minute.used(now), tokens.used(now)) == (61_440, 61_440_000)
+    assert room < 4_000_000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections import deque
+from array import array
 from typing import ClassVar
 
 MINUTE_S = 60.0
@@ -12,6 +12,12 @@ NEVER = -math.inf
 """`asked_at` of a window of which nothing is known from elsewhere."""
 ALL = 1 << 62
 """`leased` where no other process shares the window."""
+Receipt = float | None
+"""What `take` gives: the moment or day of a request, the place of a call's tokens, nothing for a slot."""
+
+_UNTAKEN = -1
+_FEW = 1_024
+"""So many old moments may stay where they are: moving the others down costs more than their room."""
 
 
 class Window(ABC):
@@ -82,100 +88,109 @@ class Window(ABC):
         """Forget a call that was refused after all."""
 
 
-class SlidingMinute(Window):
-    """Requests in any sixty seconds of the monotonic clock; remembers one time a request."""
+class Sliding(Window):
+    """Any sixty seconds of the monotonic clock; remembers a moment for each call.
 
-    name = "minute"
-    counts = b"requests"
-    __slots__ = ("_taken",)
+    The moments are packed, as a busy minute has hundreds of thousands: 8 bytes each, and nothing the collector walks.
+    """
+
+    __slots__ = ("_first", "_moments")
 
     def __init__(self, leased: int = ALL) -> None:
         super().__init__(leased)
-        self._taken: deque[float] = deque()
+        self._moments = array("d")
+        self._first = 0
+        """Where the oldest stands that counts; what is before it has slid out."""
 
     @property
     def mark(self) -> float:
         """When the newest was taken."""
-        return self._taken[-1] if self._taken else 0
+        return self._moments[-1] if len(self._moments) > self._first else 0
+
+    def reset_s(self, now: float) -> float:
+        """Until the newest slides out."""
+        return max(self._moments[-1] + MINUTE_S - now, 0.0) if len(self._moments) > self._first else 0.0
+
+    def _slide(self, now: float) -> None:
+        """Let go of what is sixty seconds old; the room of it is given back once it is the most of all."""
+        moments, first, edge = self._moments, self._first, now - MINUTE_S
+        count = len(moments)
+        while first < count and moments[first] <= edge:
+            first += 1
+        if first > self._first:
+            self._leave(self._first, first)
+            self._first = first
+            if first > _FEW and first * 2 > count:
+                self._drop(first)
+
+    def _leave(self, start: int, end: int) -> None:
+        """Those of these places slide out."""
+
+    def _drop(self, count: int) -> None:
+        """Give the room of so many of the oldest back."""
+        del self._moments[:count]
+        self._first -= count
+
+
+class SlidingMinute(Sliding):
+    """Requests in any sixty seconds."""
+
+    name = "minute"
+    counts = b"requests"
+    __slots__ = ()
 
     def used(self, now: float, _day: int = 0) -> int:
         """Requests taken in the last sixty seconds."""
-        taken = self._taken
-        edge = now - MINUTE_S
-        while taken and taken[0] <= edge:
-            taken.popleft()
-        return len(taken)
+        self._slide(now)
+        return len(self._moments) - self._first
 
     def after(self, _tokens: int, now: float, _day: int) -> int:
         """The same, in fewer steps: asked at every call."""
-        taken = self._taken
-        return (len(taken) if taken and taken[0] > now - MINUTE_S else self.used(now)) + 1
+        moments, first = self._moments, self._first
+        count = len(moments)
+        return (count - first if count > first and moments[first] > now - MINUTE_S else self.used(now)) + 1
 
     def wait_s(self, limit: int, _tokens: int, now: float) -> float:
         """Until the oldest that is in the way slides out."""
         used = self.used(now)
         if not used or not limit:
             return MINUTE_S
-        return self._taken[max(used - limit, 0)] + MINUTE_S - now
-
-    def reset_s(self, now: float) -> float:
-        """Until the newest slides out."""
-        return max(self._taken[-1] + MINUTE_S - now, 0.0) if self._taken else 0.0
+        return self._moments[self._first + max(used - limit, 0)] + MINUTE_S - now
 
     def take(self, _tokens: int, now: float, _day: int) -> float:
         """Count one request."""
-        self._taken.append(now)
+        self._moments.append(now)
         return now
 
     def untake(self, receipt: Receipt) -> None:
         """Forget one request of that moment; it is among the newest."""
-        taken = self._taken
-        for place in range(len(taken) - 1, -1, -1):
-            if taken[place] == receipt:
-                del taken[place]
+        moments = self._moments
+        for place in range(len(moments) - 1, self._first - 1, -1):
+            if moments[place] == receipt:
+                del moments[place]
                 return
 
 
-class TokensTaken:
-    """The tokens of one call: thought at first, then known."""
-
-    __slots__ = ("moment", "tokens")
-
-    def __init__(self, moment: float, tokens: int) -> None:
-        self.moment = moment
-        self.tokens = tokens
-
-
-Receipt = float | TokensTaken | None
-"""What `take` gives: the moment or day of a request, the tokens of a call, nothing for a slot."""
-
-
-class SlidingTokens(Window):
+class SlidingTokens(Sliding):
     """Tokens in any sixty seconds: each call at its estimate, and at what it really used once that is known."""
 
     name = "tokens"
     counts = b"tokens"
     ends = True
-    __slots__ = ("_sum", "_taken")
+    __slots__ = ("_dropped", "_holes", "_sum", "_tokens")
 
     def __init__(self, leased: int = ALL) -> None:
         super().__init__(leased)
-        self._taken: deque[TokensTaken] = deque()
+        self._tokens = array("q")
+        """Beside the moments; `_UNTAKEN` where a call was refused after all, which `_holes` counts."""
+        self._holes = 0
+        self._dropped = 0
+        """How many were ever given up: a receipt is a place counted from the very first."""
         self._sum = 0
-
-    @property
-    def mark(self) -> float:
-        """When the newest were taken."""
-        return self._taken[-1].moment if self._taken else 0
 
     def used(self, now: float, _day: int = 0) -> int:
         """Tokens taken in the last sixty seconds."""
-        taken = self._taken
-        edge = now - MINUTE_S
-        while taken and taken[0].moment <= edge:
-            one = taken.popleft()
-            self._sum -= one.tokens
-            one.moment = -math.inf  # what is learnt of it later no longer counts
+        self._slide(now)
         return self._sum
 
     def need(self, tokens: int) -> int:
@@ -184,40 +199,62 @@ class SlidingTokens(Window):
 
     def after(self, tokens: int, now: float, _day: int) -> int:
         """The same, in fewer steps: asked at every call."""
-        taken = self._taken
-        return tokens + (self._sum if taken and taken[0].moment > now - MINUTE_S else self.used(now))
+        moments, first = self._moments, self._first
+        counts = len(moments) > first and moments[first] > now - MINUTE_S
+        return tokens + (self._sum if counts else self.used(now))
 
     def wait_s(self, limit: int, tokens: int, now: float) -> float:
         """Until enough of the oldest have slid out; a call larger than the limit never fits, and is told a minute."""
         over = self.used(now) + tokens - limit
-        for one in self._taken:
-            over -= one.tokens
+        for place in range(self._first, len(self._tokens)):
+            over -= max(self._tokens[place], 0)
             if over <= 0:
-                return one.moment + MINUTE_S - now
+                return self._moments[place] + MINUTE_S - now
         return MINUTE_S
 
-    def reset_s(self, now: float) -> float:
-        """Until the newest slides out."""
-        return max(self._taken[-1].moment + MINUTE_S - now, 0.0) if self._taken else 0.0
-
-    def take(self, tokens: int, now: float, _day: int) -> TokensTaken:
+    def take(self, tokens: int, now: float, _day: int) -> int:
         """Count what the call is thought to use."""
-        one = TokensTaken(now, tokens)
-        self._taken.append(one)
+        self._moments.append(now)
+        self._tokens.append(tokens)
         self._sum += tokens
-        return one
+        return self._dropped + len(self._tokens) - 1
 
     def settle(self, receipt: Receipt, tokens: int | None) -> None:
         """Put what was used in place of what was thought; what has slid out meanwhile stays out."""
-        if isinstance(receipt, TokensTaken) and tokens is not None and receipt.moment > -math.inf:
-            self._sum += tokens - receipt.tokens
-            receipt.tokens = tokens
+        place = self._place_of(receipt)
+        if place is not None and tokens is not None:
+            tokens = min(tokens, ALL)
+            self._sum += tokens - self._tokens[place]
+            self._tokens[place] = tokens
 
     def untake(self, receipt: Receipt) -> None:
         """Used nothing, and is no longer there."""
-        self.settle(receipt, 0)
-        if isinstance(receipt, TokensTaken) and receipt in self._taken:
-            self._taken.remove(receipt)
+        place = self._place_of(receipt)
+        if place is None:
+            return
+        self._sum -= self._tokens[place]
+        self._tokens[place] = _UNTAKEN
+        self._holes += 1
+        while len(self._tokens) > self._first and self._tokens[-1] == _UNTAKEN:
+            self._tokens.pop()
+            self._moments.pop()
+            self._holes -= 1
+
+    def _place_of(self, receipt: Receipt) -> int | None:
+        """Where its tokens stand, None when they have slid out."""
+        place = int(receipt or 0) - self._dropped
+        return place if place >= self._first else None
+
+    def _leave(self, start: int, end: int) -> None:
+        going = self._tokens[start:end]
+        untaken = going.count(_UNTAKEN) if self._holes else 0
+        self._holes -= untaken
+        self._sum -= sum(going) - untaken * _UNTAKEN
+
+    def _drop(self, count: int) -> None:
+        super()._drop(count)
+        del self._tokens[:count]
+        self._dropped += count
 
 
 class Slots(Window):
