@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,8 +16,9 @@ import pytest
 from ostiary.orgs import organizations
 from ostiary.secret import Secret
 from ostiary.vault import provider_keys
+from ostiary.vault.endpoint_store import EndpointTarget
 from ostiary.vault.provider_keys import NewProviderKey, ProviderKeyEdit
-from tests.acceptance.inside import OPERATOR, set_prices
+from tests.acceptance.inside import OPERATOR, rows, set_prices
 from tests.acceptance.pair import Pair, pair_of
 from tests.servers import behaviours
 from tests.servers.canaries import Canaries
@@ -276,6 +280,35 @@ def test_the_last_usable_key_is_not_disabled_and_works_again_by_itself(pair: Pai
     assert pair.ask(model, "mended").status_code == 200
     pair.await_state("right", None)
     pair.await_state("left", "disabled")
+
+
+def test_two_gateways_that_each_disable_another_of_two_keys_leave_one(pair: Pair) -> None:
+    """Neither can be told of the other's finding in time: nobody can write meanwhile."""
+    pair.furnish("novita", "east", "west")
+    model, gateways = "novita/m", {"east": 0, "west": 1}
+    for name in gateways:
+        id = pair.gateways[0].json("vault", "show", name, "--org", "default")["id"]
+        pair.endpoint(f"{name} alone", EndpointTarget("novita", "m", id))
+
+    def is_disabled(name: str) -> bool:
+        refused = pair.ask(f"{name} alone", at=gateways[name]).json()["error"]
+        return (refused["code"], [one["state"] for one in refused.get("keys", ())]) == ("no_usable_key", ["disabled"])
+
+    url = pair.gateways[0].environment()["OSTIARY_DATABASE_URL"]
+    with closing(sqlite3.connect(url.removeprefix("sqlite:///"), timeout=30, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        for name in gateways:
+            pair.by_key = {name: behaviours.unauthorized}
+            until(partial(is_disabled, name), f"{name} to be disabled where it is seen to fail", 60)
+        other.execute("ROLLBACK")
+    pair.by_key.clear()
+    query = "SELECT seq FROM changes JOIN provider_keys USING (id) WHERE noun = 'key_health' AND name = ?"
+    until(lambda: all(rows(pair.gateways[0], query, name) for name in gateways), "both to be written down", 20)
+    pair.hear()
+    answers = [pair.ask(model, said(number), at=number % 2) for number in range(20)]
+    assert {answer.status_code for answer in answers} == {200}
+    found = [[one["state"] for one in pair.health(name)] for name in gateways]
+    assert sorted(found) in ([[], ["disabled"]], [["degraded"], ["disabled"]])
 
 
 # ---- what others spend ------------------------------------------------------------------------------------------

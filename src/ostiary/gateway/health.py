@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import count
 from types import MappingProxyType
 from typing import Any, Final
@@ -169,7 +169,7 @@ class Health:
     def confirm(self, key_id: str, reason: str) -> bool:
         """The provider says that the credential is not valid; the last usable key is not disabled for it."""
         key = self._keys.get(key_id)
-        if key is None or not self._has_spare(key):
+        if key is None or not self.has_spare(key):
             return False
         known = self.troubles.of(key_id).get(WHOLE)
         self.troubles.add(key_id, WHOLE, health.disabled(known, reason, self._clock.now()))
@@ -185,11 +185,13 @@ class Health:
             self.troubles.forgive(key_id, states)
             self.suspects.discard(key_id)
 
-    def _has_spare(self, key: OpenKey) -> bool:
-        """Whether everybody who uses this key could use another one for the same server."""
+    def has_spare(self, key: OpenKey, shut: Collection[str] = ()) -> bool:
+        """Whether everybody who uses this key could use another one for the same server; those `shut` are none."""
         at = self._clock.now()
         for other in self._keys.values():
             if other.id != key.id and other.provider is key.provider and other.base_url == key.base_url:
+                if other.id in shut:
+                    continue
                 known = self.troubles.of(other.id).get(WHOLE)
                 is_reached = other.shared or (not key.shared and other.organization_id == key.organization_id)
                 if is_reached and (known is None or not known.is_skipped(at)):

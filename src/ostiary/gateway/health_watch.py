@@ -11,10 +11,12 @@ from ostiary.db import changes
 from ostiary.db.database import Database, Transaction
 from ostiary.errors import Refusal
 from ostiary.gateway.directory import Directory
+from ostiary.gateway.troubles import WHOLE
 from ostiary.ledger.key_alerts import tell_of_key
 from ostiary.logs import get
 from ostiary.providers.transport import Transport
 from ostiary.vault import health_store, provider_keys, store, trial
+from ostiary.vault.health import LASTING, spared
 from ostiary.vault.seal import Seal
 
 _LOOK_S: Final = 0.25
@@ -91,12 +93,23 @@ class HealthWatch:
     async def _put(self, tx: Transaction, key_id: str, at: int) -> None:
         stored = await health_store.find_health(tx, [key_id])
         before = {row.state for row in stored}
+        if "disabled" not in before:
+            await self._spare_the_last(tx, key_id, at)
         rows = self._health.troubles.joined(key_id, stored)
         await health_store.put_health(tx, key_id, rows)
         await changes.append(tx, NOUN, None, key_id, at)
         for row in rows:
             if not row.model and row.state not in before:
                 await tell_of_key(tx, key_id, row.state, row.reason, row.until, at)
+
+    async def _spare_the_last(self, tx: Transaction, key_id: str, at: int) -> None:
+        """Another gateway may have disabled meanwhile what was a spare here: one key at least stays usable."""
+        key, known = self._health.find(key_id), self._health.troubles.of(key_id).get(WHOLE)
+        if key is None or known is None or known.state != "disabled":
+            return
+        await changes.take_turn(tx)
+        if not self._health.has_spare(key, await health_store.list_shut(tx, LASTING)):
+            self._health.troubles.add(key_id, WHOLE, spared(known, at))
 
     async def _edited(self, tx: Transaction) -> set[str]:
         """Keys that somebody has edited or reset and this process has not heard of yet: what it knows is over."""

@@ -99,6 +99,11 @@ def disabled(known: Trouble | None, reason: str, at: int) -> Trouble:
     return Trouble("disabled", known.failures if known else 1, reason, known.since if known else at, None, at)
 
 
+def spared(known: Trouble, at: int) -> Trouble:
+    """The same key, where it turned out to be the last: it is not disabled, and those that are well go first."""
+    return Trouble("degraded", known.failures, known.reason, known.since, at + _DOUBT_MS, known.failed_at)
+
+
 def on_trial(known: Trouble, at: int) -> Trouble:
     """One call is on its way to find out; others keep away until it has."""
     return Trouble(known.state, known.failures, known.reason, known.since, at + _TRIAL_MS, known.failed_at)

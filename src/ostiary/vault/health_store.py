@@ -43,6 +43,13 @@ async def list_all_health(tx: Transaction) -> list[HealthRow]:
     return [_record(row) for row in await tx.execute(query)]
 
 
+async def list_shut(tx: Transaction, states: Collection[str]) -> set[str]:
+    """The keys that are so as a whole."""
+    h = schema.provider_key_health.c
+    rows = await tx.execute(select(h.provider_key_id).where(h.model == "", h.state.in_(states)))
+    return set(rows.scalars())
+
+
 async def lock_key(tx: Transaction, key_id: str) -> bool:
     """Let nobody edit or reset the key until this transaction ends; False when it is gone."""
     k = schema.provider_keys.c
