@@ -284,8 +284,8 @@ def test_the_last_usable_key_is_not_disabled_and_works_again_by_itself(pair: Pai
 
 def test_two_gateways_that_each_disable_another_of_two_keys_leave_one(pair: Pair) -> None:
     """Neither can be told of the other's finding in time: nobody can write meanwhile."""
-    pair.furnish("novita", "east", "west")
-    model, gateways = "novita/m", {"east": 0, "west": 1}
+    pair.furnish("novita", "oak", "elm")
+    model, gateways = "novita/m", {"oak": 0, "elm": 1}
     for name in gateways:
         id = pair.gateways[0].json("vault", "show", name, "--org", "default")["id"]
         pair.endpoint(f"{name} alone", EndpointTarget("novita", "m", id))
