@@ -54,6 +54,11 @@ def explained(pair: Pair, model: str, at: int = 0) -> Any:
     return pair.clients[at].post("/v1/explain", json=body, headers=pair.caller.bearer).json()
 
 
+def standing(pair: Pair) -> dict[str, str]:
+    """How the vault says that each of the twenty is."""
+    return {one["name"]: one["status"] for one in pair.gateways[0].json("vault", "list") if one["name"] in TWENTY}
+
+
 def test_one_bad_key_of_twenty_is_disabled_and_nobody_sees_a_failure(pair: Pair) -> None:
     pair.by_key["k-07"] = behaviours.unauthorized
     since = len(pair.upstream.calls)
@@ -70,7 +75,7 @@ def test_one_bad_key_of_twenty_is_disabled_and_nobody_sees_a_failure(pair: Pair)
     used = pair.used(since)
     assert used["k-07"] == 0, "nor at the gateway that never saw it fail"
     assert len(used) == 19
-    assert all(pair.health(name) == [] for name in ("k-00", "k-19"))
+    assert standing(pair) == dict.fromkeys(TWENTY, "healthy") | {"k-07": "disabled"}, "and the others are untouched"
 
 
 def test_a_test_call_that_takes_long_keeps_no_other_waiting(pair: Pair) -> None:
@@ -120,8 +125,7 @@ def test_a_provider_that_fails_costs_none_of_its_keys(pair: Pair) -> None:
     answers = say(pair, FLEET, 100)
     assert {(one.status_code, one.headers["x-ostiary-attempts"]) for one in answers} == {(200, "1")}
     assert len(pair.used(since)) >= 17
-    told = {one["name"]: one["health"] for one in pair.gateways[0].json("vault", "list")}
-    assert all(health in ("healthy", [], None) for name, health in told.items() if name in TWENTY), told
+    assert standing(pair) == dict.fromkeys(TWENTY, "healthy")
 
 
 @pytest.mark.parametrize(("provider", "names"), [("together", ["alone"]), ("deepseek", ["left", "right"])])
@@ -184,12 +188,15 @@ def test_half_a_minute_of_503_for_twenty_keys_under_traffic_disables_none_and_is
 
 def test_an_address_that_is_slowed_down_costs_none_of_the_keys(pair: Pair) -> None:
     pair.by_key |= dict.fromkeys(TWENTY, behaviours.refuse(429, "slow down", None, b"retry-after: 3000"))
-    say(pair, FLEET, 60)
+    since = len(pair.upstream.calls)
+    assert {one.status_code for one in say(pair, FLEET, 60)} == {502}, "asked all the time, whatever it says"
+    assert len(pair.used(since)) == len(TWENTY)
     pair.by_key.clear()
     since = len(pair.upstream.calls)
     answers = say(pair, FLEET, 100)
-    assert {one.status_code for one in answers} == {200}
+    assert {(one.status_code, one.headers["x-ostiary-attempts"]) for one in answers} == {(200, "1")}
     assert len(pair.used(since)) >= 17
+    until(lambda: standing(pair) == dict.fromkeys(TWENTY, "healthy"), "none of them to be held guilty", 10)
 
 
 def test_a_key_that_rests_says_until_when_and_rests_at_every_gateway(pair: Pair) -> None:
@@ -402,6 +409,47 @@ def test_a_limit_of_its_own_sends_calls_to_the_next_key_and_holds_over_both_gate
     for name in ("first", "second"):
         limit(pair, name, rpm=None)
     assert pair.ask(TWO).status_code == 200
+
+
+def test_of_twenty_keys_with_limits_each_is_used_before_anybody_is_refused(pair: Pair) -> None:
+    names = [f"b-{number:02}" for number in range(20)]
+    pair.furnish("baseten", *names, rpm=1)
+    model, since = "baseten/m", len(pair.upstream.calls)
+    assert [pair.ask(model, str(number)).status_code for number in range(20)] == [200] * 20
+    assert pair.used(since) == dict.fromkeys(names, 1)
+    refused = pair.ask(model).json()["error"]
+    assert refused["code"] == "no_usable_key"
+    assert sorted((one["provider_key"], one["state"]) for one in refused["keys"]) == [(one, "limited") for one in names]
+
+
+def test_who_failed_goes_on_past_every_key_that_has_no_room(pair: Pair) -> None:
+    model, full = "hyperbolic/m", [f"full {number}" for number in range(6)]
+    pair.furnish("hyperbolic", "fails")
+    pair.furnish("hyperbolic", *full, rpm=1)
+    since = len(pair.upstream.calls)
+    assert {one.status_code for one in say(pair, model, 60, at=0)} == {200}
+    assert {name: pair.used(since)[name] for name in full} == dict.fromkeys(full, 1)
+    pair.furnish("hyperbolic", "more")
+    pair.by_key["fails"] = behaviours.status(503)
+    answers = say(pair, model, 60, at=0)
+    assert {one.status_code for one in answers} == {200}
+    assert {one.headers["x-ostiary-attempts"] for one in answers} == {"1", "2"}
+
+
+def test_nothing_usable_says_of_each_key_whether_it_rests_or_has_no_room(pair: Pair) -> None:
+    model = "scaleway/m"
+    pair.furnish("scaleway", "resting", "scarce", strategy="fill")
+    limit(pair, "scarce", rpm=1)
+    pair.by_key["resting"] = behaviours.refuse(429, "slow down", None, b"retry-after: 20")
+    assert pair.ask(model).headers["x-ostiary-attempts"] == "2"
+    refused = pair.ask(model)
+    error = refused.json()["error"]
+    assert (refused.status_code, error["code"]) == (503, "no_usable_key")
+    told = {one["provider_key"]: (one["state"], one["retry_at"] is not None) for one in error["keys"]}
+    assert told == {"resting": ("cooling", True), "scarce": ("limited", False)}
+    assert 1 <= int(refused.headers["retry-after"]) <= 20, "whichever is soonest"
+    assert "or rests" in error["message"]
+    assert explained(pair, model)["would_answer"]["error"]["keys"] == error["keys"]
 
 
 def test_tokens_a_minute_of_its_own_are_not_passed_and_come_back(pair: Pair) -> None:

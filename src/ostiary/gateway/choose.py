@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final
 
 import msgspec
 
 from ostiary.errors import Refusal
 from ostiary.gateway.bid import reach_of
 from ostiary.gateway.call import Call
+from ostiary.gateway.candidates import MOST, is_low, looked_at, of_each, usable
 from ostiary.gateway.conversation import slot_of
 from ostiary.gateway.health import Health
-from ostiary.gateway.target import Reach, Route, Target, Tier, with_due
-
-_MOST: Final = 12
-"""Targets of one tier that a call looks at: more than it can try."""
-_PLENTY: Final = 16
-"""More than a call tries: what comes after them has a chance once something is known to be in trouble."""
+from ostiary.gateway.target import Reach, Route, Target
 
 
 class Order(msgspec.Struct, frozen=True, gc=False):
@@ -55,7 +50,7 @@ def choose(route: Route, call: Call, health: Health, at: int, organization_id: s
             order = _known(route, slot, health, at) if is_known else _all_well(route, slot, health, at)
             if order is not None:
                 return order
-        found = _looked_at(route, slot, health, at)
+        found = looked_at(route, slot, health, at)
     else:
         found = among
     if call.max_cost_nano is not None:
@@ -76,7 +71,7 @@ def _known(route: Route, slot: int, health: Health, at: int) -> Order | None:
     """Where something is known against some; None where it takes a look at all to find the first."""
     first = route.first_at(slot)
     low = health.remaining.low
-    if not health.is_clear(first, at) or (low and _is_low(first, route.tiers_at(slot)[0], health, at)):
+    if not health.is_clear(first, at) or (low and is_low(first, route.tiers_at(slot)[0], health, at)):
         found = _clear(route, slot, health, at)
         if found is None:
             return None
@@ -88,18 +83,13 @@ def _known(route: Route, slot: int, health: Health, at: int) -> Order | None:
 def _clear(route: Route, slot: int, health: Health, at: int) -> Target | None:
     """The first of its tier that nothing is known against, where those before it come after it or not at all."""
     tier = route.tiers_at(slot)[0]
-    for target in tier.in_turn(slot, _MOST):
-        is_low = _is_low(target, tier, health, at)
-        if health.is_clear(target, at) and not is_low:
+    for target in tier.in_turn(slot, MOST):
+        is_dry = is_low(target, tier, health, at)
+        if health.is_clear(target, at) and not is_dry:
             return target
-        if not is_low and not health.is_behind(target, at):
+        if not is_dry and not health.is_behind(target, at):
             break
     return None
-
-
-def _is_low(target: Target, tier: Tier, health: Health, at: int) -> bool:
-    """Whether it comes after the others of its tier, where they take turns: what is filled is used until nothing is."""
-    return tier.turns and health.remaining.is_low(target, at)
 
 
 def _reach(route: Route, slot: int, health: Health, at: int, epoch: int | None) -> Reach:
@@ -111,7 +101,7 @@ def _reach(route: Route, slot: int, health: Health, at: int, epoch: int | None) 
     known = route.reaches.get(variant)
     if known is not None and known[0] == epoch:
         return known[1]
-    found = _looked_at(route, slot, health, at)
+    found = looked_at(route, slot, health, at)
     reach = reach_of(health.ranked(found, at) if epoch is not None else found)
     route.reaches[variant] = epoch, reach
     return reach
@@ -121,74 +111,16 @@ def _after_first(route: Route, slot: int, health: Health, first: Target, reach: 
     """The others: what has become known since then, by the first of them, may be known against some of them."""
     if health.is_anything_known:
         return _others(route, slot, health, first, reach, at)
-    return _of_each(route, slot)[1:]
+    return of_each(route, slot)[1:]
 
 
 def _others(route: Route, slot: int, health: Health, first: Target, reach: Reach, at: int) -> Sequence[Target]:
     """The others as they are now; one that has become usable since is left out where the hold does not pay for it."""
-    found = health.ranked(_usable(route, slot, health, at), at)
+    found = health.ranked(usable(route, slot, health, at), at)
     return [one for one in found if one is not first and reach.covers(one)]
 
 
-# ---- all that a call looks at -----------------------------------------------------------------------------------
-
-
-def _looked_at(route: Route, slot: int, health: Health, at: int) -> Sequence[Target]:
-    return _usable(route, slot, health, at) if health.is_anything_known else _of_each(route, slot)
-
-
-def _of_each(route: Route, slot: int) -> tuple[Target, ...]:
-    """Where all are well: of each tier as many as can be tried, until there are plenty, and of enough places."""
-    if route.fixed is not None:
-        return route.fixed
-    found: tuple[Target, ...] = ()
-    for tier in route.tiers_at(slot):
-        if len(found) < _PLENTY:
-            found += tier.in_turn(slot, route.attempts)
-        elif _are_enough(found, route.attempts):
-            break
-        found = with_due(found, tier.in_turn(slot), route.attempts)
-    return found
-
-
-def _usable(route: Route, slot: int, health: Health, at: int) -> tuple[Target, ...]:
-    """Where some are in trouble: of each tier those that are not to be passed over, until plenty of them are well.
-
-    Nothing usable is everything there is: then it can be said how each of them is.
-    """
-    found: tuple[Target, ...] = ()
-    well = 0
-    for tier in route.tiers_at(slot):
-        if well < _PLENTY:
-            taken, of_it = _usable_of(tier, slot, route.attempts, health, at)
-            found = (*found, *taken)
-            well += of_it
-        elif _are_enough(found, route.attempts):
-            break
-        usable = (one for one in tier.in_turn(slot) if not health.troubles.is_skipped(one, at))
-        found = with_due(found, usable, route.attempts)
-    return found or tuple(target for tier in route.tiers_at(slot) for target in tier.targets)
-
-
-def _are_enough(found: Sequence[Target], attempts: int) -> bool:
-    """Whether they are of as many places as can be due an attempt."""
-    return len({one.place for one in found}) >= attempts
-
-
-def _usable_of(tier: Tier, slot: int, attempts: int, health: Health, at: int) -> tuple[list[Target], int]:
-    """Those of one tier, and how many of them are well; those that are nearly dry come last of it."""
-    found: list[Target] = []
-    well = 0
-    for target in tier.in_turn(slot):
-        if health.troubles.is_skipped(target, at):
-            continue
-        found.append(target)
-        well += health.is_clear(target, at) and not _is_low(target, tier, health, at)
-        if len(found) >= _MOST or well >= attempts:
-            break
-    if tier.turns and health.remaining.low:
-        found.sort(key=lambda one: health.remaining.is_low(one, at))
-    return found, well
+# ---- a price for every one --------------------------------------------------------------------------------------
 
 
 def _priced(found: Sequence[Target]) -> tuple[Target, ...]:

@@ -2,34 +2,56 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from ostiary.errors import TABLE, Refusal
 from ostiary.gateway.bid import bid_for
 from ostiary.gateway.call import Call
+from ostiary.gateway.choose import Order
 from ostiary.gateway.target import Target
 from ostiary.limits.budgets import Bid
 from ostiary.limits.reserve import Hold, Reserve
 
-_POOL: Final = "(pool)"
 _AWAY: Final = TABLE["service_unavailable"]
+Limit = tuple[Target, Refusal]
+"""A key that has no room, and what it refused a call with."""
 
 
 async def hold_first(
-    reserve: Reserve, call: Call, targets: tuple[Target, ...], hold: Hold, organization_id: str, *, is_asked: bool
-) -> tuple[tuple[Target, ...], Hold | None]:
-    """The targets from the first whose key still has room, and what is held of that; none is `no_usable_key`."""
-    refusals: list[tuple[Target, Refusal]] = []
-    for place, target in enumerate(targets):
+    reserve: Reserve,
+    call: Call,
+    order: Order,
+    hold: Hold,
+    refuse: Callable[[list[Limit]], Refusal],
+    at: int,
+    *,
+    is_asked: bool,
+) -> tuple[Order, Hold | None]:
+    """The order from the first whose key has room, and what is held of that; where none has, `refuse` says so."""
+    try:
+        return order, await hold_key(reserve, call, order.first, hold, is_asked=is_asked, is_last=False)
+    except Refusal as refusal:
+        refusals = [_limit(order.first, refusal)]
+    others = order.others(at)
+    if not others:
+        others, refusals = (order.first,), []
+    for place, target in enumerate(others):
+        is_last = place + 1 == len(others)
         try:
-            held = await hold_key(reserve, call, target, hold, is_asked=is_asked, is_last=place + 1 == len(targets))
+            held = await hold_key(reserve, call, target, hold, is_asked=is_asked, is_last=is_last)
         except Refusal as refusal:
-            if refusal.kind is _AWAY:
-                raise
-            refusals.append((target, refusal))
+            refusals.append(_limit(target, refusal))
         else:
-            return targets[place:], held
-    raise _none_left(refusals, organization_id)
+            return Order.listed(others[place:], order.reach), held
+    raise refuse(refusals)
+
+
+def _limit(target: Target, refusal: Refusal) -> Limit:
+    """One more that has no room; what says nothing of its limits is raised."""
+    if refusal.kind is _AWAY:
+        raise refusal
+    return target, refusal
 
 
 async def hold_key(
@@ -52,30 +74,3 @@ async def hold_key(
         tokens=whole.tokens,
     )
     return await reserve.take(allowance, bid, is_asked=is_asked, may_wait=is_last, at=hold.at)
-
-
-def _none_left(refusals: list[tuple[Target, Refusal]], organization_id: str) -> Refusal:
-    waits = [wait for _, one in refusals if isinstance(wait := one.details.get("retry_after_s"), int)]
-    if any(one.details.get("retryable") for _, one in refusals):
-        waits.append(1)
-    wait = min(waits, default=None)
-    first, why = refusals[0]
-    name = first.key.name if first.key.organization_id == organization_id else _POOL
-    return Refusal(
-        "no_usable_key",
-        f"Every provider key for this model is at a limit of its own: {name} at {first.provider.id}, for one. "
-        f"{why.message if name != _POOL else ''}".rstrip(),
-        headers=((b"retry-after", b"%d" % wait),) if wait else (),
-        retry_after_s=wait,
-        keys=[
-            {
-                "provider": target.provider.id,
-                "model": target.model,
-                "provider_key": target.key.name if target.key.organization_id == organization_id else _POOL,
-                "state": "limited",
-                "reason": one.code,
-                "retry_at": one.details.get("resets_at"),
-            }
-            for target, one in refusals
-        ],
-    )

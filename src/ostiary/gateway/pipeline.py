@@ -11,15 +11,16 @@ from ostiary.gateway.admit import SCOPE, admit_call, admit_caller
 from ostiary.gateway.bid import bid_on
 from ostiary.gateway.call import read_call
 from ostiary.gateway.caller import Caller
-from ostiary.gateway.choose import Order, choose
+from ostiary.gateway.choose import choose
 from ostiary.gateway.exchange import Exchange
 from ostiary.gateway.gate import Gate
 from ostiary.gateway.identify import identify
-from ostiary.gateway.key_limits import hold_first
+from ostiary.gateway.key_limits import Limit, hold_first
 from ostiary.gateway.relay import say_stopped
 from ostiary.gateway.responses import keep_to
 from ostiary.gateway.settle import Book
 from ostiary.gateway.tries import Admitted, try_in_order
+from ostiary.gateway.unusable import none_has_room
 
 _US: Final = 1_000_000
 _FOR_WANT_OF_NEWS: Final = tuple(TABLE[code] for code in ("model_not_found", "model_not_priced", "no_provider_key"))
@@ -83,14 +84,16 @@ async def admit(gate: Gate, caller: Caller, exchange: Exchange, operation: str, 
     hold = await gate.reserve.take(caller.allowance, bid, call.max_cost_nano, is_asked=is_asked)
     key_hold = None
     if order.first.key.allowance is not None:
+        at, resting = gate.clock.now(), gate.directory.health.troubles.resting
+
+        def refuse(limits: list[Limit]) -> Refusal:
+            return none_has_room(limits, resting(among, at), at, caller.organization_id)
+
         try:
-            targets, key_hold = await hold_first(
-                gate.reserve, call, order.whole(gate.clock.now()), hold, caller.organization_id, is_asked=is_asked
-            )
+            order, key_hold = await hold_first(gate.reserve, call, order, hold, refuse, at, is_asked=is_asked)
         except BaseException:
             gate.reserve.undo(hold)
             raise
-        order = Order.listed(targets, order.reach)
     return Admitted(caller, call, order, hold, key_hold, route, judged_at, gate.clock.monotonic())
 
 

@@ -155,6 +155,11 @@ class Troubles:
         worst = self.worst(target, at)
         return worst is not None and worst.is_skipped(at)
 
+    def resting(self, targets: Iterable[Target], at: int) -> list[tuple[Target, Trouble]]:
+        """Those of them that no call should go to now, and why."""
+        found = [(target, self.worst(target, at)) for target in targets if target.key.id in self.known]
+        return [(target, one) for target, one in found if one is not None and one.is_skipped(at)]
+
     def worst(self, target: Target, at: int) -> Trouble | None:
         """What counts of the key and of this model at it."""
         known = self.known.get(target.key.id)
