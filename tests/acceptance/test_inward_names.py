@@ -103,6 +103,19 @@ def test_a_key_is_not_moved_to_where_a_name_leads_inside(place: Place) -> None:
     assert (renamed["priority"], renamed["test"]) == (3, None)
 
 
+@pytest.mark.parametrize("host", ["rebound.example", "rebound-to-metadata.example"])
+def test_a_name_that_leads_inside_since_it_was_saved_is_not_connected_to(place: Place, host: str) -> None:
+    gateway = place.reception.gateway
+    provider = {"rebound.example": "groq", "rebound-to-metadata.example": "xai"}[host]
+    made = place.post(provider=provider, base_url=f"https://{host}/v1", test=False).raise_for_status().json()
+    answer = gateway.chat(gateway.create_key(host, "--org", place.bureau.home), f"{provider}/m")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (502, "provider_error")
+    (attempt,) = answer.json()["error"]["attempts"]
+    assert (attempt["status"], attempt["reason"]) == (None, "blocked")
+    assert not [each for each in ("10.0.0.7", "169.254") if each in answer.text]
+    assert place.bureau.done("alice", "GET", f"{PATH}/{made['id']}")["health"] == [], "that is no fault of the key"
+
+
 def test_a_listed_name_may_lead_inside(place: Place) -> None:
     provider = place.provider
     made = place.post(base_url=f"{place.listed}/v1", provider="vllm").raise_for_status().json()
