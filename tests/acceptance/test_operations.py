@@ -303,6 +303,8 @@ def test_a_price_by_the_minute_is_none_for_a_chat(house: Gateway, key: inside.Ke
         ("embeddings", {"model": "text-embedding-3-small", "input": "x"}),
         ("audio/speech", {"model": "tts-1", "input": "x", "voice": "x"}),
         ("responses", {"model": "gpt-4o", "input": "x"}),
+        ("completions", {"model": "gpt-3.5-turbo-instruct", "prompt": "x"}),
+        ("moderations", {"model": "omni-moderation-latest", "input": "x"}),
     ],
 )
 def test_without_a_key_for_it_the_code_names_the_provider(
@@ -312,7 +314,22 @@ def test_without_a_key_for_it_the_code_names_the_provider(
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "no_openai_key")
 
 
-def test_a_transcription_without_a_key_for_it_says_so_too(house: Gateway, key: inside.Key) -> None:
+@pytest.mark.parametrize(
+    ("path", "model", "field", "more"),
+    [
+        ("audio/transcriptions", "whisper-1", "file", {}),
+        ("audio/translations", "whisper-1", "file", {}),
+        ("images/edits", "gpt-image-1", "image", {"prompt": "x"}),
+    ],
+)
+def test_a_form_without_a_key_for_it_is_answered_by_the_same_code(
+    house: Gateway, key: inside.Key, path: str, model: str, field: str, more: dict[str, str]
+) -> None:
+    answer = house.client(key.secret).post(f"/v1/{path}", data={"model": model, **more}, files={field: ("a", AUDIO)})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "no_openai_key")
+
+
+def test_the_sdk_raises_what_a_provider_without_a_key_comes_to(house: Gateway, key: inside.Key) -> None:
     with openai.OpenAI(base_url=house.url, api_key=key.secret, max_retries=0) as client:
         with pytest.raises(openai.InternalServerError) as refused:
             client.audio.transcriptions.create(model="whisper-1", file=("a.mp3", AUDIO))
