@@ -18,7 +18,7 @@ from tests.servers.gateway import Gateway
 from tests.servers.operations import SOUND, response, response_events, typed
 from tests.servers.upstream import Behaviour, Exchange, Received, Upstream
 from tests.servers.waiting import until
-from tests.servers.wire import LAST, ORGANIZATION, TEXT, framed, head, stream_head, whole
+from tests.servers.wire import LAST, ORGANIZATION, TEXT, event, framed, head, stream_head, whole
 
 MODEL = "openai-compatible/words"
 
@@ -127,6 +127,87 @@ def test_a_whole_answer_that_failed_goes_to_the_next_key(gateway: Gateway, upstr
     answer = gateway.client(key.secret).post("/v1/responses", json={"model": MODEL, "input": "x"})
     assert answer.headers["x-ostiary-attempts"] == "2"
     assert answer.json()["output"][0]["content"][0]["text"] == TEXT
+
+
+# ---- the other streams ------------------------------------------------------------------------------------------
+
+
+def spoilt(_request: Received) -> bytes:
+    return typed("error", error={"code": "server_error", "message": f"The model of {ORGANIZATION} had an error."})
+
+
+def beginning(part: bytes) -> Callable[[Received], bytes]:
+    return lambda _request: part
+
+
+_CHOICE = {"index": 0, "text": "The ostiary", "finish_reason": None}
+STREAMS: dict[str, tuple[dict[str, Any], str | None, bytes]] = {
+    "completions": (
+        {"prompt": "Who keeps", "max_tokens": 50, "stream": True},
+        None,
+        event({"id": "cmpl-1", "object": "text_completion", "created": 1, "model": "words", "choices": [_CHOICE]}),
+    ),
+    "images/generations": (
+        {"prompt": "a door", "partial_images": 1, "stream": True},
+        None,
+        typed("image_generation.partial_image", b64_json="AAAA", partial_image_index=0),
+    ),
+    "images/edits": (
+        {"prompt": "a door", "stream": "true"},
+        "image",
+        typed("image_edit.partial_image", b64_json="AAAA", partial_image_index=0),
+    ),
+    "audio/speech": (
+        {"input": "Open the door", "voice": "alloy", "stream_format": "sse"},
+        None,
+        typed("speech.audio.delta", audio="AAAA"),
+    ),
+    "audio/transcriptions": ({"stream": "true"}, "file", typed("transcript.text.delta", delta="The door")),
+}
+"""By path: what is asked, the name of its file if it has one, and the first event with content."""
+EVERY_STREAM = pytest.mark.parametrize("path", STREAMS)
+
+
+def ask(gateway: Gateway, key: inside.Key, path: str) -> httpx2.Response:
+    body, file, _ = STREAMS[path]
+    told: dict[str, Any] = {"json": {"model": MODEL, **body}}
+    if file is not None:
+        told = {"data": {"model": MODEL, **body}, "files": {file: ("a", b"\x89PNG" + bytes(500))}}
+    return gateway.client(key.secret).post(f"/v1/{path}", **told)
+
+
+@EVERY_STREAM
+def test_a_stream_of_any_kind_that_begins_with_an_error_comes_from_the_next_key(
+    gateway: Gateway, upstream: Upstream, key: inside.Key, path: str
+) -> None:
+    upstream.push(streaming(spoilt))
+    answer = ask(gateway, key, path)
+    assert (answer.status_code, answer.headers["x-ostiary-attempts"]) == (200, "2")
+    first, second = upstream.calls
+    assert first.key != second.key
+    assert answer.text == ask(gateway, key, path).text, "the caller sees one clean stream"
+    assert "error" not in answer.text
+    statuses = [row["status"] for row in inside.events(gateway, answer.headers["x-request-id"], 2)]
+    assert statuses == ["error", "ok"]
+
+
+@EVERY_STREAM
+@pytest.mark.parametrize("breaks", [True, False])
+def test_a_stream_of_any_kind_that_fails_after_content_ends_with_an_error_and_is_not_tried_again(
+    gateway: Gateway, upstream: Upstream, key: inside.Key, path: str, *, breaks: bool
+) -> None:
+    begun = STREAMS[path][2]
+    upstream.push(streaming(beginning(begun), *([] if breaks else [spoilt]), ends=not breaks))
+    answer = ask(gateway, key, path)
+    assert (answer.status_code, answer.headers["x-ostiary-attempts"]) == (200, "1")
+    assert answer.text.startswith(begun.decode())
+    last = json.loads(answer.text.rstrip().rpartition("data: ")[2])
+    assert last["error"]["request_id"] == answer.headers["x-request-id"]
+    assert "[DONE]" not in answer.text
+    assert ORGANIZATION not in answer.text
+    assert len(upstream.calls) == 1
+    (row,) = inside.events(gateway, answer.headers["x-request-id"])
+    assert (row["status"], row["error_code"]) == ("error", "provider_error")
 
 
 # ---- files ------------------------------------------------------------------------------------------------------
