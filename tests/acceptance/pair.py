@@ -144,7 +144,8 @@ def choosing(pair: Pair) -> Callable[[Received], Behaviour]:
     usual = behaviours.chooser(pair.upstream)
 
     def pick(request: Received) -> Behaviour:
-        name = next((name for name, secret in pair.secrets.items() if secret == request.key), "")
+        shown = (request.key, request.header("x-api-key"), request.header("x-goog-api-key"))
+        name = next((name for name, secret in pair.secrets.items() if secret in shown), "")
         return pair.by_key.get(name) or usual(request)
 
     return pick
