@@ -315,6 +315,20 @@ def test_no_fault_was_ours(scene: Scene) -> None:
     assert "Traceback" not in scene.gateway.output
 
 
+def test_nothing_of_an_owner_is_written_down(scene: Scene) -> None:
+    """Neither in the log, nor in a trace, nor anywhere in the files of the gateway: database, spool, what they log."""
+    for answer in scene.answers.values():
+        events(scene.gateway, answer.result().headers["x-request-id"])
+    shown = [scene.gateway.output, json.dumps(scene.gateway.json("traces", "--limit", "100"))]
+    refused = scene.answers["status-401"].result().headers["x-request-id"]
+    shown.append(json.dumps(scene.gateway.json("traces", "show", refused)))
+    files = {path.name: path.read_bytes() for path in scene.gateway.data_dir.rglob("*") if path.is_file()}
+    assert "ostiary.db" in files
+    for mark in ("UPSTREAM", "billing@owner.example"):
+        assert not [text for text in shown if mark in text]
+        assert not [name for name, held in files.items() if mark.encode() in held]
+
+
 # ---- waiting helps ----------------------------------------------------------------------------------------------
 
 
