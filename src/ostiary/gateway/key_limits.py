@@ -29,13 +29,16 @@ async def hold_first(
     is_asked: bool,
 ) -> tuple[Order, Hold | None]:
     """The order from the first whose key has room, and what is held of that; where none has, `refuse` says so."""
+    first = order.first
+    has_cap = first.key.allowance is not None and bool(first.key.allowance.budgets)
+    others = order.others(at) if has_cap else None  # of windows alone, the last is like the others
     try:
-        return order, await hold_key(reserve, call, order.first, hold, is_asked=is_asked, is_last=False)
+        held = await hold_key(reserve, call, first, hold, is_asked=is_asked, is_last=has_cap and not others)
     except Refusal as refusal:
-        refusals = [_limit(order.first, refusal)]
-    others = order.others(at)
-    if not others:
-        others, refusals = (order.first,), []
+        refusals = [_limit(first, refusal)]
+    else:
+        return order, held
+    others = order.others(at) if others is None else others
     for place, target in enumerate(others):
         is_last = place + 1 == len(others)
         try:
