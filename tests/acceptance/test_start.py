@@ -171,7 +171,12 @@ def test_a_swapped_ciphertext_is_unusable_alone(gateway: Gateway, upstream: Upst
         "UPDATE provider_keys SET sealed = (SELECT sealed FROM provider_keys WHERE name = 'two') WHERE name = 'one'",
     )
     gateway.start()
-    assert gateway.chat(secret, "openai-compatible/ok").status_code == 503
+    refused = gateway.chat(secret, "openai-compatible/ok")
+    error = refused.json()["error"]
+    assert (refused.status_code, error["code"]) == (503, "no_usable_key")
+    told = [(one["provider_key"], one["state"], one["retry_at"]) for one in error["keys"]]
+    assert told == [("one", "undecryptable", None)]
+    assert "retry-after" not in refused.headers, "no waiting mends it"
     assert gateway.chat(secret, "vllm/ok").status_code == 200
     assert "undecryptable" in gateway.output
     assert gateway.json("vault", "show", "one")["status"] == "undecryptable"

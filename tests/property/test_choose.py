@@ -22,6 +22,7 @@ from ostiary.gateway.health import Health
 from ostiary.gateway.slots import slots_of
 from ostiary.gateway.target import Route, Target, Tier, with_due
 from ostiary.gateway.tiers import joined, tiers_of
+from ostiary.limits.local import Allowance, Holder
 from ostiary.providers import catalog
 from ostiary.providers.openai import OpenAI
 from ostiary.providers.prices import Price, Rates
@@ -33,6 +34,8 @@ from tests.fakes import SetClock
 ROW = catalog.load().get("openai-compatible")
 USD = 10**9
 ENOUGH, MOST = 16, 12
+LIMITS = Allowance("p", (Holder("provider_key", "p", rpm=1),))
+"""Of a key that may have no room for a call: another one must be there for it."""
 
 
 @st.composite
@@ -68,6 +71,7 @@ def legs(draw: st.DrawFn, place: int) -> list[Target]:
                 shared=False,
                 is_filled=draw(st.booleans()),
                 priority=draw(st.integers(0, 1)),
+                allowance=draw(st.sampled_from([None, None, LIMITS])),
             ),
             "m",
             price,
@@ -125,29 +129,39 @@ def answered(health: Health, target: Target, remaining: int, most: int, seconds:
 
 
 def all_of(route: Route, call: Call, health: Health, at: int) -> tuple[Target, ...]:
-    """The plain rule: of each tier as many as can be tried, those that are well first; none of a place is too few."""
+    """The plain rule: of each tier as many as can be tried, those that are well first; none of a place is too few.
+
+    Whose room is limited is looked at, and counts for nobody.
+    """
     slot = slot_of(call, health.turns)
     tiers: tuple[Tier, ...] = route.variants[route.slots[slot] if route.slots else 0]
     if not health.is_anything_known:
         if route.fixed is not None:
             return route.fixed
         found: list[Target] = []
+        sure = 0
         for tier in tiers:
-            if len(found) < ENOUGH:
-                found += tier.in_turn(slot)[: route.attempts]
+            if sure < ENOUGH:
+                limited = [one for one in tier.targets if one.key.allowance is not None]
+                some = tier.in_turn(slot)[: None if limited else route.attempts]
+                found += some
+                sure += len(some) - len(limited)
             add_due(found, tier.in_turn(slot), route.attempts)
         return tuple(found)
     found, clear = [], 0
     for tier in tiers:
-        taken = of_it = 0
+        held = taken = of_it = 0
         usable = [one for one in tier.in_turn(slot) if not health.troubles.is_skipped(one, at)]
         for target in usable if clear < ENOUGH else ():
             if taken < MOST and of_it < route.attempts:
                 found.append(target)
+                held += 1
+                if target.key.allowance is not None:
+                    continue
                 taken += 1
                 of_it += health.is_clear(target, at) and not (tier.turns and health.remaining.is_low(target, at))
-        if tier.turns and taken:
-            found[-taken:] = sorted(found[-taken:], key=lambda one: health.remaining.is_low(one, at))
+        if tier.turns and held:
+            found[-held:] = sorted(found[-held:], key=lambda one: health.remaining.is_low(one, at))
         clear += of_it
         add_due(found, usable, route.attempts)
     return tuple(health.usable(tuple(found) or tuple(one for tier in tiers for one in tier.targets), at, "ours"))
