@@ -17,7 +17,7 @@ from ostiary.gateway.directory import Directory
 from ostiary.gateway.plan import plan
 from ostiary.gateway.target import Route, Target
 from ostiary.limits.budgets import Budget
-from ostiary.limits.local import Allowance
+from ostiary.limits.local import Allowance, Holder
 from ostiary.providers import catalog
 from ostiary.providers.catalog import Catalog, Model, Provider
 from ostiary.providers.openai import OpenAI
@@ -317,6 +317,16 @@ def test_own_keys_come_before_the_pool_at_whatever_provider() -> None:
     assert planned("m", known=Known(pool)) == ["b1:m", "p:m"]
     by_target = with_endpoints(endpoint("chat", "alpha/m", "beta-9/m"), keys=pool)
     assert planned("chat", known=by_target) == ["p:m", "b1:m"], "but an endpoint's targets keep their order"
+
+
+def test_of_very_many_keys_that_are_filled_those_with_limits_are_all_looked_at() -> None:
+    filled = [replace(key(f"a{n:03}", ALPHA), is_filled=True) for n in range(100)]
+    without = routed("alpha/m", known=Known(filled)).fixed
+    limits = Allowance("a", (Holder("provider_key", "a", rpm=1),))
+    with_limits = routed("alpha/m", known=Known([replace(one, allowance=limits) for one in filled])).fixed
+    assert without is not None
+    assert with_limits is not None
+    assert (len(without), len(with_limits)) == (64, 100)
 
 
 def test_targets_that_cannot_serve_are_left_out() -> None:

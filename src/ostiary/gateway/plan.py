@@ -17,7 +17,7 @@ from ostiary.gateway.tiers import joined, tiers_of
 
 _MOST_ATTEMPTS = 3
 _MOST_FIXED = 64
-"""Targets that a call looks at where all are well: more than it can try."""
+"""Targets that a call looks at where all are well, and none has limits of its own: more than it can try."""
 
 
 def plan(caller: Caller, call: Call, directory: Directory) -> Route:
@@ -173,10 +173,11 @@ def _route(resolved: Resolved, served: dict[Leg, _Served]) -> Route:
     orders = tuple(joined(tiers) for tiers in variants)
     every = [target for tier in orders[0] for target in tier.targets]
     is_fixed = not shares and not any(tier.turns for tier in orders[0])
+    most = None if any(one.key.allowance is not None for one in every) else _MOST_FIXED
     return Route(
         variants=orders,
         slots=shares,
-        fixed=with_due(every[:_MOST_FIXED], every, attempts) if is_fixed else None,
+        fixed=with_due(every[:most], every, attempts) if is_fixed else None,
         every=tuple(every),
         attempts=attempts,
         endpoint=endpoint,
