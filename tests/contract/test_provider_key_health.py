@@ -17,6 +17,7 @@ from ostiary.providers import catalog
 from ostiary.providers.egress import Egress
 from ostiary.secret import Secret
 from ostiary.vault import provider_keys
+from ostiary.vault.health import Trouble
 from ostiary.vault.health_store import list_all_health
 from ostiary.vault.provider_keys import NewProviderKey, ProviderKey
 from ostiary.vault.seal import MasterKeys, Seal
@@ -88,3 +89,17 @@ async def test_a_key_that_another_gateway_has_disabled_too_stays_disabled(
     await west.watch.write()
     assert await states(database) == {left.id: "disabled"}
     assert east.health.confirm(right.id, REASON) is False
+
+
+async def test_gateways_that_write_down_the_same_keys_do_not_wait_for_each_other(
+    database: Database, keys: list[ProviderKey]
+) -> None:
+    """Nor for ever: none holds one key and the feed while another one holds the next key and waits for the feed."""
+    left, right = keys
+    east, west = Gateway(database, keys), Gateway(database, keys)
+    for round_ in range(20):
+        for gateway, known in ((east, keys), (west, keys[round_ % 2 :])):
+            for key in known:
+                gateway.health.troubles.add(key.id, "m", Trouble("cooling", 1, "so", NOW, NOW + 60_000 + round_))
+        await asyncio.gather(east.watch.write(), west.watch.write())
+    assert await states(database) == {left.id: "cooling", right.id: "cooling"}

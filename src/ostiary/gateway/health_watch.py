@@ -74,8 +74,11 @@ class HealthWatch:
         troubles.telling |= told
         try:
             async with self._database.transaction() as tx:
-                for key_id in sorted(told):
-                    if await health_store.lock_key(tx, key_id) and key_id not in await self._edited(tx):
+                # All keys before the feed, as who edits one has them: else two could wait for each other.
+                locked = [key_id for key_id in sorted(told) if await health_store.lock_key(tx, key_id)]
+                edited = await self._edited(tx)
+                for key_id in locked:
+                    if key_id not in edited:
                         await self._put(tx, key_id, at)
         except Refusal:
             troubles.changed |= told
