@@ -98,6 +98,7 @@ def test_they_cost_nothing_and_count_as_requests(house: Gateway, upstream: Upstr
     assert client.get(f"/v1/responses/{made}").status_code == 200
     refused = client.get(f"/v1/responses/{made}")
     assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limit_exceeded")
+    assert refused.headers["x-ratelimit-remaining-requests"] == "0"
     assert len(upstream.received) == 2
     assert len(inside.events_of(house, key, 1)) == 1
 

@@ -33,6 +33,46 @@ def test_requests_a_minute_are_exact_and_refusals_do_not_count(gateway: Gateway,
     assert len(upstream.calls) == 5
 
 
+def test_whoever_is_refused_is_told_how_the_windows_stand(gateway: Gateway, upstream: Upstream) -> None:
+    """As whoever is served is: programs slow down by what these headers say, and mend nothing by the words."""
+
+    def told(answer: httpx2.Response, unit: str) -> tuple[int, ...]:
+        limit, left, reset = (answer.headers[f"x-ratelimit-{word}-{unit}"] for word in ("limit", "remaining", "reset"))
+        return int(limit), int(left), int(reset.removesuffix("s"))
+
+    _priced(gateway, upstream)
+    secret = gateway.create_key("a", "--rpm", "3", "--tpm", "1000", "--budget-usd", "0.03")
+    poor = gateway.chat(secret, _MODEL, max_tokens=900)
+    assert poor.json()["error"]["code"] == "budget_exceeded"
+    assert told(poor, "requests")[:2] == (3, 3), "refusals count nowhere"
+    assert gateway.chat(secret, _MODEL, max_tokens=20).status_code == 200
+    long = gateway.chat(secret, _MODEL, max_tokens=5_000)
+    assert long.json()["error"]["code"] == "token_limit_exceeded"
+    assert told(long, "requests")[:2] == (3, 2)
+    assert told(long, "tokens")[:2] == (1_000, 1_000 - 18), "what the answer truly used"
+    failed = gateway.chat(secret, "openai-compatible/status-400", max_tokens=1)
+    assert failed.status_code == 403, "it has no price"
+    assert "x-ratelimit-limit-requests" not in failed.headers, "it was not let in for what it asks"
+    gateway.cli("prices", "set", "openai-compatible/status-500", "--input", "1", "--output", "1")
+    gateway.hear()
+    failed = gateway.chat(secret, "openai-compatible/status-500", max_tokens=1)
+    assert failed.status_code == 502
+    assert failed.headers["x-ostiary-attempts"] == "1"
+    assert told(failed, "requests")[:2] == (3, 1), "it was asked for, and counts"
+    assert gateway.chat(secret, _MODEL, max_tokens=1).status_code == 200
+    refused = gateway.chat(secret, _MODEL, max_tokens=1)
+    assert refused.json()["error"]["code"] == "rate_limit_exceeded"
+    limit, left, reset = told(refused, "requests")
+    assert (limit, left) == (3, 0)
+    assert 1 <= int(refused.headers["retry-after"]) <= reset + 1 <= 61
+    explained = gateway.client(secret).post("/v1/explain", json={"model": _MODEL, "messages": []})
+    assert explained.json()["would_answer"]["error"]["code"] == "rate_limit_exceeded"
+    assert "x-ratelimit-limit-requests" not in explained.headers, "asking is no call"
+    gateway.cli("keys", "revoke", "a")
+    gateway.hear()
+    assert not any(name.startswith("x-ratelimit") for name in gateway.chat(secret, _MODEL).headers)
+
+
 def test_requests_a_day_survive_a_restart_and_end_at_midnight(gateway: Gateway, upstream: Upstream) -> None:
     _priced(gateway, upstream)
     secret = gateway.create_key("a", "--rpd", "3")

@@ -62,11 +62,11 @@ class Exchange(Request):
         """Answer with an error object; nothing if an answer has begun."""
         if self.is_started:
             return
-        self.told = b""
         headers = [pair for pair in refusal.headers if pair[0] != b"connection"]
         if len(headers) != len(refusal.headers):
             self.keep_alive = False
         if refusal.status == HTTPStatus.UNAUTHORIZED:  # RFC 6750: no error= when nothing was sent
+            self.told = b""  # whoever holds a dead key learns nothing else
             sent = refusal.code != "missing_api_key"
             headers.append((b"www-authenticate", b'Bearer error="invalid_token"' if sent else b"Bearer"))
         await self.reply(refusal.status, msgspec.json.encode(refusal.body(self.request_id)), headers)

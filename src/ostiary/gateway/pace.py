@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from ostiary.clock import Clock, day_ends
+from ostiary.clock import Clock, day_ends, day_of
+from ostiary.limits.local import Allowance, Fitted, LocalCounters
 from ostiary.limits.reserve import Hold
 from ostiary.limits.windows import ALL, NEVER
 
@@ -22,12 +23,19 @@ def pace_lines(hold: Hold, clock: Clock) -> bytes:
     Header lines as they are sent; nothing where there is no limit. Remaining is what this call left when it was let in;
     what other processes have is not to be had here.
     """
-    told = hold.fitted.told
-    if not told:
-        return b""
-    now, at = clock.monotonic(), clock.now()
-    counts, lines = hold.counts, b""
-    for unit, checks in told:
+    return _lines(hold.fitted, hold.counts, clock) if hold.fitted.told else b""
+
+
+def refused_lines(counters: LocalCounters, allowance: Allowance, clock: Clock) -> bytes:
+    """The same where a call was refused: what is left now, as it counts nowhere."""
+    fitted = counters.fit(allowance)
+    now, day = clock.monotonic(), day_of(clock.now())
+    return _lines(fitted, [window.used(now, day) for window in fitted.windows], clock)
+
+
+def _lines(fitted: Fitted, counts: list[int], clock: Clock) -> bytes:
+    now, at, lines = clock.monotonic(), clock.now(), b""
+    for unit, checks in fitted.told:
         _, window, limit = checks[0]
         least = ALL
         for place, one, bound in checks:
@@ -35,5 +43,6 @@ def pace_lines(hold: Hold, clock: Clock) -> bytes:
             if left < least:
                 least, limit, window = left, bound, one
         reset_s = (day_ends(at) - at) / _SECOND_MS if window.name == "day" else window.reset_s(now)
-        lines += _LINES[unit] % (limit, max(least, 0), round(reset_s))
+        # What others have taken is no concern of this process's window; it is not had at once all the same.
+        lines += _LINES[unit] % (limit, max(least, 0), max(round(reset_s), 1 if least <= 0 else 0))
     return lines

@@ -16,6 +16,7 @@ from ostiary.gateway.exchange import Exchange
 from ostiary.gateway.gate import Gate
 from ostiary.gateway.identify import identify
 from ostiary.gateway.key_limits import Limit, hold_first
+from ostiary.gateway.pace import refused_lines
 from ostiary.gateway.relay import say_stopped
 from ostiary.gateway.responses import keep_to
 from ostiary.gateway.settle import Book
@@ -81,7 +82,12 @@ async def admit(gate: Gate, caller: Caller, exchange: Exchange, operation: str, 
     order = choose(route, call, gate.directory.health, gate.clock.now(), caller.organization_id, among)
     bid = bid_on(call, order.reach)
     judged_at = gate.clock.monotonic()
-    hold = await gate.reserve.take(caller.allowance, bid, call.max_cost_nano, is_asked=is_asked)
+    try:
+        hold = await gate.reserve.take(caller.allowance, bid, call.max_cost_nano, is_asked=is_asked)
+    except Refusal:
+        if not is_asked:
+            exchange.told = refused_lines(gate.counters, caller.allowance, gate.clock)
+        raise
     key_hold = None
     if order.first.key.allowance is not None:
         at, resting = gate.clock.now(), gate.directory.health.troubles.resting

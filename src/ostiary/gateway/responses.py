@@ -15,7 +15,7 @@ from ostiary.gateway.gate import Gate
 from ostiary.gateway.identify import identify
 from ostiary.gateway.known_responses import Bound
 from ostiary.gateway.open_calls import OpenAnswer
-from ostiary.gateway.pace import pace_lines
+from ostiary.gateway.pace import pace_lines, refused_lines
 from ostiary.gateway.relay import say_stopped
 from ostiary.gateway.response_answer import lost, refused, relay_kept
 from ostiary.gateway.target import Target
@@ -119,7 +119,12 @@ async def _pass_on(
     """
     caller = await identify(exchange, gate.directory)
     admit_caller(caller, gate.clock.now(), SCOPE, exchange.address)
-    hold = await gate.reserve.take(caller.allowance, _FREE)
+    try:
+        hold = await gate.reserve.take(caller.allowance, _FREE)
+    except Refusal:
+        exchange.told = refused_lines(gate.counters, caller.allowance, gate.clock)
+        raise
+    exchange.told = pace_lines(hold, gate.clock)
     opened = OpenAnswer(caller, exchange)
     gate.books.add(opened)
     try:
@@ -133,7 +138,6 @@ async def _pass_on(
             raise await refused(answer, key)
         try:
             headers = [(b"x-ostiary-provider", key.provider.id.encode())]
-            exchange.told = pace_lines(hold, gate.clock)
             if forget is not None:
                 await forget(caller.organization_id)
             exchange.watch()

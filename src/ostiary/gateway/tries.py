@@ -57,6 +57,7 @@ async def try_in_order(book: Book, admitted: Admitted) -> None:
         failures.append((target, failure))
         target = await _next(book, ahead)
     await book.close(Outcome("error", billed=False))
+    _tell(book)
     raise refusal_of(book.call, failures)
 
 
@@ -152,6 +153,11 @@ def _headers(book: Book, target: Target, failures: list[tuple[Target, Failure]])
         headers.append((b"x-ostiary-max-tokens-capped", b"%d" % (_most_output(book) or 0)))
     if book.caller.warnings:
         headers += book.gate.directory.soft.warnings(book.caller)
+    _tell(book)
+    return headers
+
+
+def _tell(book: Book) -> None:
+    """What every answer of a call that was let in says, also one that failed."""
     pace = pace_lines(book.hold, book.gate.clock)
     book.exchange.told = b"x-ostiary-attempts: %d\r\n%b" % (book.attempt, pace)
-    return headers
