@@ -244,3 +244,28 @@ def test_what_one_held_when_it_died_is_anothers_once_it_is_back(
         spent = db.execute("SELECT sum(cost_nano) FROM usage_events").fetchone()[0]
     assert charged == held > 0
     assert round(shown["budget"]["spent_usd"] * 10**9) == spent
+
+
+@pytest.mark.parametrize(
+    ("sync", "boot", "rest"), [("normal", "first", "back"), ("normal", "second", "spent"), ("full", "second", "back")]
+)
+def test_what_the_power_took_along_is_charged(
+    gateways: GatewayMaker, upstream: Upstream, tmp_path: Path, sync: str, boot: str, rest: str
+) -> None:
+    """A spool that was not on the disk may lack calls that were answered: then all that it had leased counts."""
+    boots = tmp_path / "boot"
+    boots.write_text("first")
+    env = {"OSTIARY_SPOOL_SYNC": sync, "BOOT_FILE": str(boots)}
+    gateway = gateways(allow=[upstream.origin], env=env, entry="tests.rebooted_entry")
+    gateway.add_provider_key("openai-compatible", "upstream", upstream.url)
+    gateway.cli("prices", "set", _MODEL, "--input", "1", "--output", "1")
+    secret = gateway.create_key("a", "--budget-usd", "1", "--expires", "never")
+    cost = Decimal(gateway.chat(secret, _MODEL).headers["x-ostiary-cost-usd"])
+    gateway.kill()
+    boots.write_text(boot)
+    gateway.start()
+    spent = Decimal(str(gateway.json("keys", "show", "a")["spent_usd"]))
+    assert (spent == cost) if rest == "back" else (cost < spent <= 1)
+    gateway.stop()
+    with closing(sqlite3.connect(gateway.data_dir / "ostiary.db")) as db:
+        assert db.execute("SELECT sum(leased_nano) FROM accounts").fetchone() == (0,)

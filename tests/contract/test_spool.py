@@ -90,9 +90,9 @@ async def test_what_was_settled_is_sent_and_what_was_held_is_charged(database: D
     assert await adopt(database, tmp_path, SetClock()) == 0
 
 
-async def _abandoned(folder: Path) -> Path:
+async def _abandoned(folder: Path, sync: Sync = "normal") -> Path:
     """A spool as a killed process leaves it: r1 and r2 settled, r3 held."""
-    spool = Spool(folder, "spool_dead", "normal")
+    spool = Spool(folder, "spool_dead", sync)
     for number in (1, 2):
         hold, committed = spool.hold(_held(number))
         await committed
@@ -148,14 +148,15 @@ async def test_a_file_of_rubbish_is_survived(database: Database, tmp_path: Path)
     assert (await _books(database))[:2] == (2_000, 0)
 
 
-async def test_after_a_power_loss_the_rest_of_the_lease_is_charged(
-    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("sync", "charged"), [("normal", 2_000), ("full", 700)])
+async def test_after_a_power_loss_the_rest_of_the_lease_is_charged_unless_all_of_it_was_on_the_disk(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sync: Sync, charged: int
 ) -> None:
-    await _abandoned(tmp_path)
+    await _abandoned(tmp_path, sync)
     await _leased(database, "spool_dead", 2_000)
     monkeypatch.setattr("ostiary.ledger.spool.boot_id", lambda: "another boot")
     await adopt(database, tmp_path, SetClock())
-    assert (await _books(database))[:2] == (2_000, 0)
+    assert (await _books(database))[:2] == (charged, 0)
 
 
 @contextmanager
