@@ -31,7 +31,8 @@ from tests.servers.waiting import stop, until
 
 _DOLLAR = 1_000_000_000
 _CENT = 10_000_000
-_AWAY_S = 8.0
+_AWAY_S = {"ended": 30.0, "frozen": 8.0}
+"""Longer than gateways take one another for alive that say nothing (15 s), and so short that it is soon over."""
 
 
 @dataclass(slots=True)
@@ -70,11 +71,13 @@ def authority(canaries: Canaries) -> Iterator[Authority]:
 
 
 @pytest.fixture(params=["ended", "frozen"])
-def away(request: pytest.FixtureRequest, authority: Authority) -> Iterator[tuple[Callable[[], None], ...]]:
-    """How the database goes, and how it comes back."""
+def away(
+    request: pytest.FixtureRequest, authority: Authority
+) -> Iterator[tuple[Callable[[], None], Callable[[], None], float]]:
+    """How the database goes, how it comes back, and after how many seconds."""
     server = authority.server
     ways = {"ended": (authority.end, authority.start), "frozen": (server.freeze, server.thaw)}
-    yield ways[request.param]
+    yield (*ways[request.param], _AWAY_S[request.param])
     if server.process.poll() is not None:
         authority.start()
     server.thaw()
@@ -84,16 +87,19 @@ def away(request: pytest.FixtureRequest, authority: Authority) -> Iterator[tuple
 
 
 def test_calls_go_on_without_the_database_and_all_are_counted_when_it_is_back(
-    gateways: GatewayMaker, upstream: Upstream, authority: Authority, away: tuple[Callable[[], None], ...]
+    gateways: GatewayMaker,
+    upstream: Upstream,
+    authority: Authority,
+    away: tuple[Callable[[], None], Callable[[], None], float],
 ) -> None:
-    go, come_back = away
+    go, come_back, away_s = away
     cluster = founded(gateways, upstream, authority.server.url(authority.server.make()), 2)
     free, rich, poor = cluster.mint(), cluster.mint(_DOLLAR), cluster.mint(_CENT)
     with loading(cluster.gateways, [free.secret, rich.secret, poor.secret], callers=1) as load:
         until(lambda: all(len(load.of(key.secret)) > 10 for key in (free, rich, poor)), "calls", 20)
         go()
         gone_at = time.monotonic()
-        time.sleep(_AWAY_S)
+        time.sleep(away_s)
         come_back()
         back_at = time.monotonic()
         until(lambda: all(_served_since(load, key, back_at) for key in (free, rich, poor)), "calls to go on", 25)
