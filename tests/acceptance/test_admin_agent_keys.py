@@ -336,6 +336,9 @@ OUT_OF_RANGE: list[tuple[dict[str, Any], str]] = [
     ({"models": {"mode": "some", "items": ["a/b"]}}, "models"),
     ({"models": ["x" * 201]}, "models"),
     ({"models": ["a\nb"]}, "models"),
+    ({"models": [" a/b"]}, "models"),
+    ({"models": ["a/b\u00a0"]}, "models"),
+    ({"models": ["a\u200bb"]}, "models"),
     ({"models": [f"m/{number}" for number in range(501)]}, "models"),
     ({"addresses": ["300.1.1.1"]}, "addresses"),
     ({"addresses": ["10.0.0.1/8"]}, "addresses"),
@@ -343,6 +346,7 @@ OUT_OF_RANGE: list[tuple[dict[str, Any], str]] = [
     ({"addresses": ["fe80::/129"]}, "addresses"),
     ({"metadata": []}, "metadata"),
     ({"metadata": {"x": "y" * 5_000}}, "metadata"),
+    ({"metadata": {"x": "y" * 1_000_000}}, "metadata"),
     ({"metadata": {"x": "\ud800"}}, "metadata"),
     ({"metadata": {"x": 2**64}}, "metadata"),
     ({"owner_id": "usr_nobody"}, "owner_id"),
@@ -375,9 +379,14 @@ def standing(bureau: Bureau) -> dict[str, Any]:
 
 
 def test_a_name_that_looks_the_same_is_another(bureau: Bureau) -> None:
-    made = bureau.key(models=[MODEL.replace("a", "\N{CYRILLIC SMALL LETTER A}")])
+    looking = bureau.key(models=[MODEL.replace("a", "\N{CYRILLIC SMALL LETTER A}")])
+    made = bureau.key(models=[MODEL])
     bureau.hears(made["secret"])
-    assert calls(bureau, made["secret"]) == 403
+    assert calls(bureau, looking["secret"]) == 403
+    assert calls(bureau, made["secret"]) == 200
+    for name in (f" {MODEL}", f"{MODEL} ", MODEL.upper(), MODEL.replace("a", "\N{CYRILLIC SMALL LETTER A}")):
+        refused = bureau.gateway.chat(made["secret"], name)
+        assert refused.status_code in {400, 403, 404}, name
 
 
 def test_a_provider_that_is_none_is_not_taken(bureau: Bureau) -> None:

@@ -515,3 +515,27 @@ def test_a_trusted_proxy_is_walked_from_the_right(gateways: GatewayMaker, upstre
         assert answer.status == status, lines
         if status == 200:
             assert events(gateway, answer.headers["x-request-id"])[0]["client_ip"] == "203.0.113.9"
+
+
+def test_addresses_of_either_kind_are_let_in_by_their_ranges(gateways: GatewayMaker, upstream: Upstream) -> None:
+    gateway = gateways(allow=[upstream.origin], env={"OSTIARY_TRUSTED_PROXIES": "127.0.0.0/8"})
+    gateway.add_provider_key("openai-compatible", "upstream", upstream.url)
+    lists = {"v4": "192.0.2.128/25", "mapped": "::ffff:192.0.2.128/121", "v6": "2001:db8:1::/48", "one": "2001:db8::7"}
+    wishes = [NewAgentKey(name, addresses=choice_of([text])) for name, text in lists.items()]
+    keys = dict(zip(lists, mint(gateway, *wishes), strict=True))
+    for address, admitted in (
+        ("192.0.2.128", {"v4", "mapped"}),
+        ("::ffff:192.0.2.255", {"v4", "mapped"}),
+        ("::ffff:c000:2ff", {"v4", "mapped"}),
+        ("192.0.2.127", set()),
+        ("2001:DB8:1:ffff::1", {"v6"}),
+        ("2001:db8:2::1", set()),
+        ("2001:0db8:0000::0007", {"one"}),
+        ("2001:db8::8", set()),
+        ("::192.0.2.128", set()),
+    ):
+        answers = {
+            name: say(gateway, post(key.secret, BODY, f"x-forwarded-for: {address}")) for name, key in keys.items()
+        }
+        assert {name for name, answer in answers.items() if answer.status == 200} == admitted, address
+        assert {answer.code for answer in answers.values() if answer.status != 200} <= {"ip_not_allowed"}

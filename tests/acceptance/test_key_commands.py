@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -261,8 +262,14 @@ def test_when_a_key_was_last_used_is_written_now_and_then(gateways: GatewayMaker
     gateway.shift(62)
     until(lambda: used() != first, "the second", 10)
     assert (used() or "") > (first or "")
-    assert gateway.chat(secret, _MODEL).status_code == 200
     second = used()
+    begun, marks = time.monotonic(), {second}
+    for ahead in range(64, 76, 2):
+        assert gateway.chat(secret, _MODEL).status_code == 200
+        gateway.shift(ahead)
+        marks.add(used())
+    passed_s = time.monotonic() - begun + 12
+    assert len(marks) - 1 <= passed_s // 30 + 1, "a key in use is not written down all the time"
     gateway.stop()
     assert (used() or "") > (second or ""), "and when it ends"
     assert "Last used" in gateway.cli("keys", "show", "caller").out

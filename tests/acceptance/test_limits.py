@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 
 import httpx2
+import pytest
 
 from tests.servers.gateway import NO_TLS, Gateway, GatewayMaker
 from tests.servers.upstream import Upstream
@@ -201,3 +202,62 @@ def test_models_providers_and_free_only_are_enforced(gateway: Gateway, upstream:
         answer = gateway.chat(gateway.create_key(f"k{number}", *options), _MODEL)
         assert answer.status_code == status, options
         assert answer.json().get("error", {}).get("code") == code, options
+
+
+def test_free_is_what_the_catalogue_flags_and_what_is_priced_at_nothing(gateway: Gateway, upstream: Upstream) -> None:
+    """Alone for a key that may have nothing else, and past a budget that is spent; a price of one's own goes before."""
+    _priced(gateway, upstream)
+    gateway.add_provider_key("openrouter", "router", upstream.url)
+    gateway.cli("prices", "set", "openai-compatible/gift", "--input", "0", "--output", "0")
+    flagged, gift = "openrouter/deepseek/deepseek-r1:free", "openai-compatible/gift"
+    free = gateway.create_key("free", "--free-only")
+    spent = gateway.create_key("spent", "--budget-usd", "0")
+    for model in (flagged, gift):
+        for secret in (free, spent):
+            answer = gateway.chat(secret, model, max_tokens=20)
+            assert (answer.status_code, answer.headers.get("x-ostiary-cost-usd")) == (200, "0"), answer.text
+    assert gateway.chat(free, "openai-compatible/unpriced").json()["error"]["code"] == "model_not_allowed"
+    assert gateway.chat(spent, _MODEL, max_tokens=20).json()["error"]["code"] == "budget_exceeded"
+    gateway.cli("prices", "set", flagged, "--input", "1", "--output", "1")
+    gateway.hear()
+    refused = gateway.chat(free, flagged)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "model_not_allowed")
+    assert gateway.chat(spent, flagged, max_tokens=20).json()["error"]["code"] == "budget_exceeded"
+
+
+@pytest.mark.parametrize("who", ["agent key", "client credential"])
+@pytest.mark.parametrize(
+    ("option", "limit", "served", "code"),
+    [
+        ("--rpm", "2", 2, "rate_limit_exceeded"),
+        ("--rpd", "2", 2, "daily_rate_limit_exceeded"),
+        ("--tpm", "60", 2, "token_limit_exceeded"),
+        ("--budget-usd", "0", 0, "budget_exceeded"),
+    ],
+)
+def test_the_organizations_own_limit_is_for_whoever_calls(
+    gateway: Gateway, upstream: Upstream, who: str, option: str, limit: str, served: int, code: str
+) -> None:
+    """An answer uses 18 tokens; a call is thought to use a few more."""
+    _priced(gateway, upstream)
+    gateway.cli("orgs", "edit", option, limit)
+    secret = gateway.create_key("a") if who == "agent key" else gateway.create_credential("a")
+    answers = [gateway.chat(secret, _MODEL, max_tokens=7) for _ in range(served + 2)]
+    errors = [answer.json()["error"] for answer in answers if answer.status_code != 200]
+    assert [answer.status_code == 200 for answer in answers] == [True] * served + [False] * 2
+    assert {(error["code"], error["scope"]) for error in errors} == {(code, "organization")}
+    assert len(upstream.calls) == served
+
+
+def test_the_organizations_slots_are_for_all_its_callers(gateway: Gateway, upstream: Upstream) -> None:
+    _priced(gateway, upstream)
+    gateway.cli("orgs", "edit", "--parallel", "1")
+    key, credential = gateway.create_key("a"), gateway.create_credential("b")
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(gateway.chat, key, "openai-compatible/gated")
+        upstream.wait_for(1)
+        error = gateway.chat(credential, _MODEL).json()["error"]
+        assert (error["code"], error["scope"]) == ("too_many_parallel_requests", "organization")
+        upstream.gate.set()
+        assert first.result(20).status_code == 200
+    assert gateway.chat(credential, _MODEL).status_code == 200

@@ -75,6 +75,25 @@ def test_an_open_stream_of_a_child_ends_with_its_parent(gateway: Gateway, upstre
     assert (trace["agent_key"], trace["status"], trace["error_code"]) == ("job", "cancelled", "invalid_api_key")
 
 
+def test_an_open_stream_of_a_client_credential_ends_with_it(gateway: Gateway, upstream: Upstream) -> None:
+    gateway.add_provider_key("openai-compatible", "upstream", upstream.url)
+    triple, other = gateway.create_credential("backend"), gateway.create_credential("another")
+    with ThreadPoolExecutor(2) as pool:
+        reading = pool.submit(_read_to_the_end, gateway, triple, "openai-compatible/stall-stream")
+        beside = pool.submit(_read_to_the_end, gateway, other, "openai-compatible/slow-stream")
+        upstream.wait_for(2)
+        gateway.cli("credentials", "revoke", "backend")
+        since = time.monotonic()
+        text, ended_at = reading.result(20)
+        assert beside.result(30)[0].rstrip().endswith("[DONE]"), "another credential's stream goes on"
+    assert ended_at - since < 5
+    assert "was stopped while its call was open" in text
+    assert {(one["status"], one["error_code"]) for one in gateway.traces(calls=2)} == {
+        ("cancelled", "invalid_api_key"),
+        ("ok", None),
+    }
+
+
 def test_an_open_call_that_has_said_nothing_yet_is_refused(gateway: Gateway, upstream: Upstream) -> None:
     gateway.add_provider_key("openai-compatible", "upstream", upstream.url)
     secret = gateway.create_key("a")
