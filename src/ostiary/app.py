@@ -7,6 +7,7 @@ import gc
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from typing import Any, Final, cast
@@ -52,6 +53,7 @@ from ostiary.ledger.writer import Writer, adopt, nobody
 from ostiary.limits import store as money
 from ostiary.limits import upkeep
 from ostiary.limits.local import LocalCounters
+from ostiary.limits.onlook import Onlooker
 from ostiary.limits.purse import Purses
 from ostiary.limits.ration import Rations
 from ostiary.limits.reserve import Reserve
@@ -242,10 +244,19 @@ async def _transport(base: Ground, stack: AsyncExitStack) -> Transport:
 
 
 @asynccontextmanager
-async def judging(base: Ground) -> AsyncIterator[Gate]:
-    """A gate that serves nobody, for who wants to know what it would do; gone with all that it held."""
+async def standing(base: Ground) -> AsyncIterator[Gate]:
+    """A gate as it serves, but that nobody comes to and nothing runs beside; gone with all that it held."""
     async with AsyncExitStack() as stack:
         yield (await _build(base, stack))[0]
+
+
+@asynccontextmanager
+async def judging(base: Ground) -> AsyncIterator[Gate]:
+    """The same for who wants to know what gateways would do, and must not take what these have leased for taken."""
+    async with standing(base) as gate:
+        counters = LocalCounters(base.clock, is_shared=True)
+        onlooker = Onlooker(base.database, counters, base.clock)
+        yield replace(gate, counters=counters, reserve=gate.reserve.beside(counters, onlooker))
 
 
 async def _jobs(base: Ground, stack: AsyncExitStack, refused: Refused) -> list[Job]:

@@ -82,6 +82,41 @@ def test_a_spent_window_is_seen_and_a_dead_key_learns_nothing(priced: Gateway) -
     assert priced.client("nothing").post("/v1/explain", json=_BODY).status_code == 401
 
 
+@pytest.mark.parametrize(
+    ("whose", "child", "option", "limit", "code"),
+    [
+        ("agent_key", False, "--rpm", "2", "rate_limit_exceeded"),
+        ("agent_key", True, "--rpd", "2", "daily_rate_limit_exceeded"),
+        ("agent_key", True, "--tpm", "75", "token_limit_exceeded"),
+        ("agent_key", False, "--parallel", "1", None),
+        ("organization", True, "--rpm", "2", "rate_limit_exceeded"),
+    ],
+)
+def test_the_command_says_the_same_of_windows_that_the_gateway_has_leased(
+    priced: Gateway, whose: str, option: str, limit: str, code: str | None, *, child: bool
+) -> None:
+    """A gateway leases more than it uses: what it has left is there for whoever calls it."""
+    if whose == "organization":
+        priced.cli("orgs", "edit", option, limit)
+    secret = priced.create_key("a", *((option, limit) if whose == "agent_key" else ()))
+    if child:
+        secret = priced.json("keys", "ephemeral", "a")["secret"]
+        priced.hear()
+    body = priced.folder / "body.json"
+    body.write_text(json.dumps(_BODY))
+    calls = 0
+    while calls < 4 and priced.chat(secret, _MODEL, max_tokens=20).status_code == 200:
+        calls += 1
+        priced.traces(calls=calls)
+        ran, said = priced.cli("explain", "--key", "a", str(body), "--json", check=False), _explain(priced, secret)
+        assert (ran.json["allowed"], ran.code) == (said["allowed"], 0 if said["allowed"] else 1), calls
+        if not said["allowed"]:
+            errors = [told["would_answer"]["error"] for told in (ran.json, said)]
+            assert {(error["code"], error["scope"]) for error in errors} == {(code, whose)}
+            assert abs(errors[0]["retry_after_s"] - errors[1]["retry_after_s"]) <= 5
+    assert calls == 4 if code is None else 2 <= calls < 4
+
+
 def test_the_command_says_the_same_without_the_secret(priced: Gateway) -> None:
     priced.create_key("a", "--budget-usd", "1", "--models", _MODEL)
     body = priced.folder / "body.json"

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from ostiary.agents import agent_keys
 from ostiary.agents.agent_keys import NewAgentKey
 from ostiary.agents.policy import Choice, Policy
-from ostiary.app import judging
+from ostiary.app import standing
 from ostiary.errors import Refusal
 from ostiary.gateway.caller import Caller
 from ostiary.gateway.exchange import Exchange
@@ -122,7 +122,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, canaries: Canaries) -> Itera
             await provider_keys.add(tx, _OPERATOR, whole.id, wish, seal=base.seal, egress=base.egress, at=at)
             rates = {"input": 10**9, "output": 10**9}
             await prices.set_price(tx, _OPERATOR, provider, "m", rates, at)
-        return await stack.enter_async_context(judging(base)), whole.id, base.seal.pepper
+        return await stack.enter_async_context(standing(base)), whole.id, base.seal.pepper
 
     with asyncio.Runner() as runner:
         stack = AsyncExitStack()

@@ -39,7 +39,7 @@ def explain(
 ) -> None:
     """Say whether a call would be made, by whom and for how much at most, or why not; nothing is spent.
 
-    A gateway that serves counts requests in its own memory: the windows of the last minute are its own to know.
+    Rates are judged by the calls that the ledger has: those that are open are for the gateway that serves them to know.
     """
     text = _read(body)
 

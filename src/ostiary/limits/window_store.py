@@ -41,6 +41,14 @@ class WindowLease(NamedTuple):
     until: int | None
 
 
+class Written(NamedTuple):
+    """One attempt that the ledger has: when it began, whether it counts as a request, and what it used."""
+
+    started_at: int
+    is_request: bool
+    tokens: int
+
+
 def name_of(window: str, day: int) -> str:
     """A window as it is kept: each day is one of its own."""
     return f"{_DAY}{day}" if window == "day" else window
@@ -96,6 +104,18 @@ async def count_requests(tx: Transaction, scope: str, id: str, day: int) -> int:
     counted = d.attempts if scope == "provider_key" else d.requests  # each attempt is a request to the provider
     found = (await tx.execute(select(func.sum(counted)).where(whose, d.day == day))).scalar()
     return int(found or 0)
+
+
+async def list_written(tx: Transaction, scope: str, id: str, since_at: int) -> list[Written]:
+    """What the ledger has of a holder's calls since then, the oldest first; what a child calls its parent calls too."""
+    e = schema.usage_events.c
+    whose = {"organization": e.organization_id == id, "provider_key": e.provider_key_id == id}.get(
+        scope, or_(e.agent_key_id == id, e.parent_key_id == id)
+    )
+    query = select(e.started_at, e.attempt, e.input_tokens + e.output_tokens).where(whose, e.started_at > since_at)
+    is_each = scope == "provider_key"  # each attempt is a request to the provider
+    rows = await tx.execute(query.order_by(e.started_at))
+    return [Written(started_at, is_each or attempt == 1, tokens) for started_at, attempt, tokens in rows]
 
 
 # ---- the end of an owner ----------------------------------------------------------------------------------------
