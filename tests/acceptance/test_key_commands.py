@@ -209,6 +209,8 @@ def test_a_key_is_told_in_plain_words(gateways: GatewayMaker, upstream: Upstream
         f"{child['name']}, expires in 14 minutes",
     ):
         assert line in told, (line, told)
+    assert "It was never used." not in told, "its use is written down later than its calls"
+    assert "openai-compatible/ok: 1 request, $" in gateway.cli("keys", "show", "other").out
     assert secret not in told
     shown = gateway.json("keys", "show", "told")
     assert (shown["requests"], shown["share_percent"]) == (3, 75.0)

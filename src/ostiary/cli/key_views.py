@@ -249,11 +249,17 @@ def _uses(sight: Sight) -> Iterator[str]:
         yield from beside.told(other)
     requests = sight.traffic.requests
     share = f", {sight.traffic.percent} % of all" if requests else ""
-    yield f"{requests:,} requests in the last {RECENT_DAYS} days{share}."
+    yield f"{_requests(requests)} in the last {RECENT_DAYS} days{share}."
     for name, (count, nano) in list(sight.by_model.items())[:_MOST_SHOWN]:
-        yield f"  {name}: {count:,} requests, {show.dollars(nano)}"
-    used = key.last_used_at
-    yield f"Last used {words.away(used, sight.at)}." if used is not None else "It was never used."
+        yield f"  {name}: {_requests(count)}, {show.dollars(nano)}"
+    if key.last_used_at is not None:
+        yield f"Last used {words.away(key.last_used_at, sight.at)}."
+    else:  # its use is written down every half minute, its calls at once
+        yield "Last used just now." if requests else "It was never used."
+
+
+def _requests(count: int) -> str:
+    return f"{count:,} request{'' if count == 1 else 's'}"
 
 
 def _money(sight: Sight) -> Iterator[str]:
