@@ -18,6 +18,7 @@ from ostiary.ledger.events import Event
 from ostiary.limits import store, window_store
 from ostiary.limits.budgets import Bid
 from ostiary.limits.local import Allowance, Holder, LocalCounters
+from ostiary.limits.onlook import Onlooker
 from ostiary.limits.purse import Purses
 from ostiary.limits.ration import Rations
 from ostiary.limits.reserve import Hold, Reserve
@@ -609,3 +610,30 @@ async def test_what_a_closed_book_took_of_a_day_counts_after_its_process_has_end
         two[0].counters.fit(two[0].allowance)  # as by a call that has not asked yet
     await two[0].stop()
     assert await two[1].calls(30) == 14
+
+
+async def test_who_only_looks_on_counts_what_was_called_and_leases_nothing(world: World) -> None:
+    limits = {"rpm": 5, "rpd": 6, "tpm": 1_000, "parallel": 2}
+    one = await (await world.open(**limits, organization={"rpm": 4})).process("a")
+    assert await one.calls(2, tokens=100) == 2
+    await one.write(tokens=300)
+    leased = await world.leased("minute"), await world.leased("tokens"), await world.leased("day")
+    assert leased[0] == {"spool_a": 5}, "far more than was called"
+    world.move(10)
+    counters = LocalCounters(world.clock, is_shared=True)
+    looking = one.reserve.beside(counters, Onlooker(world.database, counters, world.clock))
+
+    async def ask(tokens: int) -> str:
+        try:
+            hold = await looking.take(one.allowance, Bid(0, 1, 0, may_shrink=False, tokens=tokens))
+        except Refusal as refusal:
+            return f"{refusal.code} {refusal.details['scope']} {refusal.details['retry_after_s']}"
+        hold.settle(0, 0)
+        return "ok"
+
+    assert await ask(401) == "token_limit_exceeded agent_key 50", "they slide out a minute after they were made"
+    assert [await ask(400) for _ in range(3)] == ["ok", "ok", "rate_limit_exceeded organization 50"]
+    world.move(51)
+    assert [await ask(1_000) for _ in range(2)] == ["ok", "ok"]
+    assert (await ask(1)).startswith("daily_rate_limit_exceeded agent_key")
+    assert leased == (await world.leased("minute"), await world.leased("tokens"), await world.leased("day"))
