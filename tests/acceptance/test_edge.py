@@ -539,3 +539,22 @@ def test_addresses_of_either_kind_are_let_in_by_their_ranges(gateways: GatewayMa
         }
         assert {name for name, answer in answers.items() if answer.status == 200} == admitted, address
         assert {answer.code for answer in answers.values() if answer.status != 200} <= {"ip_not_allowed"}
+
+
+@pytest.mark.parametrize("trusted", ["127.0.0.0/8", ""])
+def test_the_admin_door_believes_of_addresses_what_the_other_does(gateways: GatewayMaker, trusted: str) -> None:
+    gateway = gateways(env={"OSTIARY_TRUSTED_PROXIES": trusted} if trusted else {})
+    gateway.cli("members", "add", "alice@example.org", "--role", "owner")
+    options = ("--owner", "alice@example.org", "--scopes", "gate:usage,admin:agent-keys:write")
+    client = gateway.client(gateway.create_key("far", *options, "--ip", "203.0.113.0/24"))
+    path, forwarded = "/api/v1/agent-keys", {"x-forwarded-for": "198.51.100.1, 203.0.113.9"}
+    refused = client.post(path, json={"name": "from nowhere"})
+    assert (refused.status_code, refused.json()["code"]) == (403, "ip_not_allowed")
+    forged = client.post(path, json={"name": "from the left"}, headers={"x-forwarded-for": "203.0.113.9, 198.51.100.1"})
+    assert forged.status_code == 403
+    made = client.post(path, json={"name": "from afar"}, headers=forwarded)
+    assert made.status_code == (201 if trusted else 403), made.text
+    deeds = gateway.json("audit", "list", "--target", "from afar")
+    assert [deed["address"] for deed in deeds] == (["203.0.113.9"] if trusted else [])
+    if trusted:
+        gateway.canaries.watch(made.json()["secret"])
