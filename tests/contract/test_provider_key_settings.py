@@ -466,6 +466,9 @@ async def test_the_last_key_that_serves_an_endpoint_is_in_use_and_a_spare_is_not
         ("endpoint", "chat", "any"),
         ("alias", "ostiary/fast", "any"),
     ]
+    await ail(database, spare, ("", "disabled", None))
+    with refused("in_use"):
+        await delete(database, folk, key)
     await delete(database, folk, spare)
     with refused("in_use") as caught:
         await delete(database, folk, key)

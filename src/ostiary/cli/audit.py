@@ -182,6 +182,7 @@ def _say(report: Report) -> None:
             f"{report.older_rows:,} rows are older than the chain: proven only since {show.when(report.begun_at)}."
         )
     if report.anchors:
-        show.say(f"{report.anchors:,} anchors were compared, the newest of {show.when(report.anchored_at)}.")
+        compared = "One anchor was" if report.anchors == 1 else f"{report.anchors:,} anchors were"
+        show.say(f"{compared} compared, the newest of {show.when(report.anchored_at)}.")
     else:
         show.say("There is no anchor outside the database to compare with: 'ostiary serve' makes one every hour.")

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from sqlalchemy import Row, Select, and_, delete, exists, func, insert, or_, select, update
+from sqlalchemy import Row, Select, and_, delete, exists, func, insert, not_, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from ostiary.db import schema
@@ -15,6 +15,7 @@ from ostiary.errors import Refusal
 from ostiary.limits.budgets import Budget
 from ostiary.limits.store import find_budget, read_budget
 from ostiary.names import sought_name
+from ostiary.vault.health import LASTING
 
 SCOPE: Final = "provider_key"
 """The scope of a provider key's budget and accounts."""
@@ -171,9 +172,14 @@ async def list_all_provider_keys(tx: Transaction) -> list[ProviderKey]:
 
 
 async def list_servers(tx: Transaction, provider: str) -> list[tuple[str, str, bool]]:
-    """Every key of a provider, whosever it is: its id, its organization, and whether it is shared."""
-    p = schema.provider_keys.c
-    rows = await tx.execute(select(p.id, p.organization_id, p.shared).where(p.provider == provider))
+    """Every key of a provider that calls may use, whosever it is: its id, its organization, whether it is shared."""
+    p, h = schema.provider_keys.c, schema.provider_key_health.c
+    is_out = exists().where(h.provider_key_id == p.id, h.model == "", h.state.in_(sorted(LASTING)))
+    rows = await tx.execute(
+        select(p.id, p.organization_id, p.shared).where(
+            p.provider == provider, p.status.not_in(sorted(LASTING)), not_(is_out)
+        )
+    )
     return [(row.id, row.organization_id, row.shared) for row in rows]
 
 
