@@ -313,7 +313,7 @@ def _doors(base: Ground, gate: Gate, pool: Database) -> Callable[[Exchange], Awa
         settings=base.settings,
         identify=identified,
         address_of=address,
-        flush=gate.writer.flush,
+        flush=partial(_flush, gate),
         hear=gate.directory.hear_now,
     )
     calls, admin = Door(gate), AdminDoor(office)
@@ -331,6 +331,12 @@ def _doors(base: Ground, gate: Gate, pool: Database) -> Callable[[Exchange], Awa
         return calls(exchange)
 
     return door
+
+
+async def _flush(gate: Gate) -> None:
+    """What this process knows and the database does not yet, for who is about to look."""
+    await gate.writer.flush()
+    await gate.marks.write_few()
 
 
 def _hall(base: Ground, gate: Gate, pool: Database, address: Callable[[hall.Line], str | None]) -> hall.Hall:
@@ -354,7 +360,7 @@ def _hall(base: Ground, gate: Gate, pool: Database, address: Callable[[hall.Line
         transport=gate.transport,
         settings=base.settings,
         address_of=address,
-        flush=gate.writer.flush,
+        flush=partial(_flush, gate),
         hear=gate.directory.hear_now,
         explain=explain,
         mailer=Mailer(Server.parse(url), sender) if url is not None and sender is not None else None,

@@ -76,7 +76,7 @@ class Office:
     """The caller behind the one credential of a request; refuses as /v1 does."""
     address_of: Callable[[Line], str | None]
     flush: Callable[[], Awaitable[None]]
-    """Writes what this process has settled into the ledger, so that reports are whole."""
+    """Writes what this process has settled into the ledger, and which keys it has used, so that reports are whole."""
     hear: Callable[[], Awaitable[None]]
     """Has this process's gateway know of what was just written."""
     body_s: float = 60

@@ -60,7 +60,7 @@ class Hall:
     settings: Settings
     address_of: Callable[[Line], str | None]
     flush: Callable[[], Awaitable[None]]
-    """Writes what this process has settled into the ledger, so that pages are whole."""
+    """Writes what this process has settled into the ledger, and which keys it has used, so that pages are whole."""
     hear: Callable[[], Awaitable[None]]
     """Has this process's gateway know of what was just written."""
     explain: Callable[[str, bytes, str | None, str], Awaitable[dict[str, Any]]]

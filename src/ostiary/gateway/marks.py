@@ -12,6 +12,8 @@ from ostiary.vault import endpoint_store
 from ostiary.vault import store as vault
 
 _WRITE_S: Final = 30.0
+_FEW: Final = 50
+"""As many are written for somebody who looks; of more, hardly one is the first of its key."""
 
 
 class Marks:
@@ -43,6 +45,11 @@ class Marks:
         """Until cancelled, write what is news every 30 seconds."""
         while True:
             await self._clock.sleep(_WRITE_S)
+            await self._database.to_the_end(self.write())
+
+    async def write_few(self) -> None:
+        """For who looks at keys now: no key that was called stands there as never used."""
+        if 0 < len(self._agent_keys) + len(self._provider_keys) <= _FEW:
             await self._database.to_the_end(self.write())
 
     async def write(self) -> None:
