@@ -8,10 +8,13 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from math import ceil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from ostiary.dashboard.words import lasting
 from ostiary.money import NANO_PER_USD
 from tests.acceptance.archive import HOSTILE, Caller, remember
 from tests.acceptance.lodge import Lodge
@@ -123,6 +126,29 @@ def test_budgets_need_attention_by_thresholds_of_their_own(lodge: Lodge, window:
     expect(of_it).to_have_count(0)
 
 
+def test_figures_are_those_of_the_ledger(lodge: Lodge, window: Window) -> None:
+    """Counted here from its single rows."""
+    page = lodge.sign_in(window, "alice")
+    now = datetime.now(UTC)
+    began = int(now.replace(day=1, hour=0, minute=0, second=0, microsecond=0).timestamp() * 1000)
+    month = _rows(lodge, "SELECT request_id, status FROM usage_events WHERE started_at >= ?", began)
+    calls, failed = len({request for request, _ in month}), sum(status == "error" for _, status in month)
+    assert failed > 0
+    day_ago = int((now - timedelta(days=1)).timestamp() * 1000)
+    times = [row[0] for row in _rows(lodge, "SELECT latency_ms FROM usage_events WHERE started_at >= ?", day_ago)]
+    p50, p95 = (sorted(times)[max(0, ceil(len(times) * part) - 1)] for part in (0.5, 0.95))
+    figures = page.get_by_label("This month", exact=True)
+    expect(figures.get_by_role("link", name=f"{calls}", exact=True)).to_have_attribute(
+        "href", "/dashboard/usage?period=month&show=requests"
+    )
+    errors = figures.get_by_role("link", name=f"{100 * failed / len(month):.1f} %")
+    expect(figures).to_contain_text(f"{failed} of {len(month)} attempts")
+    expect(figures).to_contain_text(f"{lasting(p50)}half are quicker; p95 {lasting(p95)}")
+    errors.click()
+    page.wait_for_url(lodge.url("/traces?status=error&period=month"))
+    expect(page.locator("#list tbody tr").filter(has_text="error")).to_have_count(failed)
+
+
 def test_figures_lead_to_what_they_are_about(lodge: Lodge, window: Window) -> None:
     page = lodge.sign_in(window, "alice")
     health = page.get_by_role("region", name="Provider keys").get_by_role("link")
@@ -138,6 +164,12 @@ def test_figures_lead_to_what_they_are_about(lodge: Lodge, window: Window) -> No
     expect(page.get_by_role("link", name="upstream", exact=True)).to_be_visible()
     page.goto(lodge.url("/vault?status=exhausted"))
     expect(page.get_by_role("link", name="upstream", exact=True)).to_have_count(0)
+
+
+def _rows(lodge: Lodge, query: str, *values: object) -> list[Any]:
+    """Of the organization's ledger."""
+    with closing(sqlite3.connect(lodge.gateway.data_dir / "ostiary.db")) as database:
+        return database.execute(f"{query} AND organization_id = ?", (*values, lodge.home)).fetchall()
 
 
 def _id_of(lodge: Lodge, name: str) -> str:
@@ -174,7 +206,7 @@ def test_a_member_sees_their_own_only(lodge: Lodge, window: Window) -> None:
 
 def test_one_jumps_anywhere_by_typing(lodge: Lodge, window: Window) -> None:
     page = lodge.sign_in(window, "alice")
-    page.keyboard.press("Control+k")
+    page.keyboard.press("Meta+k")
     box = page.get_by_role("searchbox", name="Where to?")
     found = page.locator("#jump-found")
     for sought, kind in (

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import random
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -84,6 +85,22 @@ def test_the_page_draws_and_lists_what_was_used(lodge: Lodge, window: Window) ->
     window.narrow()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     window.picture("usage-narrow")
+
+
+def test_a_row_leads_to_the_calls_behind_it(lodge: Lodge, window: Window) -> None:
+    page = lodge.sign_in(window, "alice")
+    row = page.get_by_role("row").filter(has_text="gpt-4o")
+    for query in ("period=90d&agent_key=his", "period=7d"):
+        page.goto(lodge.url(f"/usage?by=model&{query}"))
+        calls = row.get_by_role("cell").nth(3).inner_text()
+        row.get_by_role("link", name="gpt-4o", exact=True).click()
+        page.wait_for_url(lodge.url(f"/traces?model=gpt-4o&provider=openai&{query}"))
+        expect(page.get_by_label("Summary").locator("div").first).to_contain_text(f"Calls{calls}")
+    first, last = (time.strftime("%Y-%m-%d", time.gmtime(time.time() - days * 86_400)) for days in (20, 10))
+    page.goto(lodge.url(f"/usage?by=agent_key&since={first}&until={last}"))
+    page.get_by_role("link", name="his", exact=True).click()
+    page.wait_for_url(re.compile(rf"agent_key=\w+&period=custom&since={first}&until={last}$"))
+    expect(page.locator("#list tbody tr").first).to_be_visible()
 
 
 def test_a_file_is_no_formula(lodge: Lodge, window: Window) -> None:

@@ -21,7 +21,7 @@ NAMES: Final = (
     *("min_latency_ms", "min_cost_usd"),
 )
 STATUSES: Final = ("ok", "error", "cancelled", "unknown")
-PERIODS: Final = ("1h", "24h", "7d", "30d", "90d", "all", "custom")
+PERIODS: Final = ("1h", "24h", "7d", "30d", "90d", "month", "all", "custom")
 USUAL: Final = "24h"
 _LONGEST: Final = 200
 _LONGEST_MS: Final = 86_400_000
