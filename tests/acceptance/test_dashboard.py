@@ -153,6 +153,21 @@ def test_a_form_that_outlives_its_session_is_sent_after_signing_in_again(
     assert lodge.gateway.json("orgs", "list")[0]["name"] == "Typed before the end"
 
 
+def test_a_session_ends_when_nobody_looks_and_after_half_a_day(gateways: GatewayMaker) -> None:
+    lodge = Lodge(gateways(clock=True)).open("bob")
+    idle = lodge.client("bob")
+    lodge.gateway.shift(29 * 60)
+    assert idle.get("/account").status_code == 200
+    lodge.gateway.shift(60 * 60)
+    assert idle.get("/account").headers["location"].startswith("/dashboard/sign-in?why=session")
+    busy = lodge.client("bob")
+    for minute in range(20, 12 * 60, 20):
+        lodge.gateway.shift((60 + minute) * 60)
+        assert busy.get("/account").status_code == 200, minute
+    lodge.gateway.shift((60 + 12 * 60 + 1) * 60)
+    assert busy.get("/account").headers["location"].startswith("/dashboard/sign-in?why=session")
+
+
 def test_a_set_up_link_expires(gateways: GatewayMaker, window: Window) -> None:
     reception = Reception(gateways())
     link = reception.set_up_link()

@@ -200,6 +200,8 @@ def test_a_secret_is_seen_once(desk: Desk, window: Window) -> None:
     expect(page.get_by_role("button", name="Copied!")).to_be_visible()
     assert page.evaluate("navigator.clipboard.readText()") == secret
     expect(page.get_by_role("button", name="Copy", exact=True)).to_be_visible()
+    page.locator("#secret").click(position={"x": 30, "y": 12})
+    assert page.evaluate("getSelection().toString()") == secret, "a click selects all of it, and nothing beside it"
     expect(page.get_by_text(f"export OSTIARY_API_KEY='{secret}'")).to_be_visible()
     expect(page.get_by_text("only a hash of it is kept here, and it can never be shown again")).to_be_visible()
     window.axe("reveal")

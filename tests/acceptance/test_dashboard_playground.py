@@ -173,6 +173,29 @@ def test_what_was_minted_is_nowhere_but_in_the_page(reception: Reception, window
     assert told["secret"] not in reception.gateway.output
 
 
+def test_a_child_that_has_ended_is_followed_by_another(reception: Reception, window: Window) -> None:
+    gateway = reception.gateway
+    page = window.page
+    page.clock.install()
+    reception.sign_in(window, "bob", "/playground?model=openai-compatible/ok")
+    before = minted(gateway)
+    for number, minutes in enumerate((0, 4, 1), 1):
+        page.clock.fast_forward(minutes * 60_000)
+        say(page, f"Hello {number}")
+        expect(page.locator(f"#call-{number}").get_by_role("link", name="Trace")).to_be_visible()
+    assert minted(gateway) == before + 2, "the first lasts for four minutes, not for five"
+    for one in gateway.json("keys", "list"):
+        if one["parent_id"] is not None and one["status"] == "active":
+            gateway.cli("keys", "revoke", one["id"])
+    gateway.hear()
+    window.expect("401")
+    say(page, "Stopped by somebody")
+    expect(page.get_by_text("Refused: invalid_api_key")).to_be_visible()
+    page.get_by_role("button", name="Send").click()
+    expect(page.locator("#call-5").get_by_role("link", name="Trace")).to_be_visible()
+    expect(said(page)).to_have_text(TEXT)
+
+
 def test_a_pasted_key_stays_in_the_page_and_refusals_are_plain(reception: Reception, window: Window) -> None:
     gateway = reception.gateway
     secret = gateway.create_key("narrow", "--models", "openai-compatible/ok")

@@ -157,6 +157,41 @@ def test_every_filter_finds_what_the_ledger_has(lodge: Lodge) -> None:
         assert "$9" in summed
 
 
+def test_the_summary_is_of_all_that_fits(lodge: Lodge, window: Window) -> None:
+    now, chance = time.time_ns() // 1_000_000, random.Random(2)  # noqa: S311 - the same every time
+    write(
+        lodge.gateway,
+        [
+            made(
+                now - number * 1_000, lodge.home, Caller("key_sum", "of the sum"), chance,
+                latency_ms=number * 1_000, cost_nano=250_000_000, status="error" if number <= 3 else "ok",
+            )
+            for number in range(1, 21)
+        ],
+    )  # fmt: skip
+    page = lodge.sign_in(window, "alice", "/traces?agent_key=of%20the%20sum")
+    shown = page.get_by_label("Summary").locator("div")
+    for number, words in enumerate(
+        ("Calls20", "Error rate15 %3 failed", "Cost$5.00", "Average10.5 s", "p5010 s", "p9519 s")
+    ):
+        expect(shown.nth(number)).to_contain_text(words)
+    page.get_by_label("Status", exact=True).select_option("error")
+    for number, words in enumerate(("Calls3", "Error rate100 %", "Cost$0.75", "Average2 s")):
+        expect(shown.nth(number)).to_contain_text(words)
+
+
+def test_the_tail_goes_on_when_the_gateway_was_away(lodge: Lodge, window: Window) -> None:
+    secret = lodge.gateway.create_key("back again")
+    page = lodge.sign_in(window, "alice", "/traces")
+    window.expect("ERR_CONNECTION_REFUSED", "Failed to fetch")
+    lodge.gateway.stop()
+    expect(page.get_by_text("This page goes on looking.")).to_be_visible()
+    lodge.gateway.start()
+    expect(page.get_by_text("The gateway answers again.")).to_be_visible()
+    request_id = call(lodge, secret)
+    expect(page.locator(f'#list a[href="/dashboard/traces/{request_id}"]').first).to_be_visible()
+
+
 def test_what_was_said_is_shown_on_request_and_that_is_written_down(lodge: Lodge, window: Window) -> None:
     secret = lodge.gateway.create_key("open", "--capture")
     request_id = call(lodge, secret, PROMPT)

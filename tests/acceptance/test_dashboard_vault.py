@@ -120,6 +120,72 @@ def test_an_empty_vault_leads_to_the_catalogue_of_providers(place: Place, window
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
+@pytest.mark.parametrize(
+    ("label", "value", "among", "not_among"),
+    [
+        ("Popular", "popular", "openai", "ollama"),
+        ("LLM", "llm", "groq", "recraft"),
+        ("Enterprise", "enterprise", "azure-openai", "openai"),
+        ("Media", "media", "elevenlabs", "anthropic"),
+        ("Local", "local", "ollama", "openai"),
+    ],
+)
+def test_the_catalogue_is_narrowed_to_a_category(
+    place: Place, window: Window, label: str, value: str, among: str, not_among: str
+) -> None:
+    page = place.vault(window, "/providers")
+    expect(page.locator("[data-provider=openai]")).to_be_visible()
+    page.get_by_label("Category").select_option(label)
+    page.wait_for_url(f"**/vault/providers?*category={value}*")
+    expect(page.locator(f"[data-provider={not_among}]")).to_have_count(0)
+    expect(page.locator(f"[data-provider={among}]")).to_be_visible()
+    cards = page.locator("[data-provider]")
+    expect(cards.filter(has=page.locator("p", has_text=label))).to_have_count(cards.count())
+    page.reload()
+    expect(page.get_by_label("Category")).to_have_value(value)
+    expect(page.locator(f"[data-provider={not_among}]")).to_have_count(0)
+
+
+def test_a_form_asks_for_what_its_provider_and_its_way_to_sign_in_need(
+    place: Place, window: Window, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(place.upstream, "keys", None)  # it knows bearers only, and these come in other headers
+    page = place.vault(window, "/new?provider=azure-openai")
+    methods = page.get_by_label("Sign-in method").locator("option")
+    expect(methods).to_have_count(2)
+    expect(methods.last).to_contain_text("Entra ID application (not yet")
+    expect(methods.last).to_be_disabled()
+    expect(page.get_by_label("Tenant")).to_be_hidden()
+    window.axe("a key for Azure")
+    window.picture("vault-new-azure")
+    page.get_by_label("Name", exact=True).fill("clouded")
+    secret = place.reception.gateway.canaries.plant()
+    page.get_by_label("API key", exact=True).fill(secret)
+    window.expect("422")
+    page.get_by_role("button", name="Test and save").click()
+    resource = page.get_by_label("Resource, the first word of its endpoint")
+    expect(resource).to_have_attribute("aria-invalid", "true")
+    resource.fill("ours")
+    page.get_by_label("Base URL").fill(place.upstream.url)
+    page.get_by_role("button", name="Test and save").click()
+    expect(page.get_by_role("heading", name="clouded", exact=True)).to_be_visible()
+    assert place.upstream.received[-1].header("api-key") == secret
+    expect(page.locator("dl.facts").last).to_contain_text("ours")
+
+    page.goto(place.reception.url("/vault/new?provider=openai-compatible"))
+    page.get_by_label("Name", exact=True).fill("by another header")
+    page.get_by_label("Base URL").fill(place.upstream.url)
+    page.get_by_label("Sign-in method").select_option("Key in x-api-key")
+    secret = place.reception.gateway.canaries.plant()
+    page.locator("input[name=secret]").fill(secret)
+    page.get_by_role("button", name="Test and save").click()
+    expect(page.get_by_role("heading", name="by another header", exact=True)).to_be_visible()
+    assert place.upstream.received[-1].header("x-api-key") == secret
+    expect(page.locator("dl.facts").last).to_contain_text("Key in x-api-key")
+    for name in ("clouded", "by another header"):
+        place.reception.gateway.cli("vault", "delete", name, "--force", "--org", place.home)
+
+
 def test_a_key_is_tested_before_it_is_saved(place: Place, window: Window) -> None:
     page = place.vault(window, "/providers?q=openai")
     page.get_by_role("link", name="Add key for OpenAI", exact=True).click()
