@@ -36,6 +36,8 @@ AGENT: Final = f"<embed/onload=alert(11)>\"'><img src=x {MARK}>"
 SAID: Final = f"Provider says </pre><script>alert(12)</script>{PARTS[2]}<img src=x {MARK}>"
 """What a provider, or who receives webhooks, said when it went wrong."""
 INVITED: Final = "\"'<u/onclick=alert(13)>@example.org"
+FIELD: Final = f"</dd><svg/onload=alert(14)>{MARK}"
+"""In a field that its provider asks for."""
 METADATA: Final = {"note": EVIL, EVIL: list(PARTS), "nested": {"</script><script>alert(10)</script>": EVIL}}
 
 
@@ -70,6 +72,9 @@ async def fill(lobby: Lobby, base: Ground, provider_url: str) -> dict[str, str]:
         for model in (EVIL, MODEL):
             await prices.set_price(tx, BY, base.catalog.get("openai-compatible"), model, rates, at)
         found |= await _people(lobby, base, tx, user.user_id)
+        found["fielded"] = await lobby.add_provider_key(
+            base, tx, home, "openai", f"{EVIL} three", fields={"organization": FIELD, "project": PARTS[2]}
+        )
         found["ailing"] = await lobby.add_provider_key(base, tx, home, "groq", f"{EVIL} too")
     _past(lobby, found | {"webhook": hook.id}, at)
     return found | {"webhook": hook.id, "lost": "own_lost", "row": _row_of(lobby)}

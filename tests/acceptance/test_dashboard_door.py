@@ -570,6 +570,8 @@ def test_nothing_that_anybody_wrote_ever_runs(place: Place, window: Window) -> N
         ("/models?provider=openai-compatible", (corpus.EVIL, corpus.MODEL)),
         ("/vault", (corpus.EVIL, corpus.SAID)),
         ("/vault/{ailing}", (corpus.EVIL, corpus.SAID)),
+        ("/vault/{fielded}", (corpus.EVIL, corpus.FIELD, corpus.PARTS[2])),
+        ("/vault/{fielded}/edit", (corpus.EVIL, corpus.FIELD, corpus.PARTS[2])),
         ("/keys/{agent_key}", (corpus.EVIL,)),
         ("/traces/{request}", (corpus.EVIL, corpus.MODEL)),
         ("/usage?by=agent_key", (corpus.EVIL,)),

@@ -119,6 +119,39 @@ def narrow(lodge: Lodge, window: Window) -> Page:
     return page
 
 
+# ---- tables that are wider than their window ---------------------------------------------------------------------
+
+
+def test_a_table_that_goes_on_beside_the_window_shows_so(lodge: Lodge, window: Window) -> None:
+    """By a shadow where there is more, and by none where there is not; what is written in it is left out here."""
+    lodge.gateway.create_key("wide")
+    page = narrow(lodge, window)
+    page.goto(lodge.url("/keys"))
+    table = page.get_by_role("group", name="Table of keys")
+    page.get_by_role("table").evaluate("(one) => { one.style.visibility = 'hidden' }")
+
+    def sides() -> tuple[bytes, bytes]:
+        """The outermost of it at the left and at the right."""
+        box = table.bounding_box()
+        assert box is not None
+        x, y, height = box["x"], box["y"] + 20, box["height"] - 40
+        left, right = (
+            page.screenshot(clip={"x": x + by, "y": y, "width": 6, "height": height}) for by in (1, box["width"] - 7)
+        )
+        return left, right
+
+    for paint in (window.light, window.dark):
+        paint()
+        table.evaluate("(one) => { one.scrollLeft = 0 }")
+        plain, more_behind = sides()
+        table.evaluate("(one) => { one.scrollLeft = one.scrollWidth }")
+        more_before, at_the_end = sides()
+        assert plain == at_the_end
+        assert len({plain, more_behind, more_before}) == 3
+        table.evaluate("(one) => { one.scrollLeft = (one.scrollWidth - one.clientWidth) / 2 }")
+        assert sides() == (more_before, more_behind)
+
+
 # ---- the colours --------------------------------------------------------------------------------------------------
 
 

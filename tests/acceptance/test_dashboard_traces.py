@@ -6,6 +6,7 @@ import json
 import random
 import time
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -155,6 +156,17 @@ def test_every_filter_finds_what_the_ledger_has(lodge: Lodge) -> None:
         summed = alice.get(f"/traces/summary?{query}").text
         assert "1 attempt<" in summed, query
         assert "$9" in summed
+
+
+def test_the_parts_of_a_cost_come_to_it_as_they_stand(lodge: Lodge, window: Window) -> None:
+    lodge.gateway.cli("prices", "set", MODEL, "--input", "1000", "--output", "2000")
+    request_id = call(lodge, lodge.gateway.create_key("counted"))
+    page = lodge.sign_in(window, "alice", f"/traces/{request_id}")
+    costs = page.get_by_role("table", name="Tokens and cost of attempt 1 by kind")
+    expect(costs.locator("tbody tr")).not_to_have_count(0)
+    parts = [Decimal(one.removeprefix("$")) for one in costs.locator("tbody td:last-child").all_inner_texts()]
+    assert len(parts) > 1
+    expect(costs.locator("tfoot td").last).to_have_text(f"${sum(parts)}")
 
 
 def test_the_summary_is_of_all_that_fits(lodge: Lodge, window: Window) -> None:

@@ -11,6 +11,7 @@ from typing import Final
 import pytest
 from playwright.sync_api import Page
 
+from tests.acceptance.archive import Caller, remember
 from tests.acceptance.pages import PASSWORD, Reception
 from tests.servers.behaviours import status
 from tests.servers.browser import Window, Windows, expect
@@ -101,24 +102,38 @@ def _live_in(gateway: Gateway, upstream: Upstream) -> None:
     _let_in_alice(gateway)
     gateway.add_provider_key("openai-compatible", "second", upstream.url)
     gateway.cli("vault", "edit", "second", "--shared")
+    for provider in ("openai", "anthropic", "groq"):
+        gateway.add_provider_key(provider, f"{provider} main")
     gateway.cli("aliases", "create", "ostiary/chat", "--target", _MODEL, "--fallback", "openai/gpt-4o-mini")
     gateway.cli("prices", "set", _MODEL, "--input", "1000", "--output", "2000")
-    gateway.cli("members", "add", "bob@example.org", "--name", "Bob", "--role", "member")
-    gateway.cli(
-        "endpoints", "create", "assistant", "--target", f"{_MODEL}:weight=3", "--fallback", "openai/gpt-4o-mini"
-    )
-    busy = gateway.create_key("Production API", "--budget-usd", "1", "--rpm", "600", "--owner", "bob@example.org")
-    quiet = gateway.create_key("Nightly evals", "--budget-usd", "0.2", "--models", _MODEL)
-    gateway.create_key("CI smoke tests", "--free-only")
-    for _ in range(20):
-        assert gateway.chat(busy, _MODEL, max_tokens=9).status_code == 200
-    assert gateway.chat(quiet, _MODEL, max_tokens=9).status_code == 200
+    for name in ("Bob", "Mia"):
+        gateway.cli("members", "add", f"{name.lower()}@example.org", "--name", name, "--role", "member")
+    targets = ("--target", f"{_MODEL}:weight=3", "--target", "anthropic/claude-sonnet-4-5")
+    gateway.cli("endpoints", "create", "assistant", *targets, "--strategy", "split", "--fallback", "openai/gpt-4o-mini")
     gateway.canaries.watch(
         gateway.json("webhooks", "create", "to the pager", "--url", "https://hooks.example.com/ostiary")["secret"]
     )
+    busy = _make_keys(gateway)
     upstream.push(status(400))
-    gateway.chat(busy, _MODEL, max_tokens=9)
+    for _ in range(20):
+        gateway.chat(busy, _MODEL, max_tokens=9)
+    callers = [Caller(one["id"], one["name"]) for one in gateway.json("keys", "list")]
+    remember(gateway, home, sorted(callers, key=lambda one: one.name), a_day=40)
+    gateway.traces(calls=20)
     gateway.hear()
+
+
+def _make_keys(gateway: Gateway) -> str:
+    """Keys of several people, as far along as keys get; the secret of the busiest."""
+    busy = gateway.create_key("Production API", "--budget-usd", "4", "--rpm", "600", "--owner", "bob@example.org")
+    gateway.create_key("Nightly evals", "--budget-usd", "1.5", "--models", _MODEL, "--owner", "alice@example.org")
+    gateway.create_key("CI smoke tests", "--free-only", "--owner", "alice@example.org")
+    gateway.create_key("Claude Code", "--expires", "never", "--owner", "mia@example.org")
+    gateway.create_key("Data labelling", "--budget-usd", "20", "--expires", "5d", "--owner", "mia@example.org")
+    for name, deed in (("Legacy importer", "deactivate"), ("Partner sandbox", "revoke")):
+        gateway.create_key(name, "--expires", "90d", "--owner", "bob@example.org")
+        gateway.cli("keys", deed, name)
+    return busy
 
 
 def _let_in_alice(gateway: Gateway) -> None:

@@ -82,6 +82,11 @@ _COLOURS = """
 ["html", "body"].map((name) => getComputedStyle(document.querySelector(name)))
   .map((style) => `${style.color} on ${style.backgroundColor}`).join(", ")
 """
+_TALLER = """
+((page) => document.querySelector("dialog:modal, :popover-open:not(#toaster)") || page.scrollHeight <= innerHeight
+  ? 0 : page.scrollHeight)(document.documentElement)
+"""
+"""How high a page is that has no room in its window; what is open above it stays where it is."""
 _LOCAL_SCHEMES = ("data", "blob", "about", "")
 
 
@@ -217,7 +222,13 @@ class Window:
         path = (ROOT / kept if kept else self.folder) / f"{name}.png"
         self.page.evaluate(_SETTLED)
         self.page.evaluate(_ELSEWHERE, tempfile.gettempdir())
+        before = self.page.viewport_size
+        whole = self.page.evaluate(_TALLER)
+        if before and whole:  # the menu beside the page is as high as the window
+            self._resize(before["width"], whole)
         self.page.screenshot(path=path, full_page=True, animations="disabled", caret="hide")
+        if before and whole:
+            self._resize(**before)
         return path
 
     def axe(self, label: str) -> None:

@@ -40,7 +40,7 @@ def usd(nano: int | None) -> str:
 
 
 def usd_exact(nano: int | None) -> str:
-    """Every digit, for who hovers."""
+    """Every digit, for who hovers, and for parts that come to a sum."""
     return "" if nano is None else f"${show_usd(nano)}"
 
 
