@@ -31,12 +31,13 @@ def usd(nano: int | None) -> str:
     sign = "-" if nano < 0 else ""
     if amount >= 1_000 * NANO_PER_USD:
         return f"{sign}${(amount + NANO_PER_USD // 2) // NANO_PER_USD:,}"
-    if amount >= _CENT:
-        cents = (amount + _CENT // 2) // _CENT
-        return f"{sign}${cents // 100:,}.{cents % 100:02d}"
-    digits = show_usd(amount)
-    first = next(i for i, digit in enumerate(digits) if digit not in "0.")
-    return f"{sign}${digits[: first + 2]}"
+    if amount < _CENT:
+        last = 10 ** max(len(str(amount)) - 2, 0)
+        amount = _nearest(amount, last)
+    if amount < _CENT:
+        return f"{sign}${show_usd(amount)}"
+    cents = (amount + _CENT // 2) // _CENT
+    return f"{sign}${cents // 100:,}.{cents % 100:02d}"
 
 
 def usd_exact(nano: int | None) -> str:
@@ -87,8 +88,8 @@ def left(ms: int) -> str:
     return "30 d" if whole == 30 * DAY_MS else f"{_nearest(whole, unit) // unit} {name}"
 
 
-def _nearest(ms: int, unit: int) -> int:
-    return (ms + unit // 2) // unit * unit
+def _nearest(value: int, unit: int) -> int:
+    return (value + unit // 2) // unit * unit
 
 
 def relative(at: int, now: int) -> str:
