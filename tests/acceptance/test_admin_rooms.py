@@ -140,7 +140,7 @@ def test_a_client_credential_works_until_it_is_revoked(bureau: Bureau) -> None:
     revoked = bureau.done("erin", "POST", f"/client-credentials/{made['id']}/revoke")
     assert revoked["status"] == "revoked"
     client = bureau.gateway.client(made["secret"])
-    until(lambda: client.get("/v1/key").status_code == 401, "the gateway to hear of it", 1)
+    until(lambda: client.get("/v1/key").status_code == 401, "the gateway to hear of it")
     assert code(bureau.ask("erin", "POST", f"/client-credentials/{made['id']}/revoke")) == "conflict"
 
 
