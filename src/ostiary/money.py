@@ -40,8 +40,9 @@ def usd_of(nano: int) -> Decimal:
 
 def show_usd(nano: int) -> str:
     """Nano-dollars as a plain decimal number of USD: `0.00125`, never in exponent form."""
-    text = f"{Decimal(nano).scaleb(-9):f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
+    whole, part = divmod(abs(nano), NANO_PER_USD)
+    shown = f"{whole}.{part:09d}".rstrip("0") if part else str(whole)
+    return f"-{shown}" if nano < 0 else shown
 
 
 def usd_number(nano: int) -> msgspec.Raw:
