@@ -6,20 +6,14 @@ gets a line for each name that a page has looked for.
 
 from __future__ import annotations
 
-import argparse
 import os
-import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import Any
 
-import uvloop
-
-from ostiary import app
 from ostiary.dashboard.forms import Form
-from ostiary.errors import CannotStart
-from ostiary.settings import Settings
+from tests.serving import serve
 
 _WAYS = ("text", "raw", "all", "has")
 """How a form or a query is read; other ways go through these."""
@@ -37,16 +31,9 @@ def _noted(way: Callable[..., Any], file: Path) -> Callable[..., Any]:
 
 def main() -> None:
     """What `ostiary serve` does, and takes notes."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--port", type=int)
-    given = parser.parse_args()
     for name in _WAYS:
         setattr(Form, name, _noted(getattr(Form, name), Path(os.environ["READ_FILE"])))
-    try:
-        uvloop.run(app.serve(Settings.load(port=given.port)))
-    except CannotStart as refused:
-        print(f"ostiary: {refused}", file=sys.stderr)
-        sys.exit(1)
+    serve()
 
 
 if __name__ == "__main__":

@@ -6,30 +6,17 @@ which boot this is.
 
 from __future__ import annotations
 
-import argparse
 import os
-import sys
 from pathlib import Path
 
-import uvloop
-
-from ostiary import app
-from ostiary.errors import CannotStart
 from ostiary.ledger import spool
-from ostiary.settings import Settings
+from tests.serving import serve
 
 
 def main() -> None:
     """What `ostiary serve` does, but for where it reads which boot this is."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--port", type=int)
-    given = parser.parse_args()
     spool._BOOT_ID = Path(os.environ["BOOT_FILE"])
-    try:
-        uvloop.run(app.serve(Settings.load(port=given.port)))
-    except CannotStart as refused:
-        print(f"ostiary: {refused}", file=sys.stderr)
-        sys.exit(1)
+    serve()
 
 
 if __name__ == "__main__":

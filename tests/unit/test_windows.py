@@ -101,6 +101,13 @@ def test_tokens_count_as_thought_and_then_as_known() -> None:
     assert window.used(70.0) == 0
 
 
+def test_more_tokens_than_there_can_be_are_counted_as_the_most() -> None:
+    window = SlidingTokens()
+    window.settle(window.take(700, 0.0, 0), 10**30)
+    assert window.used(1.0) == 1 << 62
+    assert window.used(60.0) == 0
+
+
 def test_what_is_learnt_after_a_minute_no_longer_counts() -> None:
     window = SlidingTokens()
     old = window.take(500, 0.0, 0)

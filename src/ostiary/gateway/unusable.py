@@ -59,25 +59,24 @@ def _seconds_to(moment: int, at: int) -> int:
 
 def _limited(target: Target, one: Refusal, organization_id: str) -> dict[str, Any]:
     """A key that has no room now."""
-    is_own = target.key.organization_id == organization_id
-    return {
-        "provider": target.provider.id,
-        "model": target.model,
-        "provider_key": target.key.name if is_own else _POOL,
-        "state": "limited",
-        "reason": one.code,
-        "retry_at": one.details.get("resets_at"),
-    }
+    return _described(target, organization_id, "limited", one.code, one.details.get("resets_at"))
 
 
 def _shown(target: Target, one: Trouble, organization_id: str) -> dict[str, Any]:
     """How a key is. What its provider says of it is its owner's business."""
+    reason = one.reason if target.key.organization_id == organization_id else None
+    return _described(target, organization_id, one.state, reason, iso(one.until) if one.until is not None else None)
+
+
+def _described(
+    target: Target, organization_id: str, state: str, reason: str | None, retry_at: str | None
+) -> dict[str, Any]:
     is_own = target.key.organization_id == organization_id
     return {
         "provider": target.provider.id,
         "model": target.model,
         "provider_key": target.key.name if is_own else _POOL,
-        "state": one.state,
-        "reason": one.reason if is_own else None,
-        "retry_at": iso(one.until) if one.until is not None else None,
+        "state": state,
+        "reason": reason,
+        "retry_at": retry_at,
     }

@@ -242,7 +242,9 @@ class SlidingTokens(Sliding):
 
     def _place_of(self, receipt: Receipt) -> int | None:
         """Where its tokens stand, None when they have slid out."""
-        place = int(receipt or 0) - self._dropped
+        if receipt is None:
+            return None
+        place = int(receipt) - self._dropped
         return place if place >= self._first else None
 
     def _leave(self, start: int, end: int) -> None:
