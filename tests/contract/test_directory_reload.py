@@ -85,3 +85,24 @@ async def test_no_answer_waits_long_for_a_feed_that_cannot_be_read(database: Dat
         newest = await changes.latest(tx)
     await directory.hear_now()
     assert directory.seq == newest, "it is heard when it can be"
+
+
+async def test_a_captured_key_is_known_only_when_its_organization_can_capture(database: Database) -> None:
+    """Its first call, too: what is said with it lies sealed in the ledger or is not said."""
+    folk = await settle(database)
+    seal = Seal(MasterKeys.parse(Secret("A" * 43 + "=")))
+    await seal.open_instance(database, NOW)
+    directory = Directory(database, seal, load(), SetClock())
+    await directory.load()
+    async with database.transaction() as tx:
+        wish = NewAgentKey("captured", capture=True)
+        _, secret = await agent_keys.create(tx, folk["alice"], folk.home.id, wish, pepper=seal.pepper, at=NOW)
+    reading = asyncio.ensure_future(directory.catch_up())
+    while not reading.done():
+        assert directory.find_caller(secret.reveal()) is None or folk.home.id in directory.sealers
+        await asyncio.sleep(0)
+    await reading
+    caller = directory.find_caller(secret.reveal())
+    assert caller is not None
+    assert caller.is_captured
+    assert folk.home.id in directory.sealers

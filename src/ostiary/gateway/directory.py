@@ -241,8 +241,10 @@ class Directory:
     async def _hear(self, tx: Transaction, change: Change) -> None:
         if change.noun == "agent_key":
             key = await packed_store.find_packed(tx, change.id)
-            self._roster.put_key(change.id, key)
-            await self._ready_to_capture({key.organization_id} if key is not None and key.capture else ())
+            try:  # before the first call of the key, which is captured like any other
+                await self._ready_to_capture({key.organization_id} if key is not None and key.capture else ())
+            finally:
+                self._roster.put_key(change.id, key)
         elif change.noun == "client_credential":
             self._roster.put_client(change.id, await agents.find_client_credential_by_id(tx, change.id))
         elif change.noun == "provider_key":
