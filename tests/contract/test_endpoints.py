@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -573,6 +574,24 @@ async def test_what_was_made_grows_unless_it_was_edited(database: Database, cata
         "ostiary/smart": "edited",
         "ostiary/mine": "own",
     }
+
+
+async def test_who_makes_aliases_and_who_edits_one_do_not_wait_for_each_other(
+    database: Database, catalog: Catalog
+) -> None:
+    """Not for ever: on PostgreSQL one of them would fail."""
+    folk = await settle(database)
+    await provider_key(database, folk.home.id, "g", "groq", shared=True)
+    await made(database, catalog, folk, NOW, first=True)
+    for round_ in range(10):
+        await provider_key(database, folk.home.id, f"m{round_}", ("mistral", "openai")[round_ % 2], shared=True)
+        async with database.transaction() as tx:
+            await aliases.remove(tx, folk.operator, "ostiary/smart", NOW + round_)
+        making = asyncio.ensure_future(made(database, catalog, folk, NOW + round_))
+        async with database.transaction() as tx:
+            edit = {"retries": round_ % 3}
+            await aliases.change(tx, folk.operator, "ostiary/fast", edit, catalog=catalog, at=NOW)
+        assert "ostiary/smart" in await making
 
 
 async def test_an_alias_that_somebody_made_by_hand_is_left_alone(database: Database, catalog: Catalog) -> None:

@@ -140,7 +140,9 @@ async def make(tx: Transaction, by: Actor, *, catalog: Catalog, at: int) -> list
     One that was made before gets the providers that have got a key since, unless somebody has edited it.
     """
     by.require("aliases.create", None)
-    await changes.take_turn(tx)  # two gateways may start at once
+    # Their rows before the turn, as who edits one has it; then the turn, for two may find none and make them at once.
+    await store.lock_endpoints(tx, EVERYBODY)
+    await changes.take_turn(tx)
     return await _make(tx, by, {one.name: one for one in await store.list_endpoints(tx, EVERYBODY)}, catalog, at)
 
 
