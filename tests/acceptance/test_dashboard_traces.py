@@ -261,3 +261,18 @@ def test_a_cursor_from_elsewhere_is_refused(lodge: Lodge) -> None:
     alice = lodge.client("alice")
     for cursor in ("x", "W10", "WzEsMiwzXQ", "A" * 5_000):
         assert alice.get(f"/traces?cursor={cursor}").status_code == 422
+
+
+def test_a_call_by_an_organizations_own_server_says_which(lodge: Lodge, window: Window) -> None:
+    made = lodge.gateway.json("credentials", "create", "nightly batch", "--org", lodge.home)
+    lodge.gateway.hear()
+    request_id = call(lodge, made["secret"])
+    page = lodge.sign_in(window, "alice", "/traces")
+    expect(page.get_by_role("row").filter(has_text="client nightly batch")).to_have_count(1)
+    page.goto(lodge.url(f"/traces/{request_id}"))
+    expect(page.get_by_role("term").filter(has_text="Client credential")).to_be_visible()
+    expect(page.get_by_role("definition").filter(has_text="nightly batch")).to_be_visible()
+    [attempt] = lodge.gateway.json("traces", "show", request_id)["attempts"]
+    assert (attempt["credential"], attempt["agent_key"]) == ("nightly batch", None)
+    assert "nightly batch" in lodge.gateway.cli("traces").out
+    assert "client credential" in lodge.gateway.cli("traces", "show", request_id).out

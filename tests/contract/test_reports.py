@@ -85,6 +85,7 @@ async def test_a_trace_says_everything_about_an_attempt(database: Database) -> N
         agent_key="bob",
         parent_key_id="key_parent",
         credential_id=None,
+        credential=None,
         operation="chat",
         endpoint="fast",
         provider="openai",

@@ -15,9 +15,9 @@ CALL = {"identify_us": 10, "admit_us": 20, "reserve_us": 30}
 def attempt(number: int, timings: dict[str, Any], at: int = AT, latency_ms: int = 7) -> Trace:
     return Trace(
         request_id="req_1", attempt=number, at=at, agent_key_id="key_1", agent_key="a", parent_key_id=None,
-        credential_id=None, operation="chat", endpoint=None, provider="p", provider_key_id="pk_1", provider_key="k",
-        model_asked="m", model="m", model_served=None, status="ok", http_status=200, error_code=None, stream=False,
-        tokens=Tokens(), images=0, held_nano=0, cost_nano=0, over_hold_nano=0, price_version=None,
+        credential_id=None, credential=None, operation="chat", endpoint=None, provider="p", provider_key_id="pk_1",
+        provider_key="k", model_asked="m", model="m", model_served=None, status="ok", http_status=200, error_code=None,
+        stream=False, tokens=Tokens(), images=0, held_nano=0, cost_nano=0, over_hold_nano=0, price_version=None,
         usage_source="provider", latency_ms=latency_ms, first_token_ms=None, timings=timings, client_ip=None,
         metadata={},
     )  # fmt: skip

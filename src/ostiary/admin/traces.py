@@ -54,7 +54,7 @@ class WantedPage(Wanted):
 
 
 class ShownTrace(Shown):
-    """One attempt of one call. Names are those at the time of the call."""
+    """One attempt of one call. Names are those at the time of the call; a client credential has its name of today."""
 
     request_id: str
     attempt: int
@@ -63,6 +63,7 @@ class ShownTrace(Shown):
     agent_key: str | None
     parent_key_id: str | None
     credential_id: str | None
+    credential: str | None
     operation: str
     endpoint: str | None
     provider: str
@@ -189,8 +190,18 @@ async def content(asking: Asking, id: Id) -> Contents:
 
 def _shown(trace: Trace) -> dict[str, Any]:
     names = (
-        *("request_id", "attempt", "agent_key_id", "agent_key", "parent_key_id", "credential_id", "operation"),
-        *("endpoint", "provider", "provider_key", "model_asked", "model", "model_served", "status", "http_status"),
+        *("request_id", "attempt", "agent_key_id", "agent_key", "parent_key_id", "credential_id", "credential"),
+        *(
+            "operation",
+            "endpoint",
+            "provider",
+            "provider_key",
+            "model_asked",
+            "model",
+            "model_served",
+            "status",
+            "http_status",
+        ),
         *("error_code", "stream", *UNITS, "price_version", "usage_source", "latency_ms", "first_token_ms"),
         *("client_ip",),
     )

@@ -140,7 +140,7 @@ def _print_call(attempts: Sequence[Trace]) -> None:
     show.print_fields(
         {
             "request": last.request_id,
-            "agent key": last.agent_key or last.credential_id,
+            "agent key" if last.agent_key_id else "client credential": last.caller,
             "asked for": last.model_asked,
             "from": last.client_ip,
             "cost": show.dollars(sum(one.cost_nano for one in attempts)),
@@ -203,6 +203,7 @@ def described(trace: Trace) -> dict[str, Any]:
         "agent_key_id": trace.agent_key_id,
         "parent_key_id": trace.parent_key_id,
         "credential_id": trace.credential_id,
+        "credential": trace.credential,
         "operation": trace.operation,
         "endpoint": trace.endpoint,
         "provider": trace.provider,
@@ -252,7 +253,7 @@ def row(trace: Trace) -> list[object]:
     is_unpriced = trace.price_version is None and any(used)
     return [
         show.when(trace.at),
-        trace.agent_key or trace.credential_id,
+        trace.caller,
         trace.provider,
         trace.model,
         trace.error_code or trace.status,

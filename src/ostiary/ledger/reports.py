@@ -28,7 +28,10 @@ _ALL: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """One attempt of one call, as the ledger has it. Names are those at the time of the call."""
+    """One attempt of one call, as the ledger has it.
+
+    Names are those at the time of the call, but that of a client credential, which is today's.
+    """
 
     request_id: str
     attempt: int
@@ -37,6 +40,7 @@ class Trace:
     agent_key: str | None
     parent_key_id: str | None
     credential_id: str | None
+    credential: str | None
     operation: str
     endpoint: str | None
     provider: str
@@ -64,6 +68,11 @@ class Trace:
     audio_ms: int = 0
     characters: int = 0
     searches: int = 0
+
+    @property
+    def caller(self) -> str | None:
+        """What to call whoever asked."""
+        return self.agent_key or self.credential or self.credential_id
 
     @property
     def place(self) -> Place:
@@ -141,7 +150,7 @@ async def list_traces(
 ) -> list[Trace]:
     """Attempts, the newest first, behind the place of the last one seen; `limit` 0 gives all."""
     rows = await trace_store.list_attempts(tx, organization_id, wanted, after=after, limit=limit)
-    return [_trace(row) for row in rows]
+    return await _traces(tx, organization_id, rows)
 
 
 async def get_call(tx: Transaction, organization_id: str, request_id: str) -> list[Trace]:
@@ -149,7 +158,7 @@ async def get_call(tx: Transaction, organization_id: str, request_id: str) -> li
     rows = await trace_store.list_attempts_of(tx, organization_id, request_id)
     if not rows:
         raise Refusal("not_found", "There is no such call, or its trace was deleted.", param="request_id")
-    return [_trace(row) for row in rows]
+    return await _traces(tx, organization_id, rows)
 
 
 async def sum_traces(
@@ -227,7 +236,13 @@ async def find_agent_key_id(tx: Transaction, organization_id: str, id_or_name: s
 # ---- rows -------------------------------------------------------------------------------------------------------
 
 
-def _trace(row: RowMapping) -> Trace:
+async def _traces(tx: Transaction, organization_id: str, rows: Sequence[RowMapping]) -> list[Trace]:
+    clients = {row["credential_id"] for row in rows if row["credential_id"]}
+    names = await series_store.list_names(tx, organization_id, "credential", clients)
+    return [_trace(row, names.get(row["credential_id"])) for row in rows]
+
+
+def _trace(row: RowMapping, credential: str | None) -> Trace:
     return Trace(
         request_id=row["request_id"],
         attempt=row["attempt"],
@@ -236,6 +251,7 @@ def _trace(row: RowMapping) -> Trace:
         agent_key=row["agent_key_name"],
         parent_key_id=row["parent_key_id"],
         credential_id=row["credential_id"],
+        credential=credential,
         operation=row["operation"],
         endpoint=row["endpoint"],
         provider=row["provider"],
