@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from sqlalchemy import select
 
@@ -13,7 +15,7 @@ from ostiary.ledger.events import Event
 from ostiary.limits import store
 from ostiary.limits.budgets import AccountKey, Bid, Budget
 from ostiary.limits.charge_store import Cost, charge_all
-from ostiary.limits.local import Allowance, LocalCounters
+from ostiary.limits.local import Allowance, Holder, LocalCounters
 from ostiary.limits.purse import Purses
 from ostiary.limits.reserve import Hold, Reserve
 from ostiary.limits.upkeep import tend
@@ -208,6 +210,45 @@ async def test_months_long_over_are_charged_when_their_process_is_silent(
     await lost.write(hold, 40_000, "r1")
     await lost.close()
     assert await books(database) == (40_000, 0)
+
+
+async def test_a_month_that_ends_while_a_call_of_it_asks_for_money_gets_the_rest_back(
+    database: Database, clock: SetClock, lost: Process
+) -> None:
+    """The database is busy at midnight: the purse at which the call waits stays, empty as it is until then."""
+    async with database.transaction() as busy:
+        await store.lock_account(busy, _KEY)
+        taking = asyncio.ensure_future(lost.take(100_000))
+        await asyncio.sleep(0)  # it asks, and is kept waiting
+        clock.move(12 * 86_400)
+        await lost.purses.tidy()
+    hold = await taking
+    assert [key.period_id for key in hold.accounts] == ["2026-12"], "it is December that pays"
+    assert (await books(database))[1] > 0
+    await lost.purses.tidy()
+    assert await books(database) == (0, 0)
+
+
+async def test_a_purse_that_is_forgotten_while_a_call_waits_for_its_rate_is_not_the_one_it_pays_from(
+    clock: SetClock, lost: Process
+) -> None:
+    counters, budgets = LocalCounters(clock, is_shared=True), _ALLOWANCE.budgets
+    allowance = Allowance(_KEY.id, (Holder("agent_key", _KEY.id, rpm=5),), budgets)
+
+    class AtMidnight:
+        """Where more of the window is to be had, while the month ends."""
+
+        async def fill(self, holder: Holder, _tokens: int) -> None:
+            counters.book_of(holder).windows["minute"].leased = 5
+            clock.move(12 * 86_400)
+            await lost.purses.tidy()
+
+        async def look(self, _holder: Holder) -> None:
+            return
+
+    reserve = Reserve(clock, counters, lost.purses, AtMidnight())
+    await reserve.take(allowance, Bid(100_000, 0, 0, may_shrink=False), at=clock.now())
+    assert lost.purses.get(_KEY).held == 100_000
 
 
 async def test_what_was_spent_before_and_after_is_told_without_what_was_charged(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from ostiary.clock import Clock, date_of, month_of
@@ -44,6 +46,8 @@ class Purse:
     """When the authority was last asked, by the monotonic clock."""
     line: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Calls that wait for room, in order."""
+    waiting: int = 0
+    """How many calls are at it, in the line or at its head: what they get must not be forgotten."""
     asking: asyncio.Lock = field(default_factory=asyncio.Lock)
     """One question to the authority at a time, also by those who no longer wait for its answer."""
     settled: asyncio.Event = field(default_factory=asyncio.Event)
@@ -63,6 +67,16 @@ class Purse:
         self.used_at = now
         self.free -= nano
         self.held += nano
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """At the head of the line, once all who came before have left."""
+        self.waiting += 1
+        try:
+            async with self.line:
+                yield
+        finally:
+            self.waiting -= 1
 
     def give(self, held_nano: int, cost_nano: int) -> None:
         """End a hold at its true cost and wake whoever waits for room."""
@@ -175,14 +189,19 @@ class Purses:
         """Until cancelled: return what edited and idle accounts do not need, and forget periods that are over."""
         while True:
             await self._clock.sleep(_TIDY_S)
-            now = self._clock.now()
-            over = {key for key in self._purses if key.period_id not in (TOTAL, month_of(now), date_of(now))}
-            for key in self._stale | {key for key in over if self._purses[key].free > 0} | self._find_idle():
-                self._stale.discard(key)
-                await self.give_back(self._purses[key])
-            for key in over:
-                if self._purses[key].leased == 0:
-                    del self._purses[key]
+            await self.tidy()
+
+    async def tidy(self) -> None:
+        """One turn of that. A period may end while a call of it still asks for money: its purse stays until it has."""
+        now = self._clock.now()
+        over = {key for key in self._purses if key.period_id not in (TOTAL, month_of(now), date_of(now))}
+        for key in self._stale | {key for key in over if self._purses[key].free > 0} | self._find_idle():
+            self._stale.discard(key)
+            await self.give_back(self._purses[key])
+        for key in over:
+            purse = self._purses[key]
+            if purse.leased == 0 and not (purse.waiting or purse.asking.locked()):
+                del self._purses[key]
 
 
 def _over(account: store.Account) -> int:

@@ -117,7 +117,6 @@ class Reserve:
         clock, counters, tokens = self._clock, self._counters, bid.tokens
         begun_at = clock.now()
         is_now, day, at = at is None, day_of(begun_at), begun_at if at is None else at
-        purses = self._purses_of(allowance, bid, at) if allowance.budgets else ()
         served: set[AccountKey] = set()
         deadline = math.inf
         while True:
@@ -129,6 +128,7 @@ class Reserve:
                 if is_now and day_of(clock.now()) > day:  # let in today: so the ledger and the purses must say, too
                     return await self.take(allowance, bid, call_cap_nano, is_asked=is_asked, may_wait=may_wait)
                 continue
+            purses = self._purses_of(allowance, bid, at) if allowance.budgets else ()
             size = _fit_call_cap(bid, _size(bid, purses), call_cap_nano)
             short = _first_short(purses, size.nano, served)
             if short is None:
@@ -201,7 +201,7 @@ class Reserve:
 
         How much that is depends on all purses: what one could pay alone may be less than what all pay together.
         """
-        async with purse.line:
+        async with purse.turn():
             patience = deadline - self._clock.monotonic()
             while True:
                 purse.settled.clear()
