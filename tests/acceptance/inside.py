@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -27,7 +26,6 @@ from tests.servers.waiting import until
 T = TypeVar("T")
 
 OPERATOR = roles.operator()
-_WRITTEN_S = 0.35
 USD = 1_000_000_000
 
 
@@ -126,10 +124,12 @@ def heal(house: House) -> None:
     do(house, deed)
 
 
-def health_of(house: House) -> list[dict[str, Any]]:
-    """What is written down against provider keys; a moment is given for it to be."""
-    time.sleep(_WRITTEN_S)
-    return rows(house, "SELECT * FROM provider_key_health")
+def are_well(gateway: Gateway, key: Key, model: str, count: int) -> bool:
+    """Whether so many provider keys would be tried for a model, in the order of their names: none is in doubt."""
+    body = {"model": model, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 100}
+    told = gateway.client().post("/v1/explain", json=body, headers=key.bearer).json()
+    names = [target["provider_key"] for target in told.get("targets", ())]
+    return names == sorted(names) and len(names) == count
 
 
 def change(gateway: Gateway, key: Key, how: Callable[..., Awaitable[Any]]) -> None:
@@ -143,7 +143,7 @@ def change(gateway: Gateway, key: Key, how: Callable[..., Awaitable[Any]]) -> No
 
 def _await_key(gateway: Gateway, key: Key) -> None:
     client = gateway.client(key.secret)
-    until(lambda: client.get("/v1/key").json().get("error", {}).get("code") != "invalid_api_key", "the key", 3)
+    until(lambda: client.get("/v1/key").json().get("error", {}).get("code") != "invalid_api_key", "the key")
 
 
 # ---- the ledger -------------------------------------------------------------------------------------------------
@@ -165,7 +165,7 @@ def events(house: House, request_id: str, count: int = 1) -> list[dict[str, Any]
         found[:] = rows(house, "SELECT * FROM usage_events WHERE request_id = ? ORDER BY attempt", request_id)
         return len(found) >= count
 
-    until(are_there, f"{count} events of {request_id}", 5)
+    until(are_there, f"{count} events of {request_id}")
     assert len(found) == count
     return found
 
@@ -178,7 +178,7 @@ def events_of(house: House, key: Key, count: int) -> list[dict[str, Any]]:
         found[:] = rows(house, "SELECT * FROM usage_events WHERE agent_key_id = ? ORDER BY started_at", key.id)
         return len(found) >= count
 
-    until(are_there, f"{count} events of {key.id}", 5)
+    until(are_there, f"{count} events of {key.id}")
     assert len(found) == count
     return found
 
