@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,7 +62,7 @@ def people(shared_gateway: Gateway, ask: Ask) -> People:
         "unknown ephemeral": shared_gateway.canaries.watch(credential.mint("eph").reveal()),
         "unknown client": shared_gateway.canaries.watch(credential.mint_triple(client.secret.split(":")[0]).reveal()),
     }
-    until(lambda: all(ask({"x-api-key": secret}).status_code == 401 for secret in dead.values()), "the end of keys", 3)
+    until(lambda: all(ask({"x-api-key": secret}).status_code == 401 for secret in dead.values()), "the end of keys")
     return People(good, client, dead)
 
 
@@ -196,23 +195,31 @@ def test_a_dead_key_learns_nothing_of_what_it_was_restricted_to(ask: Ask, shared
     refused_for = ask(key.bearer)
     assert (refused_for.status_code, refused_for.json()["error"]["code"]) == (403, "ip_not_allowed")
     change(shared_gateway, key, agent_keys.revoke)
-    until(lambda: ask(key.bearer).status_code == 401, "the revocation", 3)
+    until(lambda: ask(key.bearer).status_code == 401, "the revocation")
     refused(ask(key.bearer), 401, "invalid_api_key")
 
 
 def test_a_key_expires_to_the_millisecond(ask: Ask, shared_gateway: Gateway) -> None:
-    at = SystemClock().now() + 1_500
+    """Judged by the moments around each question, however long the machine takes over any of them."""
+    now = SystemClock().now
     (key,) = mint(shared_gateway, NewAgentKey("short-lived"))
+    assert ask(key.bearer).status_code == 200
+    at = now() + 3_000
 
     async def shorten(base: Any, tx: Any, organization: Any) -> None:
         await tx.exec_driver_sql("UPDATE agent_keys SET expires_at = :at WHERE id = :id", {"at": at, "id": key.id})
         await agent_keys.change(tx, OPERATOR, organization.id, key.id, {"rpm": 500}, base.clock.now())
 
     do(shared_gateway, shorten)
-    time.sleep(0.5)
-    assert ask(key.bearer).status_code == 200
-    until(lambda: SystemClock().now() >= at, "the time", 3)
-    refused(ask(key.bearer), 401, "invalid_api_key")
+    mint(shared_gateway, NewAgentKey("heard after it"))
+    while True:
+        before = now()
+        answer = ask(key.bearer)
+        if answer.status_code != 200:
+            break
+        assert before < at
+    assert now() >= at
+    refused(answer, 401, "invalid_api_key")
 
 
 def test_a_bad_credential_is_refused_where_none_is_needed(ask: Ask, people: People) -> None:

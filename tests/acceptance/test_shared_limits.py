@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from decimal import Decimal
 from itertools import count
 from pathlib import Path
@@ -74,6 +76,22 @@ def test_a_day_is_one_day_over_processes_restarts_and_deaths(four: list[Gateway]
     assert len(four[0].traces()) <= 40
 
 
+def _stop_between_writes(gateway: Gateway, database: Path) -> None:
+    """Whoever is stopped in the middle of a write, be it of a heartbeat, keeps SQLite's one lock from everybody."""
+    assert gateway.process is not None
+    for _ in range(20):
+        gateway.process.send_signal(signal.SIGSTOP)
+        with closing(sqlite3.connect(database, timeout=1, isolation_level=None)) as db:
+            try:
+                db.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                gateway.process.send_signal(signal.SIGCONT)
+            else:
+                db.execute("ROLLBACK")
+                return
+    raise AssertionError("it writes all the time")
+
+
 def test_a_stopped_gateway_wakes_after_it_was_retired_and_nothing_is_charged_twice(
     gateways: GatewayMaker, upstream: Upstream, tmp_path: Path
 ) -> None:
@@ -86,9 +104,8 @@ def test_a_stopped_gateway_wakes_after_it_was_retired_and_nothing_is_charged_twi
     two.hear()
     costs = [Decimal(_call(one, secret).headers["x-ostiary-cost-usd"])]
     assert one.process is not None
-    # Stopped in the middle of a write it would keep SQLite's one lock.
     until(lambda: Decimal(str(two.json("keys", "show", "a")["spent_usd"])) == costs[0], "its call to be written down")
-    one.process.send_signal(signal.SIGSTOP)
+    _stop_between_writes(one, tmp_path / "shared.db")
     try:
         until(lambda: two.cli("gateways", "retire", "sleeper", check=False).code == 0, "it to be lost", 40)
         costs.append(Decimal(_call(two, secret).headers["x-ostiary-cost-usd"]))

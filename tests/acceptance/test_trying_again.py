@@ -17,8 +17,9 @@ from ostiary.agents.agent_keys import NewAgentKey
 from ostiary.vault import aliases, endpoints, provider_keys
 from ostiary.vault.endpoint_changes import NewEndpoint
 from ostiary.vault.endpoint_store import EndpointTarget
-from tests.acceptance.inside import OPERATOR, add_provider_keys, do, events, mint, set_prices
+from tests.acceptance.inside import OPERATOR, add_provider_keys, do, events, events_of, mint, set_prices
 from tests.acceptance.pair import CHAT, Pair, pair_of
+from tests.acceptance.wire import post, wire
 from tests.servers import behaviours, faults, gateway
 from tests.servers.canaries import Canaries
 from tests.servers.shell import Shell
@@ -158,13 +159,12 @@ def test_who_hangs_up_during_the_pause_is_not_tried_for_again(pair: Pair) -> Non
     pair.endpoint("given up", A, retries=9)
     pair.by_key["a"] = behaviours.refuse(503, "soon", None, b"retry-after: 4")
     since = len(pair.upstream.calls)
-    with pytest.raises(httpx2.ReadTimeout):
-        pair.clients[0].post(
-            CHAT,
-            json={"model": "given up", "messages": [{"role": "user", "content": "hi"}]},
-            headers=pair.caller.bearer,
-            timeout=2,
-        )
+    (caller,) = mint(pair.gateways[0], NewAgentKey("impatient"))
+    with wire(pair.gateways[0]) as line:
+        line.send(post(caller.secret, b'{"model": "given up", "messages": [{"role": "user", "content": "hi"}]}'))
+        events_of(pair.gateways[0], caller, 1)  # the first attempt is over
+        line.reset()
+    pair.hear()  # and so has it heard of that
     pair.shift(60)  # the pause is over for whoever still waits
     assert told(pair.ask("cerebras/m"))[0] == 200
     assert pair.used(since) == {"a": 1, "c": 1}
