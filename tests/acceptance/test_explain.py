@@ -42,7 +42,7 @@ def test_what_would_be_done_is_said_and_costs_nothing(priced: Gateway, upstream:
     assert {account["scope"] for account in told["held_on"]} == {"agent_key"}
     assert not upstream.calls
     assert [priced.chat(secret, _MODEL, max_tokens=20).status_code for _ in range(3)] == [200, 200, 429]
-    assert priced.json("traces", "--limit", "10").__len__() == 2
+    assert len(priced.traces(calls=2)) == 2
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from tests.acceptance.inside import rows
 from tests.servers.gateway import Gateway, GatewayMaker
 from tests.servers.upstream import Upstream
@@ -17,6 +19,12 @@ def _left(gateway: Gateway) -> tuple[int, int]:
     return counts[0], counts[1]
 
 
+def _looked_at(gateway: Gateway) -> int:
+    """When it looked last, by its own clock; what is set a moment later it heeds an hour later."""
+    found = rows(gateway, "SELECT ran_at FROM jobs WHERE name = 'old traces'")
+    return int(found[0]["ran_at"] or 0) if found else 0
+
+
 def test_contents_go_by_their_days_and_traces_by_theirs(gateways: GatewayMaker, upstream: Upstream) -> None:
     gateway = gateways(allow=[upstream.origin], clock=True)
     gateway.add_provider_key("openai-compatible", "upstream", upstream.url)
@@ -27,6 +35,7 @@ def test_contents_go_by_their_days_and_traces_by_theirs(gateways: GatewayMaker, 
     until(lambda: _left(gateway) == (3, 3), "the ledger")
     usage, spent = gateway.json("usage", "--by", "key"), gateway.json("keys", "show", "a")["spent_usd"]
     gateway.shift(9 * _DAY_S)
+    until(lambda: _looked_at(gateway) > (time.time() + 8 * _DAY_S) * 1_000, "the gateway to look what is old")
     gateway.cli("orgs", "edit", "--content-days", "1", "--trace-days", "30")
     assert _left(gateway) == (3, 3), "without a word everything is kept"
     gateway.shift(10 * _DAY_S)

@@ -294,7 +294,7 @@ def test_a_collector_that_is_away_costs_no_row_and_gets_its_spans_when_it_is_bac
         assert {span.attributes["ostiary.request_id"] for span in back.wait_for(30, 60)} == ids
         until(lambda: "telemetry.up" in gateway.output, "the gateway to say so")
         assert len(back.spans) == 60
-        assert numbers(gateway)["ostiary_spans_sent_total"] == 60
+        until(lambda: numbers(gateway)["ostiary_spans_sent_total"] == 60, "the last of them to be counted")
         assert numbers(gateway)["ostiary_spans_waiting"] == 0
     assert gateway.output.count("telemetry.down") == 1
 
