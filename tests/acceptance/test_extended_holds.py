@@ -179,7 +179,7 @@ def test_a_caller_who_goes_during_the_second_attempt_pays_for_both(scene: Scene)
         line.send(post(key.secret, b'{"model":"sample/gated","messages":[],"max_tokens":100}'))
         received = scene.upstream.wait_for(heard + 2)
         line.reset()
-    assert received.abandoned.wait(2)
+    assert received.abandoned.wait(10)
     first, second = events_of(scene.gateway, key, 2)
     assert (first["status"], second["status"]) == ("error", "cancelled")
     assert first["request_id"] == second["request_id"]

@@ -226,7 +226,7 @@ def test_memory_does_not_grow_with_the_file(gateways: GatewayMaker, upstream: Up
         assert answer.status_code == 200, answer.text
     assert len(form_of(upstream.calls[-1])["file"][0][1]) == 24 * MB
     assert _memory(gateway) - before < 15 * MB
-    until(lambda: not _left(gateway), "the files to go", 3)
+    until(lambda: not _left(gateway), "the files to go")
 
 
 @pytest.mark.parametrize("declared", [True, False])
@@ -235,7 +235,7 @@ def test_what_is_too_large_is_refused(shared_gateway: Gateway, key: inside.Key, 
     answer = send(shared_gateway, key, body if declared else (body[at : at + MB] for at in range(0, len(body), MB)))
     assert (answer.status_code, answer.json()["error"]["code"]) == (413, "request_too_large")
     assert "25 MB" in answer.json()["error"]["message"]
-    until(lambda: not _left(shared_gateway), "the files to go", 3)
+    until(lambda: not _left(shared_gateway), "the files to go")
 
 
 def test_a_form_at_a_route_for_json_stays_small(shared_gateway: Gateway, key: inside.Key) -> None:
@@ -255,8 +255,8 @@ def test_who_hangs_up_in_the_middle_leaves_nothing_behind(shared_gateway: Gatewa
             caller.sendall(piece)
             if number == 40:
                 break
-        until(lambda: bool(_left(shared_gateway)), "the file", 3)
-    until(lambda: not _left(shared_gateway), "the file to go", 3)
+        until(lambda: bool(_left(shared_gateway)), "the file")
+    until(lambda: not _left(shared_gateway), "the file to go")
 
 
 def test_a_large_form_is_sent_again_to_the_next_key(

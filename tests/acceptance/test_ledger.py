@@ -143,7 +143,7 @@ def test_the_books_agree_after_kills_under_load(ready: Gateway) -> None:
     try:
         for kill in range(4):
             enough = len(answered) + 20 * (kill + 1)
-            until(partial(_has, answered, enough), "calls were answered")
+            until(partial(_has, answered, enough), "calls were answered", 60)
             ready.kill()
             ready.start()
     finally:

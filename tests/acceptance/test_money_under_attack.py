@@ -73,7 +73,7 @@ def _edit_under_open_calls(cluster: Cluster, key: Key) -> tuple[list[Answer], li
     assert {answer.error["limit_usd"] for answer in refused} == {5 * COST / 1e9}
     hold = round(refused[0].error["needed_usd"] * 1e9)
     hold += (len(GATED) - len(MODEL)) * 1_000  # one token for each byte of a longer name
-    until(lambda: _held(cluster) == 10 * hold, "all that is not held to come back", 5)
+    until(lambda: _held(cluster) == 10 * hold, "all that is not held to come back")
     cluster.budget(key, _CENT)
     raised = [one(gateway, key.secret) for gateway in cluster.gateways]
     assert {answer.status for answer in raised} == {200}

@@ -18,7 +18,7 @@ from tests.servers.gateway import NO_TLS, Gateway, GatewayMaker
 from tests.servers.receiver import Receiver
 from tests.servers.smtp import Smtp
 from tests.servers.upstream import Upstream
-from tests.servers.waiting import free_port, until
+from tests.servers.waiting import are_prompt, free_port, until
 
 _MODEL = "openai-compatible/ok"
 _CALL_USD = Decimal("0.0018")
@@ -203,7 +203,7 @@ def test_mail_and_webhook_that_were_away_are_told_later_and_calls_do_not_wait(
     errors = {way["channel"]: way["error"] for way in undelivered(gateway)}
     assert errors["webhook"] == f"{receiver.origin} answered 500."
     assert "not handed in" in errors["mail"]
-    assert call(gateway, secret).elapsed.total_seconds() < 2
+    assert are_prompt([call(gateway, secret).elapsed.total_seconds() for _ in range(3)], 2)
     receiver.status = None
     with server.running():
         gateway.shift(31)
@@ -223,7 +223,7 @@ def test_a_sink_that_hangs_neither_slows_calls_nor_the_end(
     secret = gateway.create_key("ci-bot", "--budget-usd", "10", "--alert-at", "1")
     at_once(80, gateway, secret=secret)
     until(lambda: receiver.requests, "a post")
-    assert call(gateway, secret).elapsed.total_seconds() < 2
+    assert are_prompt([call(gateway, secret).elapsed.total_seconds() for _ in range(3)], 2)
     assert gateway.stop() == 0
 
 

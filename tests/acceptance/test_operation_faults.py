@@ -251,7 +251,7 @@ def test_who_hangs_up_is_charged_and_the_provider_is_told(
     (event,) = inside.events(gateway, answer.headers["x-request-id"])
     assert (event["status"], event["characters"]) == ("cancelled", 13)
     assert event["cost_nano"] > 0
-    until(upstream.calls[0].abandoned.is_set, "the provider to be told", 5)
+    until(upstream.calls[0].abandoned.is_set, "the provider to be told")
 
 
 @pytest.mark.parametrize(

@@ -166,7 +166,7 @@ class Gateway(House):
     def _known(self, secret: str) -> str:
         if self.is_running:
             bearer = {"authorization": f"Bearer {secret}"}
-            with httpx2.Client(base_url=self.origin, headers=bearer, verify=NO_TLS) as client:
+            with httpx2.Client(base_url=self.origin, headers=bearer, verify=NO_TLS, timeout=20) as client:
                 until(lambda: client.get("/v1/key").status_code not in _NOT_YET, "the gateway to hear", 10)
         return secret
 
