@@ -88,7 +88,8 @@ def _stop_between_writes(cluster: Cluster, sleeper: Gateway) -> None:
     for _ in range(5):
         _send(sleeper, signal.SIGSTOP)
         try:
-            cluster.tamper("UPDATE owners SET name = name")
+            for same in ("owners SET name = name", "accounts SET id = id", "leases SET owner = owner"):
+                cluster.tamper(f"UPDATE {same}")  # PostgreSQL has a lock for each row
         except Refusal:
             _send(sleeper, signal.SIGCONT)
         else:

@@ -27,7 +27,7 @@ from tests.servers.gateway import Gateway, GatewayMaker
 from tests.servers.postgres import Postgres
 from tests.servers.reaper import watch
 from tests.servers.upstream import Upstream
-from tests.servers.waiting import stop, until
+from tests.servers.waiting import are_prompt, stop, until
 
 _DOLLAR = 1_000_000_000
 _CENT = 10_000_000
@@ -109,7 +109,8 @@ def test_calls_go_on_without_the_database_and_all_are_counted_when_it_is_back(
     while_gone = load.of(free.secret, gone_at, back_at)
     assert len(while_gone) > 20
     assert {answer.status for answer in while_gone} == {200}
-    assert max(answer.took_s for answer in while_gone) < 3, "what has no budget does not wait for the database"
+    took = [answer.took_s for answer in while_gone]
+    assert are_prompt(took, 3, callers=2), "what has no budget does not wait for the database"
     assert {answer.status for answer in load.of(rich.secret, gone_at, back_at)} == {200}, "its lease was long enough"
     served = [one for one in load.of(poor.secret, gone_at, back_at) if one.status == 200]
     assert len(served) * COST <= _CENT // 2, "no more than was leased"
@@ -143,9 +144,9 @@ def test_a_spent_lease_is_a_503_and_a_strange_key_is_no_401_while_the_database_i
     assert [answer.status for answer in answers] == sorted(answer.status for answer in answers)
     assert {answer.status for answer in answers} == {200, 503}
     assert answers[-1].error["code"] == "service_unavailable"
-    assert max(answer.took_s for answer in answers) < 3
+    assert are_prompt([answer.took_s for answer in answers], 3)
     assert strange.status == 503, "it may have been made a moment ago, for all this gateway knows"
-    until(lambda: one(cluster[0], key.secret).status == 200, "the budget to be read again", 15)
+    until(lambda: one(cluster[0], key.secret).status == 200, "the budget to be read again", 30)
     books = cluster.end()
     assert books.events.keys() >= costs(answers).keys()
     assert books.spent_by(key.id) == len(books.events) * COST
@@ -164,7 +165,7 @@ def test_what_lies_idle_when_the_database_goes_comes_back_when_it_does(
         answer = calls[0].result()
     time.sleep(2.5)  # idle for a second, then tried to give back what it has, and could not
     authority.start()
-    until(_answering(cluster), "the database", 10)
+    until(_answering(cluster), "the database", 30)
     until(lambda: cluster.sql("SELECT SUM(leased_nano) AS nano FROM accounts")[0]["nano"] == 0, "it to come back", 10)
     books = cluster.end()
     books.check(costs([answer]))

@@ -118,8 +118,8 @@ def _live_in(gateway: Gateway, upstream: Upstream) -> None:
     for _ in range(20):
         gateway.chat(busy, _MODEL, max_tokens=9)
     callers = [Caller(one["id"], one["name"]) for one in gateway.json("keys", "list")]
-    remember(gateway, home, sorted(callers, key=lambda one: one.name), a_day=40)
-    gateway.traces(calls=20)
+    past = remember(gateway, home, sorted(callers, key=lambda one: one.name), a_day=40)
+    gateway.traces(calls=past + 20)
     gateway.hear()
 
 
@@ -161,8 +161,10 @@ def test_the_page_of_one_thing_looks_as_it_should(album: Album, name: str) -> No
 def test_the_page_of_the_first_of_a_list_looks_as_it_should(album: Album, name: str) -> None:
     where, link = _FIRST[name]
     album.page.goto(album.reception.url(where))
-    album.page.locator(link).first.click()
-    expect(album.page.get_by_role("heading", level=1)).to_be_visible()
+    first = album.page.locator(link).first
+    there = first.get_attribute("href")
+    first.click()
+    album.page.wait_for_url(f"**{there}")
     album.take(name)
 
 
@@ -171,6 +173,7 @@ def test_the_form_of_one_thing_looks_as_it_should(album: Album, name: str) -> No
     where, link = _DETAILS[name]
     album.page.goto(album.reception.url(where))
     album.page.get_by_role("link", name=link, exact=True).first.click()
+    expect(album.page.get_by_role("heading", name=link, exact=True)).to_be_visible()
     album.page.get_by_role("main").get_by_role("link", name="Edit", exact=True).first.click()
     album.page.wait_for_url("**/edit")
     album.take(f"{name}-edit")
