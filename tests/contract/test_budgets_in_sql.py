@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from typing import Any
 
 import pytest
 
@@ -68,6 +69,14 @@ async def _cap(database: Database, cap: int | None, clock: SetClock, kind: Kind 
 async def _account(database: Database, period: str) -> store.Account:
     async with database.read() as tx:
         return next(one for one in await store.list_accounts(tx, "agent_key", _KEY) if one.period_id == period)
+
+
+async def _given_back(database: Database, tidying: asyncio.Future[None], period: str) -> None:
+    """Wait until nothing of the period is leased any more."""
+    async with asyncio.timeout(30):
+        while (await _account(database, period)).leased_nano:
+            assert not tidying.done()
+            await asyncio.sleep(0.01)
 
 
 async def test_holds_settle_to_the_true_cost_and_the_rest_comes_back(database: Database) -> None:
@@ -322,13 +331,36 @@ async def test_an_idle_purse_is_given_back_for_others(database: Database) -> Non
     await one.written(await one.reserve.take(one.allowance(1_000_000), _bid(10_000)), 10_000, "r1")
     tidying = asyncio.ensure_future(one.purses.run())
     clock.move(5)
-    for _ in range(200):
-        if (await _account(database, "2026-11")).leased_nano == 0:
-            break
-        await asyncio.sleep(0.01)
+    await _given_back(database, tidying, "2026-11")
     tidying.cancel()
-    assert (await _account(database, "2026-11")).leased_nano == 0
     await one.reserve.take(one.allowance(1_000_000), _bid(990_000))
+
+
+async def test_a_budget_edited_while_a_month_is_closed_ends_nothing(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a month that is over, and of which nothing is leased any more, nothing is left to be told."""
+    clock = SetClock()
+    process = await Process(database, clock).register()
+    await _cap(database, 1_000_000, clock)
+    allowance = process.allowance(1_000_000)
+    (await process.reserve.take(allowance, _bid(10_000))).settle(0)
+    process.purses.get(AccountKey("agent_key", "key_2", "2026-11"))
+    change_lease = store.change_lease
+
+    async def edited(*args: Any) -> bool:
+        process.purses.mark_changed("agent_key", "key_2")
+        return await change_lease(*args)
+
+    monkeypatch.setattr(store, "change_lease", edited)
+    monkeypatch.setattr("ostiary.limits.purse._TIDY_S", 0.01)
+    clock.move(11 * 86_400)
+    tidying = asyncio.ensure_future(process.purses.run())
+    await _given_back(database, tidying, "2026-11")
+    (await process.reserve.take(allowance, _bid(10_000))).settle(0)
+    clock.move(5)
+    await _given_back(database, tidying, "2026-12")
+    tidying.cancel()
 
 
 async def test_a_later_attempt_is_paid_by_the_month_of_the_hold(database: Database) -> None:

@@ -202,6 +202,7 @@ class Purses:
             purse = self._purses[key]
             if purse.leased == 0 and not (purse.waiting or purse.asking.locked()):
                 del self._purses[key]
+                self._stale.discard(key)  # its budget may have been edited while others were given back
 
 
 def _over(account: store.Account) -> int:
