@@ -103,9 +103,17 @@ class Outbox:
         full = [address for address, count in self._busy.items() if count >= _AT_ONE_ADDRESS]
         async with self._database.read() as tx:
             due = await store.list_due(tx, at, list(self._senders), at - _FORSAKEN_MS, full, free)
-        claimed = []
+        claimed: list[tuple[Delivery, Notification]] = []
         for delivery in due:
-            if self._busy[delivery.address] < _AT_ONE_ADDRESS and (one := await self._claim(delivery, at)):
+            if self._busy[delivery.address] >= _AT_ONE_ADDRESS:
+                continue
+            try:
+                one = await self._claim(delivery, at)
+            except Refusal:
+                if claimed:
+                    break  # what is ours already must be tried: its address counts as busy until it was
+                raise
+            if one is not None:
                 claimed.append(one)
                 self._busy[delivery.address] += 1
         return claimed
