@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
-from sqlalchemy import text
+import pytest
+from sqlalchemy import delete, text
 
 from ostiary.agents import agent_keys, client_credentials
 from ostiary.agents import store as agents
 from ostiary.agents.agent_keys import NewAgentKey
-from ostiary.db import changes
+from ostiary.db import changes, schema
 from ostiary.db.database import Database
 from ostiary.gateway.directory import Directory
 from ostiary.providers.catalog import load
@@ -83,11 +84,14 @@ async def test_no_answer_waits_long_for_a_feed_that_cannot_be_read(database: Dat
         await tx.execute(text("ALTER TABLE gone RENAME TO changes"))
         await changes.append(tx, "agent_key", None, "key_x", NOW)
         newest = await changes.latest(tx)
-    await directory.hear_now()
+    await directory.catch_up()
     assert directory.seq == newest, "it is heard when it can be"
 
 
-async def test_a_captured_key_is_known_only_when_its_organization_can_capture(database: Database) -> None:
+@pytest.mark.parametrize("is_restored", [False, True])
+async def test_a_captured_key_is_known_only_when_its_organization_can_capture(
+    database: Database, *, is_restored: bool
+) -> None:
     """Its first call, too: what is said with it lies sealed in the ledger or is not said."""
     folk = await settle(database)
     seal = Seal(MasterKeys.parse(Secret("A" * 43 + "=")))
@@ -97,6 +101,9 @@ async def test_a_captured_key_is_known_only_when_its_organization_can_capture(da
     async with database.transaction() as tx:
         wish = NewAgentKey("captured", capture=True)
         _, secret = await agent_keys.create(tx, folk["alice"], folk.home.id, wish, pepper=seal.pepper, at=NOW)
+        if is_restored:  # a backup that knows of it, and of no change that said so
+            await tx.execute(delete(schema.changes).where(schema.changes.c.seq > directory.seq))
+            await changes.append(tx, "everything", None, "restore", NOW)
     reading = asyncio.ensure_future(directory.catch_up())
     while not reading.done():
         assert directory.find_caller(secret.reveal()) is None or folk.home.id in directory.sealers

@@ -42,10 +42,19 @@ async def _made(database: Database, folk: People) -> list[tuple[AgentKey, bytes]
     return found
 
 
+async def _get_nothing_ready(_capturing: set[str]) -> None: ...
+
+
 async def _roster(database: Database) -> tuple[Roster, set[str]]:
+    capturing: set[str] = set()
+
+    async def get_ready(found: set[str]) -> None:
+        capturing.update(found)
+
     async with database.read() as tx:
         roster = Roster({one.id: one for one in await list_organizations(tx)})
-        return roster, await roster.load(tx)
+        await roster.load(tx, get_ready)
+    return roster, capturing
 
 
 @pytest.mark.parametrize("at_once", [1, 4, 2_000])
@@ -135,7 +144,7 @@ async def test_an_organizations_limits_are_those_of_all_its_callers_at_once(data
     async with database.read() as tx:
         organizations = {one.id: one for one in await list_organizations(tx)}
         roster = Roster(organizations)
-        await roster.load(tx)
+        await roster.load(tx, _get_nothing_ready)
     ids = [client.id, *(key.id for key, _ in made)]
     assert all(_limits(roster, one) == [] for one in ids)
     organizations[folk.home.id] = replace(organizations[folk.home.id], rpm=5)

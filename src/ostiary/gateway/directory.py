@@ -154,7 +154,7 @@ class Directory:
     async def _load_all(self, tx: Transaction) -> None:
         await self._load_organizations(tx)
         await self._load_prices(tx)
-        await self._ready_to_capture(await self._roster.load(tx))
+        await self._roster.load(tx, self._ready_to_capture)
         self.soft.learn(await money.list_soft_spent(tx))
         await self._keyring.load(tx)
         await self._routebook.load(tx)

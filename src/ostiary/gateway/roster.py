@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -49,8 +49,11 @@ class Roster:
                 self._made[holder_id] = caller
         return caller
 
-    async def load(self, tx: Transaction) -> set[str]:
-        """Read everybody anew; the organizations of whom something is captured."""
+    async def load(self, tx: Transaction, get_ready: Callable[[set[str]], Awaitable[None]]) -> None:
+        """Read everybody anew. Before they are known, it is got ready for organizations of whom something is captured.
+
+        So the first call of a key is captured like any other.
+        """
         fresh, capturing = Roster(self._organizations), set()
         async for key in packed_store.list_packed(tx):
             fresh.put_key(key.id, key)
@@ -58,6 +61,7 @@ class Roster:
                 capturing.add(key.organization_id)
         for client in await agents.list_all_client_credentials(tx):
             fresh.put_client(client.id, client)
+        await get_ready(capturing)
         self._holders, self._until, self._keys, self._clients = (
             fresh._holders,
             fresh._until,
@@ -65,7 +69,6 @@ class Roster:
             fresh._clients,
         )
         self._made.clear()
-        return capturing
 
     def put_key(self, id: str, key: PackedKey | None) -> None:
         """A key as it is now, None where it is gone."""
