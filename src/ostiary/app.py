@@ -145,7 +145,7 @@ async def _build(base: Ground, stack: AsyncExitStack) -> tuple[Gate, list[Keeper
     purses = Purses(database, spool.owner, clock)
     counters = LocalCounters(clock, is_shared=True)
     rations = Rations(database, counters, spool.owner, clock)
-    stack.push_async_callback(rations.close)
+    stack.push_async_callback(_give_back, database, rations)
     directory = await _directory(base, purses, rations)
     writer.position = lambda: directory.seq
     writer.charged = directory.soft.hear
@@ -180,6 +180,12 @@ async def _build(base: Ground, stack: AsyncExitStack) -> tuple[Gate, list[Keeper
     keepers = (writer, purses, rations, marks, jobs, telemetry, *_on_keys(base, gate, stack))
     beside = [listen.run for listen in keepers if listen is not None]
     return gate, [*beside, directory.listen, partial(gate.watch.run, clock), partial(gate.books.run, directory, clock)]
+
+
+async def _give_back(database: Database, rations: Rations) -> None:
+    """End every lease. What a call was leasing when it was cut off is leased first: later nobody would take it back."""
+    await database.settle()
+    await rations.close()
 
 
 def _on_keys(base: Ground, gate: Gate, stack: AsyncExitStack) -> tuple[HealthWatch, QuotaWatch]:

@@ -142,11 +142,15 @@ class Database:
         if not task.cancelled():
             task.exception()  # whoever waited has seen it; whoever was cancelled does not want it
 
+    async def settle(self) -> None:
+        """Return once all that was to go on to its end has ended, whoever has waited for it."""
+        self.is_closing = True
+        while self._unfinished:
+            await asyncio.wait(self._unfinished)
+
     async def close(self) -> None:
         """Give back every connection, once what is under way has ended."""
-        self.is_closing = True
-        if self._unfinished:
-            await asyncio.wait(self._unfinished)
+        await self.settle()
         await self.engine.dispose()
 
 
