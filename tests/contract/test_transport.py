@@ -9,7 +9,9 @@ import os
 import socket
 import ssl
 import struct
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import cast
 
 import pytest
@@ -25,6 +27,8 @@ BRISK = Waits(connect_s=0.5, first_byte_s=0.5, idle_s=0.5, total_s=10)
 PATIENT = Waits(connect_s=10, first_byte_s=10, idle_s=10, total_s=20)
 CANARY = "sk-canary-transport-0123456789"
 FOREVER_S = 30
+SOON_S = 8
+"""So long a machine that stands still may take to do what is done at once."""
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["asyncio", "uvloop"])
@@ -150,7 +154,21 @@ async def fetch(transport: Transport, url: str, *, limit: int = 1_000_000, waits
     return await got.read(limit)
 
 
-async def failing(transport: Transport, url: str, *, limit: int = 1_000_000, waits: Waits = BRISK) -> TransportError:
+async def until(done: Callable[[], object]) -> None:
+    """Wait for what comes about by itself, however long the machine takes."""
+    async with asyncio.timeout(SOON_S):
+        while not done():  # noqa: ASYNC110 - nothing of the client's own tells of it
+            await asyncio.sleep(0.01)
+
+
+async def until_closed(transport: Transport, origin: str) -> None:
+    """Wait until the client has heard that no connection it has kept is open any more."""
+    pool = transport._pool
+    assert pool is not None
+    await until(lambda: not any(connection.is_open for connection in pool._idle.get(origin, [])))
+
+
+async def failing(transport: Transport, url: str, *, limit: int = 1_000_000, waits: Waits = PATIENT) -> TransportError:
     with pytest.raises(TransportError) as caught:
         await fetch(transport, url, limit=limit, waits=waits)
     assert caught.value.__cause__ is None
@@ -198,7 +216,7 @@ async def test_a_large_body_arrives_whole() -> None:
 async def test_pieces_come_as_they_were_sent() -> None:
     async with serving(says(CHUNKED, PIECE, PIECE, PIECE, b"0\r\n\r\n")) as (server, origin):
         async with transport_to(origin) as transport:
-            got = await transport.send("POST", origin, [], b"{}", BRISK)
+            got = await transport.send("POST", origin, [], b"{}", PATIENT)
             assert [chunk async for chunk in got.chunks()] == [EVENT, EVENT, EVENT]
             assert await fetch(transport, origin) == EVENT * 3
         assert server.connections == 1
@@ -217,7 +235,7 @@ async def test_a_redirect_is_not_followed() -> None:
         for status in ("301", "302", "303", "307", "308"):
             away = says(answer(b"", f"location: {other}/", status=f"{status} Away"))
             async with serving(away) as (_, origin), transport_to(origin, other) as transport:
-                got = await transport.send("POST", origin, [("x-api-key", CANARY)], b"{}", BRISK)
+                got = await transport.send("POST", origin, [("x-api-key", CANARY)], b"{}", PATIENT)
                 assert got.status == int(status)
                 got.release()
         assert elsewhere.connections == 0
@@ -256,7 +274,7 @@ async def test_a_connection_that_never_comes_about() -> None:
         try:
             origin = f"http://127.0.0.1:{port}"
             async with transport_to(origin) as transport:
-                error = await failing(transport, origin)
+                error = await failing(transport, origin, waits=BRISK)
         finally:
             for filler in fillers:
                 filler.close()
@@ -287,7 +305,7 @@ async def test_a_name_server_that_does_not_answer() -> None:
         return []
 
     async with transport_to(lookup=silent) as transport:
-        error = await failing(transport, "https://slow.example/v1")
+        error = await failing(transport, "https://slow.example/v1", waits=BRISK)
     assert (error.kind, error.sent) == ("connect_timeout", False)
 
 
@@ -333,7 +351,7 @@ async def test_plain_http_where_tls_is_spoken() -> None:
     async with serving(says(answer(b"x"))) as (server, origin):
         secure = origin.replace("http:", "https:")
         async with transport_to(secure) as transport:
-            error = await failing(transport, secure)
+            error = await failing(transport, secure, waits=BRISK)
     assert (error.kind, error.sent) in {("tls", False), ("connect_timeout", False)}
     assert server.heads == []
 
@@ -398,19 +416,21 @@ async def test_plain_http_where_tls_is_spoken() -> None:
     ],
 )
 async def test_a_sent_call_that_fails(behave: Behaviour, kind: Failure) -> None:
+    """Nothing but the wait that is meant is a short one."""
+    short = {"first_byte_timeout": replace(PATIENT, first_byte_s=0.5), "idle_timeout": replace(PATIENT, idle_s=0.5)}
     async with serving(behave) as (server, origin), transport_to(origin) as transport:
-        error = await failing(transport, origin)
+        error = await failing(transport, origin, waits=short.get(kind, PATIENT))
         assert (error.kind, error.sent) == (kind, True)
         assert len(server.heads) == 1, "a call that may have been billed is not repeated"
 
 
 async def test_the_wait_for_the_first_word_is_longer_than_between_words() -> None:
     """A model that thinks long sends its head at once and its first word late; then it must not pause as long."""
-    waits = Waits(connect_s=1, first_byte_s=60, idle_s=0.2, total_s=90)
+    waits = Waits(connect_s=10, first_byte_s=60, idle_s=1, total_s=90)
 
     async def thinks(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(CHUNKED)
-        await asyncio.sleep(0.6)
+        await asyncio.sleep(1.5)
         await then_stalls(PIECE, PIECE)(reader, writer)
 
     async with serving(thinks) as (_, origin), transport_to(origin) as transport:
@@ -431,8 +451,8 @@ async def test_a_drip_is_bounded_by_the_total() -> None:
 
 
 async def test_what_does_not_begin_in_time_is_given_up_and_what_has_begun_goes_on() -> None:
-    waits = Waits(connect_s=5, first_byte_s=5, idle_s=5, total_s=30, begin_s=0.6)
-    drip = says(CHUNKED, *[PIECE] * 12, b"0\r\n\r\n", pause_s=0.1)
+    waits = Waits(connect_s=5, first_byte_s=5, idle_s=5, total_s=30, begin_s=1.2)
+    drip = says(CHUNKED, *[PIECE] * 12, b"0\r\n\r\n", pause_s=0.2)
     async with serving(drip) as (_, origin), transport_to(origin) as transport:
         error = await failing(transport, origin, waits=waits)
         assert (error.kind, error.sent) == ("total_timeout", True)
@@ -454,6 +474,46 @@ async def test_a_slow_reader_of_ours_is_not_the_providers_fault() -> None:
         assert len(first) + sum([len(chunk) async for chunk in chunks]) == len(much)
 
 
+@pytest.mark.parametrize("is_answered", [True, False])
+async def test_what_came_in_time_is_taken_by_a_process_that_stood_still(*, is_answered: bool) -> None:
+    """The loop looks at its timers before its sockets: to it the wait is over, and the answer not read yet."""
+    asked, answered, pieces = threading.Event(), threading.Event(), [answer(b"x")] if is_answered else []
+
+    def provide(listener: socket.socket) -> None:
+        peer, _ = listener.accept()
+        with peer:
+            peer.recv(10_000)
+            asked.set()
+            for piece in pieces:
+                stands_still.wait(FOREVER_S)
+                peer.sendall(piece)
+            answered.set()
+            over.wait(FOREVER_S)
+
+    stands_still, over = threading.Event(), threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        provider = asyncio.ensure_future(asyncio.to_thread(provide, listener))
+        origin = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        try:
+            async with transport_to(origin) as transport:
+                call = asyncio.ensure_future(fetch(transport, origin))
+                await asyncio.to_thread(asked.wait, FOREVER_S)
+                assert transport._pool is not None
+                [connection] = transport._pool._busy
+                stands_still.set()
+                answered.wait(FOREVER_S)
+                connection.due_at = asyncio.get_running_loop().time()
+                transport._pool._sweep()
+                if is_answered:
+                    assert await call == b"x"
+                else:
+                    with pytest.raises(TransportError, match="first_byte_timeout"):
+                        await call
+        finally:
+            over.set()
+            await provider
+
+
 # ---- bounds in bytes, encodings, headers ------------------------------------------------------------------------
 
 
@@ -469,7 +529,7 @@ async def test_more_bytes_than_we_take(behave: Behaviour) -> None:
     async with serving(behave) as (server, origin), transport_to(origin) as transport:
         error = await failing(transport, origin, limit=1_000)
         assert (error.kind, error.sent) == ("too_large", True)
-        await asyncio.wait_for(server.hung_up.wait(), 2)
+        await asyncio.wait_for(server.hung_up.wait(), SOON_S)
 
 
 async def test_exactly_as_many_as_we_take() -> None:
@@ -486,7 +546,7 @@ async def test_what_we_asked_for_plain_comes_plain(encoding: str) -> None:
     ):
         error = await failing(transport, origin)
         assert (error.kind, error.sent) == ("encoding", True)
-        await asyncio.wait_for(server.hung_up.wait(), 2)
+        await asyncio.wait_for(server.hung_up.wait(), SOON_S)
 
 
 async def test_bytes_after_the_answer_reach_no_other_call() -> None:
@@ -517,7 +577,7 @@ async def test_abort_hangs_up_at_once() -> None:
         assert await anext(chunks) == EVENT
         got.abort()
         got.abort()
-        await asyncio.wait_for(server.hung_up.wait(), 2)
+        await asyncio.wait_for(server.hung_up.wait(), SOON_S)
         with pytest.raises(TransportError):
             await anext(chunks)
 
@@ -557,10 +617,12 @@ async def test_abort_does_not_wait_for_a_provider_that_does_not_read() -> None:
 
 async def test_a_cancelled_call_hangs_up() -> None:
     async with serving(then_stalls()) as (server, origin), transport_to(origin) as transport:
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.1):
-                await transport.send("POST", origin, [], b"{}")
-        await asyncio.wait_for(server.hung_up.wait(), 2)
+        call = asyncio.ensure_future(transport.send("POST", origin, [], b"{}"))
+        await until(lambda: server.heads)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        await asyncio.wait_for(server.hung_up.wait(), SOON_S)
 
 
 async def test_release_before_the_end_closes() -> None:
@@ -568,14 +630,14 @@ async def test_release_before_the_end_closes() -> None:
         got = await transport.send("POST", origin, [], b"{}")
         got.release()
         got.release()
-        await asyncio.wait_for(server.hung_up.wait(), 2)
+        await asyncio.wait_for(server.hung_up.wait(), SOON_S)
 
 
 async def test_a_connection_closed_while_idle_is_not_used_again() -> None:
     async with serving(then_closes(answer(b"x"))) as (server, origin), transport_to(origin) as transport:
         for _ in range(3):
             assert await fetch(transport, origin) == b"x"
-            await asyncio.sleep(0.05)
+            await until_closed(transport, origin)
         assert server.connections == 3
 
 
@@ -630,7 +692,7 @@ async def test_an_answer_without_a_body_ends_with_its_head() -> None:
             transport_to(origin) as transport,
         ):
             for _ in range(2):
-                assert await fetch(transport, origin, waits=BRISK) == b""
+                assert await fetch(transport, origin) == b""
             assert server.connections == 1
 
 
@@ -747,7 +809,7 @@ async def test_bytes_that_come_between_two_calls_end_the_connection(extra: bytes
     async with serving(says(answer(b"first"), extra)) as (server, origin), transport_to(origin) as transport:
         for _ in range(2):
             assert await fetch(transport, origin) == b"first"
-            await asyncio.sleep(0.1)
+            await until_closed(transport, origin)
         assert server.connections == 2
 
 
@@ -764,10 +826,10 @@ async def test_a_server_that_speaks_first_is_not_spoken_to() -> None:
         async with transport_to(origin) as transport:
             pool = transport._pool
             assert pool is not None
-            outcome = await pool.connect(Egress([origin]).check_url(origin), 1)
-            await asyncio.sleep(0.1)
+            outcome = await pool.connect(Egress([origin]).check_url(origin), 10)
             if isinstance(outcome, Connection):
-                assert not outcome.is_open
+                spoken_to = outcome
+                await until(lambda: not spoken_to.is_open)
             else:
                 assert (outcome.kind, outcome.sent) == ("broken", False)
     finally:
@@ -806,7 +868,7 @@ async def test_a_call_cancelled_while_it_is_read_hangs_up() -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.2):
                 await got.read(1_000)
-        await asyncio.wait_for(server.hung_up.wait(), 2)
+        await asyncio.wait_for(server.hung_up.wait(), SOON_S)
         with pytest.raises(TransportError):
             await got.read(1_000)
 
@@ -827,7 +889,7 @@ async def test_an_answer_before_the_body_was_sent_ends_the_connection() -> None:
         async with transport_to(origin) as transport:
             got = await transport.send("POST", origin, [], bytes(64_000_000))
             assert (got.status, await got.read(100)) == (413, b"too much")
-            await asyncio.wait_for(gone.wait(), 2)
+            await asyncio.wait_for(gone.wait(), SOON_S)
     finally:
         listener.close()
         await asyncio.sleep(0.01)
@@ -849,15 +911,15 @@ async def test_an_idle_connection_is_closed_after_a_while(monkeypatch: pytest.Mo
     monkeypatch.setattr("ostiary.providers.pool._KEEP_ALIVE_S", 0.1)
     async with serving(says(answer(b"x"))) as (server, origin), transport_to(origin) as transport:
         assert await fetch(transport, origin) == b"x"
-        await asyncio.wait_for(server.hung_up.wait(), 2)
+        await asyncio.wait_for(server.hung_up.wait(), SOON_S)
         assert transport._pool is not None
         assert (transport._pool._idle, transport._pool._timer) == ({}, None), "and then nothing is left to look at"
 
 
 async def test_a_call_nobody_reads_on_ends_with_its_time() -> None:
     async with serving(then_stalls(CHUNKED, PIECE)) as (server, origin), transport_to(origin) as transport:
-        got = await transport.send("POST", origin, [], b"{}", Waits(connect_s=1, total_s=0.3))
-        await asyncio.wait_for(server.hung_up.wait(), 2)
+        got = await transport.send("POST", origin, [], b"{}", Waits(connect_s=10, total_s=1))
+        await asyncio.wait_for(server.hung_up.wait(), SOON_S)
         with pytest.raises(TransportError, match="total_timeout"):
             await got.read(1_000)
 
@@ -865,11 +927,11 @@ async def test_a_call_nobody_reads_on_ends_with_its_time() -> None:
 async def test_closing_ends_the_calls_under_way() -> None:
     async with serving(then_stalls()) as (server, origin), transport_to(origin) as transport:
         async with asyncio.TaskGroup() as group:
-            call = group.create_task(failing(transport, origin, waits=PATIENT))
-            await asyncio.sleep(0.1)
+            call = group.create_task(failing(transport, origin))
+            await until(lambda: server.heads)
             await transport.close()
         assert (call.result().kind, call.result().sent) == ("broken", True)
-        await asyncio.wait_for(server.hung_up.wait(), 2)
+        await asyncio.wait_for(server.hung_up.wait(), SOON_S)
 
 
 async def test_nobody_reading_stops_the_provider() -> None:
@@ -941,7 +1003,7 @@ async def test_an_address_that_swallows_leaves_time_for_the_next() -> None:
                 filler.connect_ex(("127.0.0.2", port))
             listed = f"http://listed.example:{port}"
             async with transport_to(listed, lookup=leads_to("127.0.0.2", "127.0.0.1", asked=[])) as transport:
-                assert await fetch(transport, listed, waits=Waits(connect_s=1)) == b"x"
+                assert await fetch(transport, listed, waits=Waits(connect_s=4)) == b"x"
 
 
 async def test_calls_at_the_same_time_ask_for_a_name_once() -> None:
@@ -973,7 +1035,7 @@ async def test_tls_that_never_comes_about() -> None:
     async with serving(then_stalls()) as (server, origin):
         secure = origin.replace("http:", "https:")
         async with transport_to(secure) as transport:
-            error = await failing(transport, secure)
+            error = await failing(transport, secure, waits=BRISK)
         assert (error.kind, error.sent, server.heads) == ("connect_timeout", False, [])
 
 

@@ -227,11 +227,11 @@ class Connection(asyncio.Protocol):
         self.was_nudged = True
         self._wake()
 
-    def expire(self, now: float) -> None:
-        """The wait has been too long."""
+    def expire(self, now: float, *, is_silent: bool) -> None:
+        """The wait has been too long; unless what it was for is here, and the loop has not come to tell."""
         if now >= self._total_at:
             self.abort("total_timeout", "the whole answer took too long")
-        else:
+        elif is_silent:
             self.abort("idle_timeout" if self.has_body else "first_byte_timeout", "nothing came for too long")
 
     def _wait(self, seconds: float) -> asyncio.Future[None]:

@@ -48,14 +48,8 @@ class Pool:
 
     def _is_stale(self, connection: Connection) -> bool:
         """Whether the server has closed it, or said something, and the loop has not come to tell."""
-        if self._loop.time() - connection.idle_at < _FRESH_S:
+        if self._loop.time() - connection.idle_at < _FRESH_S or _is_silent(connection):
             return False
-        try:
-            connection.socket.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
-            return False
-        except OSError:
-            pass
         connection.abort()
         return True
 
@@ -169,8 +163,10 @@ class Pool:
         now = self._loop.time()
         for connection in [one for one in self._busy if now >= one.due_at or not one.is_open]:
             if connection.is_open:
-                connection.expire(now)
-            self._busy.discard(connection)
+                # A process that stood still has not read yet what came in time: that is not the provider's fault.
+                connection.expire(now, is_silent=_is_silent(connection))
+            if not connection.is_open:
+                self._busy.discard(connection)
         for origin, idle in list(self._idle.items()):
             for connection in idle:
                 if connection.idle_at + _KEEP_ALIVE_S <= now:
@@ -190,6 +186,17 @@ class _Host:
         self.addresses: list[str] = []
         self.lock = asyncio.Lock()
         self.until = 0.0
+
+
+def _is_silent(connection: Connection) -> bool:
+    """Whether its server has neither said anything that the loop has not told, nor hung up."""
+    try:
+        connection.socket.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def _refused(error: OSError) -> TransportError:
