@@ -37,6 +37,15 @@ def postgres_template(postgres: Postgres) -> str:
     return name
 
 
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How long a hundred transactions wait for their turn says something of the machine, which other tests keep busy.
+
+    What a lost database means is tried where it is lost, with a bound of its own.
+    """
+    monkeypatch.setattr("ostiary.db.database._BUSY_MS", 60_000)
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The address of a fresh, migrated database, first SQLite, then PostgreSQL."""

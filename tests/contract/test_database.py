@@ -177,7 +177,7 @@ async def test_a_locked_sqlite_is_a_refusal_that_passes(tmp_path: Path, monkeypa
 
 async def test_what_reads_for_too_long_is_ended_and_the_connection_goes_on(database: Database) -> None:
     """Pages have a bound of their own; nothing of it stays with the connection, nor with those of calls."""
-    pages = database.beside(1, 0.3)
+    pages = database.beside(1, 1.5)  # long for what a connection is asked afterwards
     forever = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n"
     try:
         for _ in range(2):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import time
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
 
@@ -145,9 +144,8 @@ async def test_a_server_that_says_nothing_is_not_waited_for_long(monkeypatch: py
 
     server = await asyncio.start_server(silent, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    began = time.monotonic()
-    unsent = await failure(mailer(f"smtp://127.0.0.1:{port}"))
-    assert time.monotonic() - began < 3
-    assert "in time" in unsent.text
-    await asyncio.wait_for(gone.wait(), 5)
+    async with asyncio.timeout(15):  # less than any of the waits that were not made shorter
+        unsent = await failure(mailer(f"smtp://127.0.0.1:{port}"))
+        assert "in time" in unsent.text
+        await gone.wait()
     server.close()

@@ -265,7 +265,9 @@ async def test_a_gateway_hears_of_the_new_key_while_it_is_waited_for(stored: Sto
     running = (await stored.vault()).seal
     await serve(stored.database, "spool_live", running, SystemClock().now())
     turning = asyncio.ensure_future(rotate(await stored.vault(), stored.folk.operator, silent))
-    await asyncio.sleep(0.4)
+    async with asyncio.timeout(30):
+        while await audited(stored.database) == []:  # noqa: ASYNC110 - it waits from then on, as gateways are told
+            await asyncio.sleep(0.01)
     assert not turning.done()
     await running.learn(stored.database)
     done = await turning

@@ -26,4 +26,4 @@ def test_servers_of_a_killed_run_end() -> None:
         assert run.stdout
         server = psutil.Process(int(run.stdout.readline()))
         os.kill(run.pid, signal.SIGKILL)
-    until(lambda: not server.is_running() or server.status() == psutil.STATUS_ZOMBIE, "the server to end", 5)
+    until(lambda: not server.is_running() or server.status() == psutil.STATUS_ZOMBIE, "the server to end")
