@@ -460,6 +460,31 @@ async def test_a_limit_lowered_raised_and_lifted_in_flight(world: World) -> None
     assert await world.leased("minute") == {}
 
 
+@pytest.mark.parametrize("asks", ["call", "tidy"])
+async def test_a_limit_edited_while_it_is_asked_for_is_asked_for_again(
+    world: World, monkeypatch: pytest.MonkeyPatch, asks: str
+) -> None:
+    """The answer is of before the edit, and comes after it was heard."""
+    one = await (await world.open(rpm=2)).process("a")
+    assert await one.calls(2) == 2
+    await world.change(rpm=3)
+    one.hear()
+    transaction, limits = Database.transaction, iter([9])
+
+    @asynccontextmanager
+    async def edited_as_it_ends(database: Database) -> AsyncIterator[Transaction]:
+        async with transaction(database) as tx:
+            yield tx
+        for limit in limits:
+            await world.change(rpm=limit)
+            one.hear()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Database, "transaction", edited_as_it_ends)
+        await (one.call() if asks == "call" else one.tidy())
+    assert await one.calls(10) == (6 if asks == "call" else 7)
+
+
 async def test_a_limit_lowered_takes_back_what_others_have_too_much(world: World) -> None:
     one = await (await world.open(rpm=100)).process("a")
     two = await world.process("b")

@@ -69,7 +69,7 @@ class Pace:
 class Book:
     """The windows of one holder in this process."""
 
-    __slots__ = ("_marks", "_still_since", "asking", "holder", "limited", "windows")
+    __slots__ = ("_marks", "_still_since", "asking", "edits", "holder", "limited", "windows")
 
     def __init__(self) -> None:
         self._marks: list[float] = []
@@ -79,6 +79,8 @@ class Book:
         self.limited: tuple[tuple[Window, int], ...] = ()
         self.asking = asyncio.Lock()
         """One question to the authority at a time."""
+        self.edits = 0
+        """How often its limits were edited: what was asked before an edit says nothing after it."""
 
     def fit(self, holder: Holder, leased: int) -> None:
         """Heed the limits as they are now. A window once open stays: calls that were taken in it end in it."""

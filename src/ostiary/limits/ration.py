@@ -76,6 +76,7 @@ class Rations:
         """Limits were edited: the next call reads them again, and `run` gives back what is too much."""
         book = self._counters.books.get(id)
         if book is not None:
+            book.edits += 1
             book.forget_leases()
             self._stale.add(id)
 
@@ -137,7 +138,7 @@ class Rations:
         """Lease what is needed of every window of a holder, or give back what a lowered limit no longer allows."""
         if book.holder is None:
             return
-        scope, id_ = book.holder.scope, book.holder.id
+        scope, id_, edits = book.holder.scope, book.holder.id, book.edits
         at, now = self._clock.now(), self._clock.monotonic()
         for window in book.windows.values():
             window.leased = min(window.leased, window.used(now, day_of(at)))  # nobody takes while we are asking
@@ -159,7 +160,7 @@ class Rations:
                     await window_store.put_lease(tx, self._owner, key, 0 if share[0] >= ALL else share[0])
                 found.append((window, key.window, *share))
         for window, name, leased, room in found:
-            if name == _name_of(window):
+            if name == _name_of(window) and book.edits == edits:
                 window.leased, window.room, window.asked_at = leased, room, now
         self._asked += 1
 
@@ -217,9 +218,14 @@ class Rations:
         }
         for id_ in list(self._stale):
             book = self._counters.books.get(id_)
-            if book is not None and not book.asking.locked():
+            if book is not None:
+                if book.asking.locked():
+                    continue  # who asks now may have begun before the edit: next time
+                edits = book.edits
                 async with book.asking:
                     await self._ask(book, 0)
+                if book.edits != edits:
+                    continue
             self._stale.discard(id_)
         await self._give_back()
 
