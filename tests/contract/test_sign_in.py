@@ -88,9 +88,9 @@ async def test_what_is_refused_takes_alike(database: Database) -> None:
     took: dict[str, list[float]] = {"alice": [], "bob": [], "nobody": []}
     for _ in range(4):
         for name, times in took.items():
-            begun = time.perf_counter()
+            begun = time.process_time()  # of all threads, however long others keep the machine
             await tried(database, name, address=None)
-            times.append(time.perf_counter() - begun)
+            times.append(time.process_time() - begun)
     best = {name: min(times) for name, times in took.items()}
     assert max(best.values()) < 3 * min(best.values()), best
     assert statistics.median(took["nobody"]) > 0.02
