@@ -16,7 +16,7 @@ from ostiary.gateway.directory import Directory
 from ostiary.providers.catalog import load
 from ostiary.providers.egress import Egress
 from ostiary.secret import Secret
-from ostiary.vault import provider_keys
+from ostiary.vault import contents, provider_keys
 from ostiary.vault.provider_keys import NewProviderKey
 from ostiary.vault.seal import MasterKeys, Seal
 from tests.fakes import SetClock
@@ -62,6 +62,26 @@ async def test_who_stays_is_known_at_every_moment_and_who_is_gone_is_forgotten(
     assert directory.find_caller(secret.reveal()) is not None
     assert directory.find_caller(lost.reveal()) is None
     assert directory.find_holder(goes.id) is None
+
+
+async def test_what_is_captured_after_a_backup_was_restored_opens_with_its_data_keys(database: Database) -> None:
+    folk = await settle(database)
+    seal = Seal(MasterKeys.parse(Secret("A" * 43 + "=")))
+    await seal.open_instance(database, NOW)
+    async with database.transaction() as tx:
+        wish = NewAgentKey("captured", capture=True)
+        await agent_keys.create(tx, folk["alice"], folk.home.id, wish, pepper=seal.pepper, at=NOW)
+    directory = Directory(database, seal, load(), SetClock())
+    await directory.load()
+    async with database.transaction() as tx:  # of a backup from before there was one
+        await tx.execute(delete(schema.data_keys).where(schema.data_keys.c.organization_id == folk.home.id))
+        await changes.append(tx, "everything", None, "restore", NOW)
+    await directory.catch_up()
+    sealer = directory.sealers[folk.home.id]
+    sealed = sealer.seal("req_1", 1, b"{}", b"said")
+    place = contents.place_of(folk.home.id, "req_1", 1, sealer.version)
+    async with database.read() as tx:
+        assert "said" in (await seal.open(tx, place, sealed)).reveal()
 
 
 async def test_no_answer_waits_long_for_a_feed_that_cannot_be_read(database: Database) -> None:

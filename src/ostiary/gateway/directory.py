@@ -261,7 +261,9 @@ class Directory:
         elif change.noun in ("master_key", "data_key"):
             await self._seal.learn(self._database)
             await renew(self._database, self._seal, self.sealers, self.sealers, self._clock.now())
-        elif change.noun == "everything":  # a backup was restored while this gateway slept
+        elif change.noun == "everything":  # a backup was restored while this gateway slept, with its own data keys
+            there = {one.id for one in await orgs.list_organizations(tx)}
+            await renew(self._database, self._seal, self.sealers, self.sealers.keys() & there, self._clock.now())
             await self._load_all(tx)
 
     # ---- one noun each -----------------------------------------------------------------------------------------
