@@ -11,11 +11,26 @@ const meta = (name: string) => document.querySelector<HTMLMetaElement>(`meta[nam
 
 // ---- requests -----------------------------------------------------------------------------------------------------
 
+/** What is on its way to change something: pressed once more, it is not sent once more. */
+const sent = new Set<Element>()
+
 document.addEventListener('htmx:config:request', (event: any) => {
   const { ctx } = event.detail
+  if (ctx.request.method !== 'GET') {
+    if (sent.has(ctx.sourceElement)) return event.preventDefault()
+    sent.add((ctx.pressed = ctx.sourceElement))
+  }
   ctx.request.headers['X-CSRF-Token'] = meta('csrf')?.content ?? ''
   // Pages that look again by themselves keep nobody signed in.
   if (isLook(ctx)) ctx.request.headers['X-Ostiary-Look'] = '1'
+})
+
+document.addEventListener('htmx:finally:request', (event: any) => {
+  const { ctx } = event.detail
+  if (!ctx.keepIndicators) sent.delete(ctx.pressed) // else the page is about to be left
+})
+addEventListener('pageshow', (event) => {
+  if (event.persisted && sent.size > 0) location.reload() // left by what was pressed, and kept in memory
 })
 
 /** Whether a page asks by itself, and nobody has pressed anything: a live part, or what such a part brings in turn. */
@@ -52,10 +67,15 @@ document.addEventListener('submit', async (event) => {
   const form = event.target as HTMLFormElement
   if (form.id !== 'sign-in-again-form') return
   event.preventDefault()
+  if (sent.has(form)) return
+  sent.add(form)
   const headers = { 'X-CSRF-Token': meta('csrf')?.content ?? '', 'HX-Request': 'true' }
-  const answer = await fetch(form.action, { method: 'POST', headers, body: new URLSearchParams(new FormData(form) as any) })
-  if (!answer.ok) {
-    form.querySelector('[data-said]')!.textContent = answer.headers.get('X-Ostiary-Said') ?? 'This did not work. Try again.'
+  const body = new URLSearchParams(new FormData(form) as any)
+  const answer = await fetch(form.action, { method: 'POST', headers, body }).catch(() => null)
+  sent.delete(form)
+  if (!answer?.ok) {
+    const away = 'The gateway does not answer. Try again in a moment.'
+    form.querySelector('[data-said]')!.textContent = answer === null ? away : answer.headers.get('X-Ostiary-Said') ?? 'This did not work. Try again.'
     return
   }
   meta('csrf')!.content = answer.headers.get('X-Ostiary-Csrf') ?? ''
@@ -257,6 +277,17 @@ document.addEventListener('keydown', (event) => {
 })
 
 // ---- the gateway went away, and is back ---------------------------------------------------------------------------
+
+/** Whether somebody holds something down: drawn anew under them, it would not be pressed. */
+let isHeld = false
+for (const what of ['pointerdown', 'pointerup', 'pointercancel', 'contextmenu']) {
+  document.addEventListener(what, () => (isHeld = what === 'pointerdown'), true)
+}
+
+document.addEventListener('htmx:before:swap', (event: any) => {
+  const { sourceElement, sourceEvent } = event.detail.ctx
+  if (sourceEvent?.type === 'look' && (isHeld || sourceElement.dataset.paused !== undefined)) event.preventDefault()
+})
 
 /** Pages that look again by themselves: `data-live="SECONDS"` on what `hx-get` brings anew, while the page is seen. */
 function keepLooking() {

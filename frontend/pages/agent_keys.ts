@@ -82,7 +82,8 @@ document.addEventListener('click', (event) => {
 
 document.addEventListener('htmx:after:swap', () => {
   markPicked()
-  for (const one of document.querySelectorAll<HTMLDialogElement>('[data-shows] > dialog')) if (!one.open) one.showModal()
+  // A secret that comes after its dialog was closed is shown nowhere else.
+  for (const one of document.querySelectorAll<HTMLDialogElement>('[data-shows] > dialog, dialog:has([data-once])')) if (!one.open) one.showModal()
 })
 
 // A dialog that was fetched is gone when it closes; one that has shown a secret leaves a page that never had it.

@@ -17,6 +17,27 @@ PASSWORD: Final = "correct horse battery staple"
 PEOPLE: Final = ("olga", "alice", "erin", "bob", "charlie", "dora")
 """As in `bureau.py`: Olga runs the instance; Alice owns the organization, Erin is an admin and Bob a member of it;
 Charlie was let go; Dora owns another organization."""
+HOLD: Final = """
+() => {
+  const asked = window.fetch
+  const go = new Promise((go) => { window.letGo = go })
+  const seen = document.documentElement.dataset
+  seen.asked = seen.aborted = 0
+  window.fetch = async (what, how) => {
+    how.signal.addEventListener('abort', () => seen.aborted++)
+    if (++seen.asked === 1) await go
+    return asked(what, how)
+  }
+}
+"""
+"""The page's next request waits for `letGo()`; `html` tells how many were made, and how many given up."""
+LET_GO: Final = """
+() => new Promise((done) => {
+  document.addEventListener('htmx:finally:request', () => setTimeout(done), {once: true})
+  letGo()
+})
+"""
+"""Let it go; done when its answer is here, and what is to be done with it."""
 _LINK: Final = re.compile(r"/dashboard/set-up#\S+")
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.lodge import Lodge
+from tests.acceptance.pages import HOLD
 from tests.servers.browser import Window, expect
 from tests.servers.canaries import Canaries
 from tests.servers.gateway import making
@@ -26,20 +27,6 @@ _KEYS = (
     " preview, shared, status, created_at, updated_at)"
     " VALUES (?, ?, ?, 'openai', '', '', '{}', '', 1, '', 0, 'healthy', 1, 1)"
 )
-_HOLD = """
-() => {
-  const asked = window.fetch
-  const go = new Promise((go) => { window.letGo = go })
-  const seen = document.documentElement.dataset
-  seen.asked = seen.aborted = 0
-  window.fetch = async (what, how) => {
-    how.signal.addEventListener('abort', () => seen.aborted++)
-    if (++seen.asked === 1) await go
-    return asked(what, how)
-  }
-}
-"""
-"""The page's next request waits for `letGo()`; `html` tells how many were made, and how many given up."""
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +89,7 @@ def test_whoever_comes_back_finds_the_list_as_they_left_it(lodge: Lodge, window:
 
 def test_a_search_whose_answer_is_late_gives_way_to_what_was_typed_after_it(lodge: Lodge, window: Window) -> None:
     page = lodge.sign_in(window, "alice", "/vault")
-    page.evaluate(_HOLD)
+    page.evaluate(HOLD)
     for number, typed in enumerate(("many 1", "many 12", "many 129"), 1):
         page.get_by_label("Search provider keys").fill(typed)
         expect(page.locator("html")).to_have_attribute("data-asked", str(number))
@@ -119,7 +106,7 @@ def test_a_head_that_is_held_down_for_a_moment_after_a_search_sorts(lodge: Lodge
     page.get_by_label("Search provider keys").fill("many 01")
     expect(page.locator("tbody tr")).to_have_count(10)
     page.wait_for_url("**q=many+01**")
-    page.evaluate(_HOLD)
+    page.evaluate(HOLD)
     page.evaluate("letGo()")
     page.get_by_role("button", name="Name").hover()
     page.mouse.down()
@@ -132,7 +119,7 @@ def test_a_head_that_is_held_down_for_a_moment_after_a_search_sorts(lodge: Lodge
 @pytest.mark.parametrize("path", ["/traces", "/settings/notifications"])
 def test_a_list_that_looks_again_by_itself_gives_way_to_a_filter(lodge: Lodge, window: Window, path: str) -> None:
     page = lodge.sign_in(window, "alice", path)
-    page.evaluate(_HOLD)
+    page.evaluate(HOLD)
     expect(page.locator("html")).to_have_attribute("data-asked", "1")
     page.locator("#filters select").first.select_option(index=1)
     expect(page.locator("html")).to_have_attribute("data-aborted", "1")

@@ -13,6 +13,7 @@ import pytest
 
 from tests.acceptance.archive import HOSTILE, Caller, made, remember, write
 from tests.acceptance.lodge import Lodge
+from tests.acceptance.pages import HOLD, LET_GO
 from tests.servers import behaviours
 from tests.servers.browser import Window, expect
 from tests.servers.canaries import Canaries
@@ -70,7 +71,7 @@ def test_a_call_shows_up_by_itself_and_leads_to_its_trace(lodge: Lodge, window: 
     page.get_by_role("button", name="Go on").click()
     expect(page.get_by_role("row").filter(has_text=HOSTILE)).to_have_count(2)
     window.axe("traces")
-    page.get_by_role("link", name="just now").last.click()
+    page.locator(f'#list a[href="/dashboard/traces/{request_id}"]').click()
     page.wait_for_url(lodge.url(f"/traces/{request_id}"))
     bars = page.get_by_role("table", name="The steps of this call in their order")
     expect(bars.get_by_role("rowheader", name="identify")).to_be_visible()
@@ -81,6 +82,19 @@ def test_a_call_shows_up_by_itself_and_leads_to_its_trace(lodge: Lodge, window: 
     expect(page.get_by_text("Not kept: content is captured only for keys that say so.")).to_be_visible()
     window.axe("trace")
     window.picture("trace-light")
+
+
+def test_a_pause_counts_for_what_was_asked_before_it(lodge: Lodge, window: Window) -> None:
+    secret = lodge.gateway.create_key("during a pause")
+    page = lodge.sign_in(window, "alice", "/traces")
+    page.evaluate(HOLD)
+    expect(page.locator("html")).to_have_attribute("data-asked", "1")
+    page.get_by_role("button", name="Pause").click()
+    shown = page.locator(f'#list a[href="/dashboard/traces/{call(lodge, secret)}"]')
+    page.evaluate(LET_GO)
+    expect(shown).to_have_count(0)
+    page.get_by_role("button", name="Go on").click()
+    expect(shown).to_have_count(1)
 
 
 def test_filters_stand_in_the_address_and_pages_follow_each_other(lodge: Lodge, window: Window) -> None:
@@ -114,8 +128,9 @@ def test_filters_stand_in_the_address_and_pages_follow_each_other(lodge: Lodge, 
         older = page.get_by_role("link", name="Older")
         if not older.count():
             break
+        following = older.get_attribute("href")
         older.click()
-        expect(page.get_by_role("link", name="Newest")).to_be_visible()
+        page.wait_for_url(f"{lodge.gateway.origin}{following}")  # the whole of it, to the last row
     assert seen >= written
 
 
