@@ -46,7 +46,7 @@ def test_models_are_searched_and_filtered_and_keep_their_place(reception: Recept
     expect(mini).to_contain_text("$0.025 cached")  # a rate is shown to its last digit
     expect(mini).to_contain_text("400k")
     expect(mini.get_by_role("link", name="my openai")).to_have_attribute("title", "healthy")
-    assert "q=gpt-5-mini&provider=openai" in page.url
+    page.wait_for_url("**q=gpt-5-mini&provider=openai**")
     page.reload()
     expect(page.get_by_label("Search models")).to_have_value("gpt-5-mini")
     mini.get_by_role("link", name="Try openai/gpt-5-mini").click()

@@ -18,6 +18,7 @@ from ostiary.dashboard.words import lasting
 from ostiary.money import NANO_PER_USD
 from tests.acceptance.archive import HOSTILE, Caller, remember
 from tests.acceptance.lodge import Lodge
+from tests.acceptance.pages import HOLD, LET_GO
 from tests.servers import behaviours
 from tests.servers.browser import Window, expect
 from tests.servers.canaries import Canaries
@@ -199,8 +200,10 @@ def test_a_member_sees_their_own_only(lodge: Lodge, window: Window) -> None:
     assert HOSTILE not in page.content()
     expect(page.get_by_role("region", name="Gateways")).to_have_count(0)
     page.keyboard.press("Control+k")
+    page.evaluate(HOLD)
     page.get_by_role("searchbox", name="Where to?").fill("soon")
-    page.wait_for_timeout(700)
+    expect(page.locator("html")).to_have_attribute("data-asked", "1")
+    page.evaluate(LET_GO)
     assert "ends soon" not in page.locator("#jump-found").inner_text()
 
 
