@@ -50,12 +50,15 @@ document.addEventListener('htmx:before:response', (event: any) => {
   const dialog = document.getElementById('sign-in-again') as HTMLDialogElement | null
   if (dialog === null) return
   event.preventDefault()
-  if (isLook(ctx)) {
-    if (dialog.open) return // somebody is typing there
-    waiting = null
-  } else {
-    waiting = ctx.sourceElement
+  const isByItself = isLook(ctx)
+  if (!isByItself) waiting = ctx.sourceElement
+  if (dialog.open) return // somebody is typing there
+  if (ctx.request.headers['X-CSRF-Token'] !== meta('csrf')?.content) {
+    // It was asked before somebody signed in again, which is done.
+    if (!isByItself) sendAgain()
+    return
   }
+  if (isByItself) waiting = null
   dialog.querySelector('[data-why=session]')!.toggleAttribute('hidden', asked !== 'session')
   dialog.querySelector('[data-why=proof]')!.toggleAttribute('hidden', asked !== 'proof')
   dialog.querySelector('form')!.reset()
@@ -80,11 +83,15 @@ document.addEventListener('submit', async (event) => {
   }
   meta('csrf')!.content = answer.headers.get('X-Ostiary-Csrf') ?? ''
   form.closest('dialog')!.close()
+  sendAgain()
+})
+
+function sendAgain() {
   const again = waiting
   waiting = null
   if (again instanceof HTMLFormElement) again.requestSubmit()
   else again?.click()
-})
+}
 
 /** Whether a live page has said that the gateway is away: it looks every few seconds, and once is enough. */
 let isAway = false
@@ -301,6 +308,8 @@ function keepLooking() {
 
 export function start() {
   Alpine.start()
+  htmx.initialize() // not a moment later, as it would by itself
+  document.dispatchEvent(new Event('ready'))
   keepLooking()
   // A link from elsewhere may lead to a dialog of this page.
   const named = document.getElementById(location.hash.slice(1))

@@ -9,3 +9,22 @@ function paint() {
 
 machine.addEventListener('change', paint)
 paint()
+
+// What is sent or pressed before the other script is there waits for it: by itself a browser would write all that was
+// typed, passwords too, into the address.
+const early = ['submit', 'click']
+let held = () => {}
+
+function hold(event: Event) {
+  const isSent = event.type === 'submit'
+  const asks = (event.target as Element).closest<HTMLElement>(isSent ? 'form:not([action])' : 'button:is([hx-get], [hx-post])')
+  if (asks === null) return
+  event.preventDefault()
+  held = () => (isSent ? (asks as HTMLFormElement).requestSubmit((event as SubmitEvent).submitter) : asks.click())
+}
+
+for (const what of early) document.addEventListener(what, hold, true)
+document.addEventListener('ready', () => {
+  for (const what of early) document.removeEventListener(what, hold, true)
+  held()
+})

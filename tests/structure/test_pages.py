@@ -25,6 +25,8 @@ def faults(tag: str) -> list[str]:
         found.append("an answer on its way makes htmx forget all but the first thing typed since: hx-sync replace")
     if typed and "change" in triggers:
         found.append("leaving the field asks again and draws anew what is being pressed: change changed")
+    if "change" in triggers and "hx-get" in tag and "hx-sync" not in tag:
+        found.append("an answer on its way makes htmx forget all but the first choice made since: hx-sync replace")
     if "look" in triggers and 'id="list"' in tag and 'hx-sync="abort"' not in tag:
         found.append("an older look at everything could come after what a filter found: hx-sync abort")
     return found
@@ -48,6 +50,8 @@ def test_what_is_typed_last_is_what_is_shown() -> None:
         ('<form hx-trigger="input changed delay:250ms, change, submit" hx-sync="#list:replace">', 1),
         ('{{ area("a", "A", more={"hx-trigger": "input changed delay:400ms"}) }}', 1),
         ('{{ area("a", "A", more={"hx-trigger": "input changed delay:400ms", "hx-sync": "replace"}) }}', 0),
+        ('<select hx-get="/keys" hx-trigger="change">', 1),
+        ('<select hx-get="/keys" hx-trigger="change" hx-sync="replace">', 0),
         ('<div id="list" hx-trigger="look">', 1),
         ('<form hx-trigger="arrived">', 0),
     ],
