@@ -25,6 +25,7 @@ def test_the_link_that_serve_prints_makes_the_first_owner_once(gateways: Gateway
     reception = Reception(gateways())
     link = reception.set_up_link()
     page = window.open(link)
+    expect(page.get_by_label("Your name")).to_be_visible()
     window.picture("set-up")
     page.get_by_label("Your name").fill("Alice")
     page.get_by_label("E-mail").fill(EMAIL)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Final
 
 import pytest
@@ -108,11 +109,19 @@ def test_what_is_done_from_the_list_leads_back_to_it(desk: Desk, window: Window)
     page.wait_for_url(desk.url(f"/traces?agent_key={id}"))
 
 
+@pytest.fixture
+def final(desk: Desk) -> Iterator[None]:
+    """For so long whoever revokes a key revokes it for good."""
+    desk.gateway.cli("orgs", "edit", desk.home, "--revocation-is-final")
+    yield
+    desk.gateway.cli("orgs", "edit", desk.home, "--revocation-is-not-final")
+
+
+@pytest.mark.usefixtures("final")
 def test_where_revocation_is_final_the_question_says_so_and_nothing_offers_to_activate(
     desk: Desk, window: Window
 ) -> None:
     _, name = desk.key("For good")
-    desk.gateway.cli("orgs", "edit", desk.home, "--revocation-is-final")
     page = desk.sign_in(window, "alice", "/keys?q=For%20good")
     _pick(page, name, "Revoke")
     expect(page.get_by_text("revocation is final: it can never be activated again")).to_be_visible()
@@ -128,4 +137,3 @@ def test_where_revocation_is_final_the_question_says_so_and_nothing_offers_to_ac
     )
     window.dark()
     window.picture("keys-menu-narrow")
-    desk.gateway.cli("orgs", "edit", desk.home, "--revocation-is-not-final")
