@@ -280,14 +280,14 @@ def test_a_cursor_from_elsewhere_is_refused(lodge: Lodge) -> None:
 
 def test_a_call_by_an_organizations_own_server_says_which(lodge: Lodge, window: Window) -> None:
     made = lodge.gateway.json("credentials", "create", "nightly batch", "--org", lodge.home)
-    lodge.gateway.hear()
+    until(lambda: lodge.gateway.client(made["secret"]).get("/v1/key").status_code == 200, "the credential to be heard of")
     request_id = call(lodge, made["secret"])
     page = lodge.sign_in(window, "alice", "/traces")
     expect(page.get_by_role("row").filter(has_text="client nightly batch")).to_have_count(1)
     page.goto(lodge.url(f"/traces/{request_id}"))
     expect(page.get_by_role("term").filter(has_text="Client credential")).to_be_visible()
     expect(page.get_by_role("definition").filter(has_text="nightly batch")).to_be_visible()
-    [attempt] = lodge.gateway.json("traces", "show", request_id)["attempts"]
+    [attempt] = lodge.gateway.json("traces", "show", request_id, "--org", lodge.home)["attempts"]
     assert (attempt["credential"], attempt["agent_key"]) == ("nightly batch", None)
-    assert "nightly batch" in lodge.gateway.cli("traces").out
-    assert "client credential" in lodge.gateway.cli("traces", "show", request_id).out
+    assert "nightly batch" in lodge.gateway.cli("traces", "--org", lodge.home).out
+    assert "client credential" in lodge.gateway.cli("traces", "show", request_id, "--org", lodge.home).out
