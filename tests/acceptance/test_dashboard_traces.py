@@ -280,7 +280,9 @@ def test_a_cursor_from_elsewhere_is_refused(lodge: Lodge) -> None:
 
 def test_a_call_by_an_organizations_own_server_says_which(lodge: Lodge, window: Window) -> None:
     made = lodge.gateway.json("credentials", "create", "nightly batch", "--org", lodge.home)
-    until(lambda: lodge.gateway.client(made["secret"]).get("/v1/key").status_code == 200, "the credential to be heard of")
+    until(
+        lambda: lodge.gateway.client(made["secret"]).get("/v1/key").status_code == 200, "the credential to be heard of"
+    )
     request_id = call(lodge, made["secret"])
     page = lodge.sign_in(window, "alice", "/traces")
     expect(page.get_by_role("row").filter(has_text="client nightly batch")).to_have_count(1)

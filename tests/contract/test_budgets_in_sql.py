@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ostiary.db.database import Database
+from ostiary.db.database import Database, Transaction
 from ostiary.errors import Refusal
 from ostiary.ledger import writer
 from ostiary.ledger.events import Event
@@ -192,6 +192,45 @@ async def test_a_cap_lowered_in_flight_binds_the_next_call(database: Database) -
     await process.written(await process.reserve.take(process.allowance(150_000), _bid(50_000)), 50_000, "r2")
     account = await _account(database, "2026-11")
     assert (account.spent_nano, account.leased_nano) == (150_000, 0)
+
+
+async def test_an_attempt_after_the_cap_was_lowered_finds_it_lowered(database: Database) -> None:
+    clock = SetClock()
+    process = await Process(database, clock).register()
+    await _cap(database, 1_000_000, clock)
+    hold = await process.reserve.take(process.allowance(1_000_000), _bid(10_000))
+    purse = process.purses.get(AccountKey("agent_key", _KEY, "2026-11"))
+    assert purse.free > 10_000
+    await _cap(database, 15_000, clock)
+    process.purses.mark_changed("agent_key", _KEY)
+    assert await process.reserve.extend(hold) is False
+    assert (purse.free, purse.room, purse.leased) == (5_000, 0, 15_000)
+
+
+async def test_what_goes_back_to_a_lowered_cap_is_nobodys_meanwhile(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call that takes it while the authority is being told would spend it above the cap."""
+    clock = SetClock()
+    process = await Process(database, clock).register()
+    await _cap(database, 1_000_000, clock)
+    hold = await process.reserve.take(process.allowance(1_000_000), _bid(10_000))
+    purse = process.purses.get(AccountKey("agent_key", _KEY, "2026-11"))
+    seen = []
+    change = store.change_lease
+
+    async def watched(tx: Transaction, owner: str, account: store.Account, known_nano: int, by_nano: int) -> bool:
+        seen.append((by_nano < 0, purse.free))
+        return await change(tx, owner, account, known_nano, by_nano)
+
+    monkeypatch.setattr(store, "change_lease", watched)
+    await _cap(database, 12_000, clock)
+    await process.purses.top_up(purse, 1_000)
+    assert seen == [(True, 2_000)]
+    assert (purse.free, purse.room) == (2_000, 0)
+    await process.written(hold, 10_000, "r1")
+    account = await _account(database, "2026-11")
+    assert account.spent_nano + account.leased_nano == 12_000
 
 
 async def test_a_cap_raised_or_added_mid_month_knows_what_was_spent(database: Database) -> None:

@@ -123,22 +123,28 @@ class Purses:
         raise Refusal("service_unavailable", "The budget could not be read. Try again shortly.")
 
     async def _try_top_up(self, purse: Purse, need_nano: int) -> bool:
-        async with purse.asking, self._database.transaction() as tx:
-            account = await store.lock_account(tx, purse.key)
-            lease = await store.find_lease(tx, self._owner, purse.key)
-            in_sql = lease.amount_nano if lease else 0
-            missed = in_sql - purse.leased  # an earlier top-up that committed though we were not told
-            live = await store.count_live_owners(tx, self._clock.now())
-            want = _size_top_up(need_nano - purse.free - missed, account, live)
-            want = want or -min(_over(account), max(purse.free + missed, 0))
-            self.top_ups += want > 0
-            if want and not await store.change_lease(tx, self._owner, account, in_sql, want):
-                return False
-        purse.leased = in_sql + want
-        purse.free += missed + want
+        aside = 0
+        try:
+            async with purse.asking, self._database.transaction() as tx:
+                account = await store.lock_account(tx, purse.key)
+                lease = await store.find_lease(tx, self._owner, purse.key)
+                in_sql = lease.amount_nano if lease else 0
+                missed = in_sql - purse.leased  # an earlier change that committed though we were not told
+                live = await store.count_live_owners(tx, self._clock.now())
+                want = _size_top_up(need_nano - purse.free - missed, account, live)
+                want = want or -min(_over(account), max(purse.free + missed, 0))
+                aside = min(max(-want, 0) + max(-missed, 0), max(purse.free, 0))
+                purse.free -= aside  # nobody may take what is gone, or goes back, while the authority is being told
+                self.top_ups += want > 0
+                if want and not await store.change_lease(tx, self._owner, account, in_sql, want):
+                    return False
+            purse.leased = in_sql + want
+            purse.free += missed + want
+        finally:
+            purse.free += aside
         purse.cap = account.cap_nano
         purse.spent = account.spent_nano
-        purse.room = account.room_nano - want if account.cap_nano is not None else 0
+        purse.room = account.room_nano - max(want, 0) if account.cap_nano is not None else 0
         purse.others = account.leased_nano - (lease.rest_nano if lease else 0)
         purse.is_known = True
         purse.used_at = purse.asked_at = self._clock.monotonic()

@@ -172,7 +172,7 @@ class Reserve:
         if not hold.is_open or (hold.call_cap_nano is not None and hold.held_nano + more > hold.call_cap_nano):
             return False
         for purse in hold.purses:
-            if purse.free < more:
+            if purse.free < more or not purse.is_known:  # its cap may have been lowered since
                 await self._purses.top_up(purse, more)
         if not hold.is_open or any(purse.free < more for purse in hold.purses):
             return False
