@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -323,6 +324,32 @@ async def test_a_top_up_of_unknown_outcome_is_read_again(database: Database) -> 
     assert purse.leased == (await _account(database, "2026-11")).leased_nano
     await process.written(hold, 200_000, "r1")
     await process.reserve.take(process.allowance(1_000_000), _bid(800_000))
+
+
+async def test_a_top_up_of_unknown_outcome_comes_back_when_nobody_calls_any_more(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SetClock()
+    process = await Process(database, clock).register()
+    await _cap(database, 1_000_000, clock)
+
+    @contextlib.asynccontextmanager
+    async def cut_off() -> AsyncIterator[Transaction]:
+        async with Database.transaction(database) as tx:
+            yield tx
+        monkeypatch.undo()
+        raise Refusal("service_unavailable", "It committed, and the connection was lost before it could say so.")
+
+    monkeypatch.setattr(database, "transaction", cut_off)
+    with pytest.raises(Refusal, match="It committed"):
+        await process.reserve.take(process.allowance(1_000_000), _bid(200_000))
+    assert (await _account(database, "2026-11")).leased_nano > 200_000
+    await process.purses.tidy()
+    assert (await _account(database, "2026-11")).leased_nano == 0
+    hold = await process.reserve.take(process.allowance(1_000_000), _bid(1_000_000))
+    await process.written(hold, 1_000_000, "r1")
+    account = await _account(database, "2026-11")
+    assert (account.spent_nano, account.leased_nano) == (1_000_000, 0)
 
 
 async def test_a_free_model_passes_over_a_spent_budget(database: Database) -> None:

@@ -40,6 +40,8 @@ class Purse:
     others: int = 0
     spent: int = 0
     is_known: bool = False
+    is_unsure: bool = False
+    """Whether the lease may have changed though nobody could tell us."""
     used_at: float = 0.0
     """When something was last taken or filled in, by the monotonic clock."""
     asked_at: float = -math.inf
@@ -123,7 +125,7 @@ class Purses:
         raise Refusal("service_unavailable", "The budget could not be read. Try again shortly.")
 
     async def _try_top_up(self, purse: Purse, need_nano: int) -> bool:
-        aside = 0
+        aside, is_told = 0, True
         try:
             async with purse.asking, self._database.transaction() as tx:
                 account = await store.lock_account(tx, purse.key)
@@ -136,12 +138,17 @@ class Purses:
                 aside = min(max(-want, 0) + max(-missed, 0), max(purse.free, 0))
                 purse.free -= aside  # nobody may take what is gone, or goes back, while the authority is being told
                 self.top_ups += want > 0
+                is_told = not want
                 if want and not await store.change_lease(tx, self._owner, account, in_sql, want):
+                    is_told = True
                     return False
+            is_told, purse.is_unsure = True, False
             purse.leased = in_sql + want
             purse.free += missed + want
         finally:
             purse.free += aside
+            if not is_told:
+                self._doubt(purse, may_take=aside == 0)
         purse.cap = account.cap_nano
         purse.spent = account.spent_nano
         purse.room = account.room_nano - max(want, 0) if account.cap_nano is not None else 0
@@ -150,16 +157,27 @@ class Purses:
         purse.used_at = purse.asked_at = self._clock.monotonic()
         return True
 
+    def _doubt(self, purse: Purse, *, may_take: bool) -> None:
+        """The answer was lost: what lies in SQL is read when more is asked for, or by `run`.
+
+        Until then what is free may be taken, unless some of it went back.
+        """
+        purse.is_known = purse.is_known and may_take
+        purse.is_unsure = True
+        self._stale.add(purse.key)
+
     async def give_back(self, purse: Purse) -> None:
         """Return what is free to the account: its cap was changed, or the period is over."""
         async with purse.line:
             await self._database.to_the_end(self._give_back(purse))
 
     async def _give_back(self, purse: Purse) -> None:
-        back = max(purse.free, 0)
-        purse.free -= back  # nobody may take it while the authority is being told
-        moved = False
+        back, moved = 0, False
         try:
+            if purse.is_unsure:
+                await self._try_top_up(purse, 0)
+            back = max(purse.free, 0)
+            purse.free -= back  # nobody may take it while the authority is being told
             if back:
                 moved = await self._try_give_back(purse, back)
             purse.is_known = False
@@ -206,7 +224,7 @@ class Purses:
             await self.give_back(self._purses[key])
         for key in over:
             purse = self._purses[key]
-            if purse.leased == 0 and not (purse.waiting or purse.asking.locked()):
+            if purse.leased == 0 and not (purse.is_unsure or purse.waiting or purse.asking.locked()):
                 del self._purses[key]
                 self._stale.discard(key)  # its budget may have been edited while others were given back
 
