@@ -11,12 +11,12 @@ const meta = (name: string) => document.querySelector<HTMLMetaElement>(`meta[nam
 
 // ---- requests -----------------------------------------------------------------------------------------------------
 
-/** What is on its way to change something: pressed once more, it is not sent once more. */
+/** What is on its way to change something: pressed once more, it is not sent once more. What says `hx-sync` only checks. */
 const sent = new Set<Element>()
 
 document.addEventListener('htmx:config:request', (event: any) => {
   const { ctx } = event.detail
-  if (ctx.request.method !== 'GET') {
+  if (ctx.request.method !== 'GET' && !ctx.sourceElement.hasAttribute('hx-sync')) {
     if (sent.has(ctx.sourceElement)) return event.preventDefault()
     sent.add((ctx.pressed = ctx.sourceElement))
   }
@@ -54,8 +54,8 @@ document.addEventListener('htmx:before:response', (event: any) => {
   if (!isByItself) waiting = ctx.sourceElement
   if (dialog.open) return // somebody is typing there
   if (ctx.request.headers['X-CSRF-Token'] !== meta('csrf')?.content) {
-    // It was asked before somebody signed in again, which is done.
-    if (!isByItself) sendAgain()
+    // It was asked before somebody signed in again, which is done. When this one has ended: two are not sent at once.
+    if (!isByItself) setTimeout(sendAgain)
     return
   }
   if (isByItself) waiting = null

@@ -60,6 +60,18 @@ def test_a_key_is_made_once_by_two_presses_and_its_secret_stays(lodge: Lodge, wi
     expect(page.get_by_text("API Key created! Copy it now")).to_be_visible()
 
 
+def test_what_is_typed_while_a_check_is_on_its_way_is_checked(lodge: Lodge, window: Window) -> None:
+    page = lodge.sign_in(window, "alice", "/keys/new")
+    page.get_by_role("tab", name="Advanced").click()
+    page.evaluate(HOLD)
+    page.get_by_label("IP Allowlist").fill("10.0.0.0/8")
+    asked(page, 1)
+    page.get_by_label("IP Allowlist").fill("10.0.0.0/8, nowhere")
+    expect(page.locator("#check-addresses")).to_contain_text("nowhere")
+    page.evaluate("letGo()")
+    expect(page.locator("html")).to_have_attribute("data-aborted", "1")
+
+
 def test_what_is_refused_is_sent_again_and_what_leaves_the_page_is_not(lodge: Lodge, window: Window) -> None:
     page = lodge.sign_in(window, "alice", "/operator/organizations")
     page.get_by_role("button", name="Create organization").click()
