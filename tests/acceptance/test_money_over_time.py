@@ -87,14 +87,21 @@ def _stop_between_writes(cluster: Cluster, sleeper: Gateway) -> None:
     """Whoever is stopped in the middle of a write keeps SQLite's one lock: then nobody writes, and nothing is shown."""
     for _ in range(5):
         _send(sleeper, signal.SIGSTOP)
-        try:
-            for same in ("owners SET name = name", "accounts SET id = id", "leases SET owner = owner"):
-                cluster.tamper(f"UPDATE {same}")  # PostgreSQL has a lock for each row
-        except Refusal:
-            _send(sleeper, signal.SIGCONT)
-        else:
+        if _may_write(cluster):
             return
+        _send(sleeper, signal.SIGCONT)
+        until(lambda: _may_write(cluster), "the write that it was stopped in to end", 30)
     raise AssertionError("it writes all the time")
+
+
+def _may_write(cluster: Cluster) -> bool:
+    """Whether nobody keeps a lock; PostgreSQL has one for each row."""
+    try:
+        for same in ("owners SET name = name", "accounts SET id = id", "leases SET owner = owner"):
+            cluster.tamper(f"UPDATE {same}")
+    except Refusal:
+        return False
+    return True
 
 
 def _leases(cluster: Cluster, owner: str) -> list[dict[str, Any]]:

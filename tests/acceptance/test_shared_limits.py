@@ -86,6 +86,8 @@ def _stop_between_writes(gateway: Gateway, database: Path) -> None:
                 db.execute("BEGIN IMMEDIATE")
             except sqlite3.OperationalError:
                 gateway.process.send_signal(signal.SIGCONT)
+                db.execute("PRAGMA busy_timeout = 30000")
+                db.executescript("BEGIN IMMEDIATE; ROLLBACK")  # the write has ended: it stands elsewhere next time
             else:
                 db.execute("ROLLBACK")
                 return
