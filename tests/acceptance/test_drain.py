@@ -19,6 +19,8 @@ def _is_shut(gateway: Gateway) -> bool:
         httpx2.get(f"{gateway.origin}/health", verify=NO_TLS)
     except httpx2.ConnectError:
         return True
+    except httpx2.TransportError:
+        return False  # let in while the door was being closed, and put out with it
     return False
 
 
