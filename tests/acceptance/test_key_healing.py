@@ -74,8 +74,10 @@ def test_one_bad_key_of_twenty_is_disabled_and_nobody_sees_a_failure(pair: Pair)
     told = [one for one in pair.gateways[0].json("notifications", "list") if one["kind"] == "provider_key.disabled"]
     assert [one["subject"]["name"] for one in told] == ["k-07"], "and somebody was told, once"
     since = len(pair.upstream.calls)
-    assert {answer.status_code for answer in say(pair, FLEET, 200)} == {200}
-    used = pair.used(since)
+    for _ in range(5):  # calls are spread by chance: one of nineteen may be left out of two hundred
+        assert {answer.status_code for answer in say(pair, FLEET, 200)} == {200}
+        if len(used := pair.used(since)) >= 19:
+            break
     assert used["k-07"] == 0, "nor at the gateway that never saw it fail"
     assert len(used) == 19
     assert standing(pair) == dict.fromkeys(TWENTY, "healthy") | {"k-07": "disabled"}, "and the others are untouched"
