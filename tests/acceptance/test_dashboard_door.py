@@ -373,6 +373,22 @@ def test_a_cookie_opens_no_call_and_a_key_opens_no_page(place: Place) -> None:
     assert place.gateway.client().get(HOME, headers=header, follow_redirects=False).status_code == 303
 
 
+@pytest.mark.parametrize("between", ["a list that looks by itself", "a file", "a way to elsewhere"])
+def test_what_a_deed_left_to_say_is_said_by_the_next_page_and_by_no_other(place: Place, between: str) -> None:
+    client = place.client("alice")
+    said = client.post(f"{HOME}/account/name", data={"name": "Alice"}, headers={"hx-request": "true"})
+    assert said.headers["hx-redirect"] == f"{HOME}/account"
+    if between == "a list that looks by itself":
+        assert client.get(f"{HOME}/keys", headers={"hx-request": "true", "x-ostiary-look": "1"}).is_success
+    elif between == "a file":
+        assert "attachment" in client.get(f"{HOME}/usage/csv").headers["content-disposition"]
+    else:
+        assert client.get(f"{HOME}/sign-in").status_code == httpx2.codes.SEE_OTHER
+    told = '<meta name="said" content="Your name is changed." data-kind="success">'
+    assert told in client.get(f"{HOME}/account").text
+    assert told not in client.get(f"{HOME}/account").text
+
+
 @pytest.mark.parametrize(
     "path",
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from typing import Any, cast
 
@@ -212,6 +213,49 @@ async def test_failed_attempts_of_open_calls_count_in_what_waits() -> None:
 
 async def test_a_stop_does_not_wait_for_a_collector_that_is_away() -> None:
     made = telemetry(Sink())
+    made.hear(many(3))
+    await made.close()
+    assert made.counts == SpanCounts(sent=0, dropped=0, waiting=6)
+
+
+class SlowSink(Sink):
+    """It takes what is sent, and says so when it is let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.has_taken = asyncio.Event()
+        self.may_answer = asyncio.Event()
+
+    async def send(self, body: bytes) -> bytes:
+        self.bodies.append(body)
+        self.has_taken.set()
+        await self.may_answer.wait()
+        return b""
+
+
+async def test_what_a_collector_is_taking_at_a_stop_is_not_sent_twice() -> None:
+    sink = SlowSink()
+    made = telemetry(sink)
+    made.hear(many(3))
+    running = asyncio.create_task(made.run())
+    await sink.has_taken.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    made.hear(many(1))
+    closing = asyncio.create_task(made.close())
+    await asyncio.sleep(0)
+    sink.may_answer.set()
+    await closing
+    assert made.counts == SpanCounts(sent=8, dropped=0, waiting=0)
+    taken = b"".join(sink.bodies)
+    assert [taken.count(b"attempt openai"), len(sink.bodies)] == [4, 2], "what was on its way, and what came after it"
+
+
+async def test_a_stop_does_not_wait_for_a_collector_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ostiary.ledger.telemetry._LAST_S", 0.01)
+    sink = SlowSink()
+    made = telemetry(sink)
     made.hear(many(3))
     await made.close()
     assert made.counts == SpanCounts(sent=0, dropped=0, waiting=6)

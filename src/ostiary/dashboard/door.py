@@ -94,7 +94,7 @@ class Door:
             answer = self._refused(refusal, visit)
         except Exception:  # noqa: BLE001 - logged with its trace; the menu stays, so that one can go elsewhere
             answer = self._refused(self._failed(line), visit)
-        if visit.said is not None and not any(name == b"set-cookie" for name, _ in answer.headers):
+        if _has_said(visit, answer):
             visit.cookies.append(f"{SAID}=; Path=/dashboard; Max-Age=0")
         answer.headers.extend((b"set-cookie", one.encode("latin-1")) for one in visit.cookies)
         return answer
@@ -221,6 +221,16 @@ class _Lost(Refusal):
     def __init__(self, answer: Answer) -> None:
         super().__init__("not_found")
         self.answer = answer
+
+
+def _has_said(visit: Visit, answer: Answer) -> bool:
+    """Whether this is the page that says the word left for it: no part of one, file or way to elsewhere does.
+
+    A live list may look once more between a deed and the page it leads to; it must not swallow the word.
+    """
+    if visit.said is None or visit.is_partial or answers.HTML not in answer.headers:
+        return False
+    return not any(name == b"set-cookie" for name, _ in answer.headers)
 
 
 def _sign_in(visit: Visit, why: str) -> Answer:

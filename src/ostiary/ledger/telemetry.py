@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from itertools import islice
 from typing import Final, NamedTuple
 
@@ -58,6 +57,7 @@ class Telemetry:
         self._pause_s = _PAUSE_S
         self._is_down = False
         self._is_full = False
+        self._sending: asyncio.Task[bool] | None = None
         self._log = get("telemetry")
 
     @property
@@ -89,17 +89,23 @@ class Telemetry:
             await self._clock.sleep(self._pause_s)
             for attempts in self.calls.take_ended():
                 self._put(attempts)
-            while self._queue and await self._send_next():
+            while self._queue and await self._send_whole():
                 pass
 
     async def close(self) -> None:
         """Send what is left, once; what is not taken now is dropped."""
         for attempts in self.calls.take_all():
             self._put(attempts)
-        with suppress(TimeoutError):
+        try:
             async with asyncio.timeout(_LAST_S):
-                while self._queue and await self._send_next():
+                if self._sending is not None:
+                    await asyncio.wait({self._sending})
+                while self._queue and await self._send_whole():
                     pass
+        except TimeoutError:
+            if self._sending is not None:
+                self._sending.cancel()
+                await asyncio.wait({self._sending})
         if self._queue:
             self._log.warning("telemetry.unsent", spans=self._spans)
 
@@ -107,6 +113,14 @@ class Telemetry:
         if attempts:
             self._queue.append(attempts)
             self._spans += len(attempts) + 1
+
+    async def _send_whole(self) -> bool:
+        """Send one batch, and read what is said to it even when nobody waits any more.
+
+        A collector may have taken what was sent before it was cut off, and would get it a second time.
+        """
+        self._sending = asyncio.create_task(self._send_next())  # noqa: TID251 - awaited below, or by `close`
+        return await asyncio.shield(self._sending)
 
     async def _send_next(self) -> bool:
         """Send one batch; False when it is better to wait before the next one."""
