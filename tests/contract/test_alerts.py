@@ -22,6 +22,7 @@ from ostiary.ledger.outbox_store import Delivery, Notification, list_deliveries,
 from ostiary.limits import store as money
 from ostiary.limits.budgets import TOTAL, AccountKey, Budget
 from ostiary.secret import Secret
+from tests.contract.nowhere import database_away
 from tests.people import DAY, HOUR, NOW, People, refused, settle
 
 USD = 1_000_000_000
@@ -323,10 +324,9 @@ async def test_a_refusal_without_a_database_is_told_of_later(house: House) -> No
     key = await house.key("ci")
     noted = Refused()
     noted.note(AccountKey("agent_key", key, MONTH))
-    away = Database("sqlite:////nowhere/at/all.db")
-    with refused("service_unavailable"):
-        await noted.tell(away, NOW)
-    await away.close()
+    async with database_away() as away:
+        with refused("service_unavailable"):
+            await noted.tell(away, NOW)
     await noted.tell(house.database, NOW)
     assert len(await house.told()) == 1
 

@@ -19,6 +19,7 @@ from ostiary.limits.charge_store import Cost, charge_all
 from ostiary.limits.local import Allowance, Holder, LocalCounters
 from ostiary.limits.purse import Purses
 from ostiary.limits.reserve import Hold, Reserve
+from tests.contract.nowhere import database_away
 from tests.fakes import SetClock
 
 pytestmark = pytest.mark.anyio
@@ -511,13 +512,13 @@ async def test_a_spent_budget_that_is_hammered_does_not_hammer_the_database(data
     await process.written(await process.reserve.take(allowance, _bid(90_000)), 90_000, "r1")
     with pytest.raises(Refusal):
         await process.reserve.take(allowance, _bid(20_000))
-    url, process.purses._database = process.purses._database, Database("sqlite:////nowhere/at/all.db")
-    for _ in range(50):
-        with pytest.raises(Refusal, match="budget"):
+    async with database_away() as away:
+        process.purses._database = away
+        for _ in range(50):
+            with pytest.raises(Refusal, match="budget"):
+                await process.reserve.take(allowance, _bid(20_000))
+        clock.move(1)
+        with pytest.raises(Refusal, match="database"):
             await process.reserve.take(allowance, _bid(20_000))
-    clock.move(1)
-    with pytest.raises(Refusal, match="database"):
-        await process.reserve.take(allowance, _bid(20_000))
-    await process.purses._database.close()
-    process.purses._database = url
+    process.purses._database = database
     await process.written(await process.reserve.take(allowance, _bid(10_000)), 10_000, "r2")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -23,8 +22,8 @@ from ostiary.limits.onlook import Onlooker
 from ostiary.limits.purse import Purses
 from ostiary.limits.ration import Rations
 from ostiary.limits.reserve import Hold, Reserve
+from tests.contract.nowhere import database_away
 from tests.fakes import SetClock
-from tests.servers.waiting import until
 
 pytestmark = pytest.mark.anyio
 _DAY_S = 86_400
@@ -539,22 +538,15 @@ async def test_how_it_stands_is_known_before_the_first_call(world: World) -> Non
 async def test_without_its_database_a_process_goes_on_with_what_it_has(world: World) -> None:
     one = await (await world.open(rpm=10, organization={"rpm": 100})).process("a")
     assert await one.calls(2) == 2
-    url = str(world.database.engine.url)
-    known = set(threading.enumerate())
-    one.rations._database = lost = Database("sqlite:////nowhere/at/all.db")
-    assert await one.calls(20) == 8
-    assert url
-    stranger = Holder("agent_key", "key_2", rpm=5)
-    with pytest.raises(Refusal) as caught:
-        await one.reserve.take(Allowance("key_2", (stranger,)), Bid(0, 1, 0, may_shrink=False))
-    assert caught.value.code == "service_unavailable"
-    world.move(61)
-    assert await one.call() == "service_unavailable", "after a minute others may think that it is gone"
-    await lost.close()
-    # A connection that failed has a thread that tells so, for which the loop must still be there.
-    until(
-        lambda: not [one for one in threading.enumerate() if one not in known and "_connection_" in one.name], "its end"
-    )
+    async with database_away() as away:
+        one.rations._database = away
+        assert await one.calls(20) == 8
+        stranger = Holder("agent_key", "key_2", rpm=5)
+        with pytest.raises(Refusal) as caught:
+            await one.reserve.take(Allowance("key_2", (stranger,)), Bid(0, 1, 0, may_shrink=False))
+        assert caught.value.code == "service_unavailable"
+        world.move(61)
+        assert await one.call() == "service_unavailable", "after a minute others may think that it is gone"
 
 
 async def test_a_deleted_holder_is_not_served(world: World) -> None:
