@@ -191,19 +191,9 @@ async def content(asking: Asking, id: Id) -> Contents:
 def _shown(trace: Trace) -> dict[str, Any]:
     names = (
         *("request_id", "attempt", "agent_key_id", "agent_key", "parent_key_id", "credential_id", "credential"),
-        *(
-            "operation",
-            "endpoint",
-            "provider",
-            "provider_key",
-            "model_asked",
-            "model",
-            "model_served",
-            "status",
-            "http_status",
-        ),
-        *("error_code", "stream", *UNITS, "price_version", "usage_source", "latency_ms", "first_token_ms"),
-        *("client_ip",),
+        *("operation", "endpoint", "provider", "provider_key", "model_asked", "model", "model_served"),
+        *("status", "http_status", "error_code", "stream", *UNITS, "price_version", "usage_source"),
+        *("latency_ms", "first_token_ms", "client_ip"),
     )
     return {
         **{name: getattr(trace, name) for name in names},
