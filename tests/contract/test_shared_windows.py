@@ -486,6 +486,31 @@ async def test_a_limit_edited_while_it_is_asked_for_is_asked_for_again(
     assert await one.calls(10) == (6 if asks == "call" else 7)
 
 
+async def test_a_limit_that_is_set_while_the_others_are_asked_for_is_asked_for_next(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call that has heard of it comes between two of the windows: who tidies meanwhile must not fall over it."""
+    one = await (await world.open(rpm=2)).process("a")
+    assert await one.calls(1) == 1
+    await world.change(rpm=9)
+    one.hear()
+    await world.change(rpd=2)
+    put_lease, came = window_store.put_lease, list[asyncio.Task[str]]()
+
+    async def as_a_call_comes(*args: Any) -> None:
+        await put_lease(*args)
+        if not came:
+            one.hear()
+            came.append(asyncio.create_task(one.call()))
+            while "day" not in one.counters.books[_KEY].windows:  # noqa: ASYNC110 - till it has come
+                await asyncio.sleep(0)
+
+    monkeypatch.setattr(window_store, "put_lease", as_a_call_comes)
+    await one.tidy()
+    assert [await call for call in came] == ["ok"]
+    assert await one.calls(5) == 1, "of 2 a day"
+
+
 async def test_a_limit_lowered_takes_back_what_others_have_too_much(world: World) -> None:
     one = await (await world.open(rpm=100)).process("a")
     two = await world.process("b")

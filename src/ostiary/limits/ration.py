@@ -147,7 +147,7 @@ class Rations:
             limits = await window_store.lock_limits(tx, scope, id_) or dict.fromkeys(book.windows, 0)
             leases = await window_store.list_leases(tx, scope, id_, at)
             self._heard(await window_store.list_beats(tx), now)
-            for name, window in book.windows.items():
+            for name, window in list(book.windows.items()):  # a call with a limit set since then adds its own to them
                 key = WindowKey(scope, id_, _name_of(window))
                 rows = await self._seeded(tx, key, [row for row in leases if row.window == key.window], window)
                 if key.window != _name_of(window):
