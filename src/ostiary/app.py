@@ -62,7 +62,7 @@ from ostiary.mail import Mailer, Server
 from ostiary.orgs import roles, sessions, set_up
 from ostiary.providers.openai import OpenAI
 from ostiary.providers.transport import Transport
-from ostiary.server import await_last_calls, bind, server_of, stop, url_of
+from ostiary.server import bind, serve_and_drain, server_of, stop, url_of
 from ostiary.settings import Settings
 from ostiary.vault import aliases
 from ostiary.vault.webhooks import by_webhook
@@ -105,7 +105,7 @@ async def serve(
         async with _alone(), asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(keep()) for keep in keepers]
             running.append(tasks.create_task(sweep_connections(server.server_state)))
-            serving = tasks.create_task(server.serve([listener]))
+            serving = tasks.create_task(serve_and_drain(server, listener))
             try:
                 await server.ready.wait()
                 _settle_memory()
@@ -115,9 +115,8 @@ async def serve(
                     await on_ready(url, await _set_up_link(base, url))
                 await serving
             finally:
-                server.should_exit = True
+                stop(server)
                 await serving
-                await await_last_calls(server)
                 for task in running:
                     task.cancel()
     get("ostiary").info("stopped")

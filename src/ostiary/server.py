@@ -64,7 +64,21 @@ def stop(server: uvicorn.Server) -> None:
     server.should_exit = True
 
 
-async def await_last_calls(server: Server) -> None:
+async def serve_and_drain(server: Server, listener: socket.socket) -> None:
+    """Serve until told to stop, then drain; also when this is cancelled, because something beside the doors has failed.
+
+    So no call is under way any more when what it needs is closed.
+    """
+    serving = asyncio.get_running_loop().create_task(server.serve([listener]))
+    try:
+        await asyncio.shield(serving)
+    finally:
+        stop(server)
+        await asyncio.wait({serving})
+        await _await_last_calls(server)
+
+
+async def _await_last_calls(server: Server) -> None:
     """Calls cut off at the end of the drain have been cancelled; give them the moment it takes to settle."""
     if server.server_state.tasks:
         await asyncio.wait(server.server_state.tasks, timeout=_LAST_WORDS_S)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -68,3 +69,26 @@ def test_what_outlasts_the_drain_is_cut_off_and_settled(gateways: GatewayMaker, 
     assert event["status"] == "cancelled"
     assert event["cost_usd"] > 0
     assert gateway.json("usage")[0]["cost_usd"] == event["cost_usd"]
+
+
+def test_a_gateway_that_ends_by_a_fault_of_its_own_drains_first(
+    gateways: GatewayMaker, upstream: Upstream, tmp_path: Path
+) -> None:
+    """What it holds of an open call would be given back, and its settlement find the books closed."""
+    fault = tmp_path / "fault"
+    gateway = gateways(entry="tests.failing_entry", allow=[upstream.origin], env={"FAIL_FILE": str(fault)})
+    secret = _prepared(gateway, upstream)
+    answers: list[httpx2.Response] = []
+    calling = threading.Thread(target=lambda: answers.append(gateway.chat(secret, "openai-compatible/gated")))
+    calling.start()
+    upstream.wait_for(1)
+    fault.touch()
+    until(lambda: _is_shut(gateway), "the door to be closed")
+    upstream.gate.set()
+    calling.join(20)
+    assert gateway.process
+    assert gateway.process.wait(20) == 1
+    assert "a keeper has failed" in gateway.output
+    assert [answer.status_code for answer in answers] == [200]
+    assert [event["status"] for event in gateway.traces()] == ["ok"]
+    assert list((gateway.data_dir / "spool").iterdir()) == []

@@ -335,6 +335,36 @@ async def test_a_settlement_the_disk_never_took_is_not_deleted_with_the_file(
     assert await _books(database) == (500, 0, [("r1", "unknown", 500)])
 
 
+@pytest.mark.parametrize("sync", ["normal", "full"])
+async def test_a_call_that_is_open_when_the_writer_closes_is_not_deleted_with_the_file(
+    database: Database, tmp_path: Path, sync: Sync
+) -> None:
+    """Its process ends before it does: it is charged by whoever adopts the file."""
+    spool = Spool(tmp_path, "spool_x", sync)
+    await _leased(database, "spool_x", 5_000)
+    writer = Writer(database, spool, SetClock())
+    held = [spool.hold(_held(number)) for number in (1, 2)]
+    for _, committed in held:
+        await committed
+    await spool.settle(held[0][0], _event(1))
+    await writer.close()
+    assert await adopt(database, tmp_path, SetClock()) == 1
+    assert await _books(database) == (600, 0, [("r1", "ok", 100), ("r2", "unknown", 500)])
+    assert _files(tmp_path) == set()
+
+
+async def test_what_is_settled_after_the_end_is_written_to_no_other_file(tmp_path: Path) -> None:
+    """The number of the file that was closed is the next one's that is opened."""
+    spool = Spool(tmp_path, "spool_x", "normal")
+    hold = spool.hold(_held(1))[0]
+    await spool.close(remove=False)
+    with (tmp_path / "other").open("wb"), (tmp_path / "another").open("wb"):
+        await spool.settle(hold, _event(1))
+        with pytest.raises(SpoolFull):
+            spool.hold(_held(2))
+    assert [(tmp_path / name).read_bytes() for name in ("other", "another")] == [b"", b""]
+
+
 async def test_a_report_does_not_wait_for_calls_that_settle_meanwhile(database: Database, tmp_path: Path) -> None:
     spool = Spool(tmp_path, "spool_x", "normal")
     await _leased(database, "spool_x", 9_000)

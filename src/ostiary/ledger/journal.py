@@ -58,8 +58,9 @@ class Segment:
         os.fdatasync(self._file)
 
     def close(self) -> None:
-        """Append no more."""
+        """Append no more: the number may be another file's by the time that somebody tries."""
         os.close(self._file)
+        self._file = -1
 
     def _cut_back(self) -> None:
         """A half frame in the middle would hide what comes after it."""

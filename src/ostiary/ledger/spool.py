@@ -185,14 +185,14 @@ class Spool:
                 self._chapters.remove(chapter)
 
     async def close(self, *, remove: bool) -> None:
-        """Commit the rest and finish; `remove` deletes the files when everything in them has been sent."""
+        """Commit the rest and finish; `remove` deletes the files if everything in them has been sent by now."""
         self.retry_late()
         if self._thread is not None:
             self._queue.put(None)
             await asyncio.to_thread(self._thread.join)
         for chapter in self._chapters:
             chapter.segment.close()
-        if remove:
+        if remove and not self._holds and not self.unsent:
             _delete(self._folder, self.owner)
         self._lock.close()
 

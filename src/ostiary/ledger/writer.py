@@ -136,11 +136,13 @@ class Writer:
     async def close(self) -> None:
         """Write everything, give every lease back, and delete the spool.
 
-        If the database is away, or the spool could not keep a settlement, the file stays for whoever adopts it.
+        If the database is away, the spool could not keep a settlement, or a call is still open, the file stays for
+        whoever adopts it.
         """
         is_whole = await self._spool.commit_late()
         try:
             await self.flush()
+            is_whole = is_whole and not self._spool.open_holds
             if is_whole:
                 async with self._database.transaction() as tx:
                     await close_leases(tx, self._spool.owner, self._clock.now(), charge_rest=False)
