@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import shutil
+import threading
+from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, Final
+from types import SimpleNamespace
+from typing import IO, Any, Final
 
 import pytest
 from alembic import command
@@ -477,6 +481,36 @@ async def test_each_chain_that_has_grown_is_anchored(database: Database, tmp_pat
     assert path.stat().st_mode & 0o777 == 0o600
     report = await verified(database, path)
     assert (report.anchors, report.anchored_at, report.faults) == (4, NOW + 2, ())
+
+
+async def test_two_who_anchor_at_once_leave_a_file_that_proves_itself(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a gateway and 'ostiary explain' beside it do: the second comes when the first knows where the file ends."""
+    path, cut = tmp_path / anchors.FILE, anchors._cut_to_last_line
+    await fill(database)
+    locking, came = threading.Event(), list[Future[int]]()
+
+    def lock(descriptor: int, how: int) -> None:
+        if came:
+            locking.set()
+        fcntl.flock(descriptor, how)
+
+    def cut_as_another_comes(file: IO[bytes]) -> bytes:
+        end = cut(file)
+        if not came:
+            came.append(asyncio.run_coroutine_threadsafe(anchors.anchor(database, path, "there", NOW + 1), loop))
+            came[0].add_done_callback(lambda _: locking.set())
+            assert locking.wait(20)
+        return end
+
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(anchors, "fcntl", SimpleNamespace(flock=lock, LOCK_EX=fcntl.LOCK_EX), raising=False)
+    monkeypatch.setattr(anchors, "_cut_to_last_line", cut_as_another_comes)
+    await anchors.anchor(database, path, "here", NOW)
+    await asyncio.wrap_future(came[0])
+    report = await verified(database, path)
+    assert (report.anchors, report.faults) == (6, ())
 
 
 async def snapshot(database: Database) -> dict[str, list[dict[str, Any]]]:

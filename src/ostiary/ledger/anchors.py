@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import stat
 from collections import defaultdict
@@ -113,6 +114,7 @@ def _append(path: Path, key: Key, gateway: str, at: int, grown: Sequence[Last]) 
     is_new = not path.exists()
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, stat.S_IRUSR | stat.S_IWUSR)
     with os.fdopen(descriptor, "r+b") as file:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)  # 'ostiary explain' ends as a gateway does, beside one that serves
         previous = _mac_of(_cut_to_last_line(file))
         for one in grown:
             made = Anchor(at, gateway, one.chain, one.number, one.seq, one.hash.hex())
