@@ -58,6 +58,10 @@ class _Chapter:
     segment: Segment
     open: int = 0
     last: int = 0
+    written: int = 0
+    """Batches that the thread has put into it, …"""
+    known: int = 0
+    """… and how many of them have come to be known on the loop: until then `open` and `last` do not count them."""
 
 
 @dataclass(slots=True, eq=False)
@@ -179,7 +183,8 @@ class Spool:
     def mark_sent(self, seq: int) -> None:
         """The main database has every settlement up to `seq`: files that hold only older ones may go."""
         for chapter in self._chapters[:-1]:
-            if not chapter.open and chapter.last <= seq - _KEEP:
+            is_known = chapter.known == chapter.written
+            if is_known and not chapter.open and chapter.last <= seq - _KEEP:
                 chapter.segment.close()
                 chapter.segment.path.unlink(missing_ok=True)
                 self._chapters.remove(chapter)
@@ -251,11 +256,14 @@ class Spool:
         try:
             chapter = self._append(b"".join([op.data for op in batch]))
             chapter.segment.sync()
+            chapter.written += 1
         except OSError:
             chapter = None
         self._loop.call_soon_threadsafe(self._committed, batch, chapter)
 
     def _committed(self, batch: list[_Op], chapter: _Chapter | None) -> None:
+        if chapter is not None:
+            chapter.known += 1
         for op in batch:
             if op.event is None and chapter is not None:
                 chapter.open += 1
