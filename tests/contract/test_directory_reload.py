@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 import pytest
 from sqlalchemy import delete, text
@@ -11,14 +13,18 @@ from ostiary.agents import agent_keys, client_credentials
 from ostiary.agents import store as agents
 from ostiary.agents.agent_keys import NewAgentKey
 from ostiary.db import changes, schema
-from ostiary.db.database import Database
+from ostiary.db.database import Database, Transaction
+from ostiary.errors import Refusal
 from ostiary.gateway.directory import Directory
+from ostiary.limits import store as money
+from ostiary.limits.budgets import AccountKey, Budget
 from ostiary.providers.catalog import load
 from ostiary.providers.egress import Egress
 from ostiary.secret import Secret
 from ostiary.vault import contents, provider_keys
 from ostiary.vault.provider_keys import NewProviderKey
 from ostiary.vault.seal import MasterKeys, Seal
+from ostiary.vault.sealers import renew
 from tests.fakes import SetClock
 from tests.people import NOW, settle
 from tests.servers.canaries import Canaries
@@ -82,6 +88,58 @@ async def test_what_is_captured_after_a_backup_was_restored_opens_with_its_data_
     place = contents.place_of(folk.home.id, "req_1", 1, sealer.version)
     async with database.read() as tx:
         assert "said" in (await seal.open(tx, place, sealed)).reveal()
+
+
+async def test_what_is_spent_while_the_ledger_is_looked_at_is_not_forgotten_for_what_was_before(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An edit makes the gateway look; a batch is charged meanwhile, and who has passed a soft limit is told so."""
+    folk = await settle(database)
+    seal = Seal(MasterKeys.parse(Secret("A" * 43 + "=")))
+    await seal.open_instance(database, NOW)
+    directory, list_soft_spent = Directory(database, seal, load(), SetClock()), money.list_soft_spent
+    await directory.load()
+
+    async def as_a_batch_is_charged(tx: Transaction, ids: Sequence[str] | None = None) -> list[tuple[AccountKey, int]]:
+        found = await list_soft_spent(tx, ids)
+        directory.soft.hear({key: (nano, nano + 200) for key, nano in found})
+        return found
+
+    monkeypatch.setattr(money, "list_soft_spent", as_a_batch_is_charged)
+    async with database.transaction() as tx:
+        wish = NewAgentKey("soft", budget=Budget("total", None, 100))
+        _, secret = await agent_keys.create(tx, folk["alice"], folk.home.id, wish, pepper=seal.pepper, at=NOW)
+    await directory.catch_up()
+    caller = directory.find_caller(secret.reveal())
+    assert caller is not None
+    assert len(directory.soft.warnings(caller)) == 1
+    monkeypatch.undo()
+    await directory.load()
+    assert directory.soft.warnings(caller) == [], "of a look that began later the ledger is right"
+
+
+async def test_a_sealer_has_no_data_key_that_did_not_come_to_stay(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it seals would never open again."""
+    folk = await settle(database)
+    seal = Seal(MasterKeys.parse(Secret("A" * 43 + "=")))
+    await seal.open_instance(database, NOW)
+    usual, sealers = database.transaction, dict[str, contents.Sealer]()
+
+    @asynccontextmanager
+    async def lost() -> AsyncIterator[Transaction]:
+        async with usual() as tx:
+            yield tx
+            raise Refusal("service_unavailable")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "transaction", lost)
+        with pytest.raises(Refusal):
+            await renew(database, seal, sealers, [folk.home.id], NOW)
+    assert sealers == {}
+    await renew(database, seal, sealers, [folk.home.id], NOW)
+    assert sealers.keys() == {folk.home.id}
 
 
 async def test_no_answer_waits_long_for_a_feed_that_cannot_be_read(database: Database) -> None:

@@ -322,6 +322,12 @@ def test_a_key_that_somebody_has_edited_is_not_what_failed() -> None:
     world.health.failed(before, judge(401, None, None), Headers({}), {})
     assert not world.health.is_anything_known
     assert world.health.suspects == set()
+    said = {b"x-ratelimit-remaining-requests": b"0", b"x-ratelimit-reset-requests": b"1h"}
+    world.health.look(before, cast("Answer", SimpleNamespace(fields=said, headers=Headers(said))))
+    assert not world.health.is_anything_known, "nor is its quota what was used up"
+    assert world.health.remaining.said == {}
+    world.health.look(world.target("a"), cast("Answer", SimpleNamespace(fields=said, headers=Headers(said))))
+    assert world.states() == {"a": {"m": "cooling"}}
 
 
 def test_what_a_clock_that_was_ahead_has_written_is_over() -> None:

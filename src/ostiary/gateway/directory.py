@@ -145,6 +145,7 @@ class Directory:
 
     async def load(self) -> None:
         """Read everything once. The feed's position is read first, so that nothing falls between."""
+        self.soft.begin()
         async with self._database.read() as tx:
             self._seq = await changes.latest(tx)
             await self._load_all(tx)
@@ -224,6 +225,7 @@ class Directory:
 
     async def _catch_up(self) -> None:
         looked_at = self._clock.monotonic()
+        self.soft.begin()
         async with self._database.read() as tx:
             heard = await changes.list_after(tx, self._seq)
             for change in {(c.noun, c.id): c for c in heard}.values():

@@ -135,7 +135,7 @@ class Health:
     def look(self, target: Target, answer: Answer) -> None:
         """How much of the key's quota is left, as the provider says unasked: a key without any rests."""
         fields = answer.fields
-        if quota.TELLING.isdisjoint(fields):
+        if quota.TELLING.isdisjoint(fields) or self.find(target.key.id) is not target.key:
             return
         self.remaining.said[target.key.id, target.model] = fields
         if quota.is_spent(fields):
@@ -147,7 +147,7 @@ class Health:
     def failed(self, target: Target, verdict: Verdict, headers: Headers, body: Mapping[str, Any]) -> bool:
         """Only the right thing pays: the key, its model, or, where many fail alike, none of them: then it is True."""
         cause, key, at = verdict.cause, target.key, self._clock.now()
-        if cause is None or self._keys.get(key.id) is not key:  # what an edited key was before says nothing of it
+        if cause is None or self.find(key.id) is not key:  # what an edited key was before says nothing of it
             return False
         self.remaining.hear(key.id, target.model, headers.fields)
         alike = self._incidents.note(key, cause, at) if cause in _PAID else []

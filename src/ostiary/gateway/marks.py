@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 from ostiary.agents import store as agents
@@ -25,6 +26,7 @@ class Marks:
         self._agent_keys: dict[str, int] = {}
         self._provider_keys: dict[str, int] = {}
         self._endpoints: dict[tuple[str, str, str], int] = {}
+        self._one = asyncio.Lock()
 
     def note(
         self, agent_key_id: str | None, provider_key_id: str | None, at: int, parent_key_id: str | None = None
@@ -48,12 +50,16 @@ class Marks:
             await self._database.to_the_end(self.write())
 
     async def write_few(self) -> None:
-        """For who looks at keys now: no key that was called stands there as never used."""
-        if 0 < len(self._agent_keys) + len(self._provider_keys) <= _FEW:
+        """For who looks at keys now: no key that was called stands there as never used, nor one being written now."""
+        if self._one.locked() or 0 < len(self._agent_keys) + len(self._provider_keys) <= _FEW:
             await self._database.to_the_end(self.write())
 
     async def write(self) -> None:
         """Write what is news. A mark that can't be written is kept; it is only a mark, so nobody is told."""
+        async with self._one:
+            await self._write()
+
+    async def _write(self) -> None:
         agent_keys, provider_keys, used = self._agent_keys, self._provider_keys, self._endpoints
         if not agent_keys and not provider_keys:
             return

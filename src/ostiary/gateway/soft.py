@@ -17,15 +17,21 @@ class SoftBudgets:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._spent: dict[AccountKey, int] = {}
+        self._newer: set[AccountKey] = set()
+
+    def begin(self) -> None:
+        """A look at the ledger begins: what is heard from now on is newer than what will be found."""
+        self._newer.clear()
 
     def learn(self, spent: Iterable[tuple[AccountKey, int]]) -> None:
-        """What is spent of accounts with a soft limit."""
-        self._spent.update(spent)
+        """What a look has found to be spent of accounts with a soft limit."""
+        self._spent.update((key, nano) for key, nano in spent if key not in self._newer)
 
     def hear(self, charged: Mapping[AccountKey, tuple[int, int]]) -> None:
         """What a batch has charged: (before, after) of each account."""
         for key, (_, after) in charged.items():
             self._spent[key] = after
+        self._newer.update(charged)
 
     def warnings(self, caller: Caller) -> Headers:
         """`x-ostiary-budget-warning` for each soft limit that is reached."""

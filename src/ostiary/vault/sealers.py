@@ -21,7 +21,8 @@ async def renew(
     for one in list(organization_ids):
         try:
             async with database.transaction() as tx:
-                sealers[one] = await sealer_for(tx, seal, one, at)
+                sealer = await sealer_for(tx, seal, one, at)
+            sealers[one] = sealer  # not before its data key is there for good
         except Refusal as refusal:
             if refusal.code == "service_unavailable":
                 raise
