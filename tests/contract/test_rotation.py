@@ -259,11 +259,9 @@ async def test_gateways_that_lack_the_new_key_are_named_and_nothing_passes(store
 
 
 async def test_a_gateway_hears_of_the_new_key_while_it_is_waited_for(stored: Stored) -> None:
-    from ostiary.clock import SystemClock
-
-    stored.clock = SystemClock()
+    """By a clock that stands still it lives, and is waited for, however long the machine stands still, too."""
     running = (await stored.vault()).seal
-    await serve(stored.database, "spool_live", running, SystemClock().now())
+    await serve(stored.database, "spool_live", running)
     turning = asyncio.ensure_future(rotate(await stored.vault(), stored.folk.operator, silent))
     async with asyncio.timeout(30):
         while await audited(stored.database) == []:  # noqa: ASYNC110 - it waits from then on, as gateways are told
