@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -74,8 +75,9 @@ class Jobs:
             await self._clock.sleep(min(max(nap, _SHORTEST_NAP_S), _LONGEST_NAP_S))
 
     async def _run_here(self, job: Job) -> float:
-        failed = await self._watch(job, asyncio.get_running_loop().create_task(_run(job, self._clock.now())), None)
-        return _pause_s(job, failed)
+        run = asyncio.get_running_loop().create_task(_run(job, self._clock.now()))
+        await self._watch(run, None)
+        return _pause_s(job, self._judge(job, run))
 
     async def _take_turn(self, job: Job) -> float:
         """Run the job if it is its time and nobody else does; the answer is in how many seconds to look again."""
@@ -88,10 +90,22 @@ class Jobs:
         if not await self._database.to_the_end(self._claim(job, at, every_ms, lease_ms, is_new=turn is None)):
             return min(job.every_s, _EXTEND_S)  # somebody is at it
         lease = _Lease(self._database, self._clock, job.name, self._owner)
-        failed = await self._watch(job, asyncio.get_running_loop().create_task(_run(job, at)), lease)
+        run = asyncio.get_running_loop().create_task(_run(job, at))
+        try:
+            await self._watch(run, lease)
+        except asyncio.CancelledError:
+            if not run.cancelled():  # it ended by itself: nobody need wait for our lease to do it again
+                with suppress(Refusal):
+                    await self._note_end(job, run, at)
+            raise
+        pause_s = await self._note_end(job, run, at)
+        return at / SECOND_MS + pause_s - self._clock.now() / SECOND_MS
+
+    async def _note_end(self, job: Job, run: asyncio.Task[None], at: int) -> float:
+        failed = self._judge(job, run)
         pause_s = _pause_s(job, failed)
         await self._database.to_the_end(self._end(job, at, at + int(pause_s * SECOND_MS), failed))
-        return at / SECOND_MS + pause_s - self._clock.now() / SECOND_MS
+        return pause_s
 
     async def _claim(self, job: Job, at: int, every_ms: int, lease_ms: int, *, is_new: bool) -> bool:
         async with self._database.transaction() as tx:
@@ -103,8 +117,8 @@ class Jobs:
         async with self._database.transaction() as tx:
             await turns.end_turn(tx, job.name, self._owner, ran_at=ran_at, next_at=next_at, error=error)
 
-    async def _watch(self, job: Job, task: asyncio.Task[None], lease: _Lease | None) -> str | None:
-        """Wait for a run to end, and keep its lease meanwhile; the answer is why it failed."""
+    async def _watch(self, task: asyncio.Task[None], lease: _Lease | None) -> None:
+        """Wait for a run to end, and keep its lease meanwhile."""
         try:
             while not (await asyncio.wait({task}, timeout=_EXTEND_S))[0]:
                 if lease is not None and not await lease.extend():
@@ -113,7 +127,6 @@ class Jobs:
             await asyncio.wait({task}, timeout=_LAST_WORDS_S)
             await _cut_off(task)
             raise
-        return self._judge(job, task)
 
     def _judge(self, job: Job, task: asyncio.Task[None]) -> str | None:
         """Why a run failed, None if it did not; said when it is news."""

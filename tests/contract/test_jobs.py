@@ -264,6 +264,7 @@ async def test_a_stop_lets_a_run_end_by_itself(database: Database) -> None:
     with suppress(asyncio.CancelledError):
         await task
     assert ended
+    assert await is_ended(database, ended[0]), "and gives its lease back, for which others would wait"
 
 
 def test_two_jobs_of_one_name_are_a_mistake(tmp_path: object) -> None:
