@@ -105,15 +105,15 @@ async def test_what_is_spent_while_the_ledger_is_looked_at_is_not_forgotten_for_
         directory.soft.hear({key: (nano, nano + 200) for key, nano in found})
         return found
 
-    monkeypatch.setattr(money, "list_soft_spent", as_a_batch_is_charged)
     async with database.transaction() as tx:
         wish = NewAgentKey("soft", budget=Budget("total", None, 100))
         _, secret = await agent_keys.create(tx, folk["alice"], folk.home.id, wish, pepper=seal.pepper, at=NOW)
-    await directory.catch_up()
+    with monkeypatch.context() as patch:
+        patch.setattr(money, "list_soft_spent", as_a_batch_is_charged)
+        await directory.catch_up()
     caller = directory.find_caller(secret.reveal())
     assert caller is not None
     assert len(directory.soft.warnings(caller)) == 1
-    monkeypatch.undo()
     await directory.load()
     assert directory.soft.warnings(caller) == [], "of a look that began later the ledger is right"
 
