@@ -19,6 +19,7 @@ from ostiary.agents import ephemeral_keys
 from ostiary.clock import Clock
 from ostiary.dashboard import hall
 from ostiary.dashboard.door import Door as DashboardDoor
+from ostiary.dashboard.letters import Post
 from ostiary.dashboard.oidc_provider import Oidc
 from ostiary.db.changes import Change
 from ostiary.db.database import Database
@@ -97,7 +98,9 @@ async def serve(
             await aliases.make_first(tx, roles.system(), catalog=base.catalog, at=base.clock.now())
         pool = base.database.beside(_PAGES_AT_ONCE, _PAGES_S)
         stack.push_async_callback(pool.close)
-        server = server_of(_doors(base, gate, pool), settings)
+        post = Post()
+        stack.push_async_callback(post.close)
+        server = server_of(_doors(base, gate, pool, post), settings)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop, server)
@@ -295,7 +298,7 @@ def senders(base: Ground, transport: Transport) -> dict[str, Send]:
     return ways
 
 
-def _doors(base: Ground, gate: Gate, pool: Database) -> Callable[[Exchange], Awaitable[None]]:
+def _doors(base: Ground, gate: Gate, pool: Database, post: Post) -> Callable[[Exchange], Awaitable[None]]:
     """Three doors at one address; the path alone says which is meant, and none knows of the others."""
 
     async def identified(line: Line) -> Known:
@@ -322,7 +325,7 @@ def _doors(base: Ground, gate: Gate, pool: Database) -> Callable[[Exchange], Awa
         hear=gate.directory.hear_now,
     )
     calls, admin = Door(gate), AdminDoor(office)
-    pages = DashboardDoor(_hall(base, gate, pool, address))
+    pages = DashboardDoor(_hall(base, gate, pool, post, address))
 
     def door(exchange: Exchange) -> Awaitable[None]:
         """Hands on without a frame of its own: on the path of a call each one is felt."""
@@ -344,7 +347,9 @@ async def _flush(gate: Gate) -> None:
     await gate.marks.write_few()
 
 
-def _hall(base: Ground, gate: Gate, pool: Database, address: Callable[[hall.Line], str | None]) -> hall.Hall:
+def _hall(
+    base: Ground, gate: Gate, pool: Database, post: Post, address: Callable[[hall.Line], str | None]
+) -> hall.Hall:
     """What the pages need, with connections of their own, and what they ask of the gateway: what a call would do."""
 
     async def explain(key_id: str, body: bytes, operation: str | None, address: str) -> dict[str, Any]:
@@ -369,6 +374,7 @@ def _hall(base: Ground, gate: Gate, pool: Database, address: Callable[[hall.Line
         hear=gate.directory.hear_now,
         explain=explain,
         mailer=Mailer(Server.parse(url), sender) if url is not None and sender is not None else None,
+        post=post,
         oidc=Oidc.of(base.settings, gate.transport, base.egress, base.clock),
     )
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
 
+from tests.acceptance.lodge import Lodge
 from tests.servers.gateway import NO_TLS, Gateway, GatewayMaker
+from tests.servers.smtp import Smtp
 from tests.servers.upstream import Upstream
 from tests.servers.waiting import until
 
@@ -92,3 +96,31 @@ def test_a_gateway_that_ends_by_a_fault_of_its_own_drains_first(
     assert [answer.status_code for answer in answers] == [200]
     assert [event["status"] for event in gateway.traces()] == ["ok"]
     assert list((gateway.data_dir / "spool").iterdir()) == []
+
+
+class _Slow(Smtp):
+    """Takes a letter when it is let."""
+
+    goes_on: threading.Event
+
+    async def handle_DATA(self, *given: Any) -> str:  # noqa: N802 - the library's name
+        while not self.goes_on.is_set():  # noqa: ASYNC110 - the event is another thread's
+            await asyncio.sleep(0.02)
+        return await Smtp.handle_DATA(self, *given)
+
+
+def test_a_letter_on_its_way_arrives(gateways: GatewayMaker) -> None:
+    """Whoever has forgotten a password was told that it comes."""
+    slow = _Slow()
+    slow.goes_on = threading.Event()
+    with slow.running():
+        mail = {"OSTIARY_SMTP_URL": slow.url, "OSTIARY_MAIL_FROM": "Ostiary <gate@example.org>"}
+        gateway = gateways(env=mail)
+        assert Lodge(gateway).open("alice").client().post("/forgotten", email="alice@example.org").is_success
+        assert gateway.process
+        gateway.process.terminate()
+        until(lambda: "letters.awaited" in gateway.output, "the gateway to wait for it")
+        slow.goes_on.set()
+        assert gateway.process.wait(20) == 0
+        assert slow.wait_for(1).to == ("alice@example.org",)
+    assert "letters.unsent" not in gateway.output

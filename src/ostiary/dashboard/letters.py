@@ -14,6 +14,8 @@ from ostiary.secret import Secret
 
 _MOST: Final = 50
 """Letters that may wait at once to be handed in."""
+_LAST_S: Final = 5.0
+"""For those that are on their way at the end."""
 
 _INVITED: Final = Template(
     "$by invites you to $organization",
@@ -42,6 +44,19 @@ class Post:
         task = asyncio.create_task(_done(work))  # noqa: TID251 - kept below until it ends; it raises nothing
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
+
+    async def close(self) -> None:
+        """Let what is on its way arrive: whoever asked for it was told that it comes, and nobody else will send it."""
+        if not self._under_way:
+            return
+        log = get("dashboard")
+        log.info("letters.awaited", letters=len(self._under_way))
+        _, late = await asyncio.wait(self._under_way, timeout=_LAST_S)
+        for task in late:
+            task.cancel()
+        if late:
+            log.warning("letters.unsent", letters=len(late))
+            await asyncio.wait(late)
 
 
 async def _done(work: Callable[[], Awaitable[None]]) -> None:
