@@ -97,6 +97,54 @@ def test_a_button_that_is_pressed_before_the_script_is_there_does_what_it_says_t
     expect(page.get_by_role("menu", name="Actions for second")).to_be_visible()
 
 
+@pytest.mark.parametrize(("path", "presses"), [("/keys/new", "tab"), ("/keys", "row")])
+def test_what_only_the_script_does_is_done_when_it_is_there(
+    lodge: Lodge, window: Window, path: str, presses: str
+) -> None:
+    page = lodge.sign_in(window, "alice")
+    held = load_without_script(page, lodge.url(path))
+    if presses == "tab":
+        page.get_by_role("tab", name="Advanced").click()
+    else:
+        page.get_by_role("row").filter(has_text="second").get_by_text("active").click()
+    let_go(page, held)
+    if presses == "tab":
+        expect(page.get_by_role("tab", name="Advanced")).to_have_attribute("aria-selected", "true")
+    else:
+        expect(page.get_by_role("heading", name="second")).to_be_visible()
+
+
+def test_what_is_chosen_before_the_script_is_there_counts(lodge: Lodge, window: Window) -> None:
+    page = lodge.sign_in(window, "alice")
+    held = load_without_script(page, lodge.url("/endpoints/new"))
+    target = page.get_by_role("group", name="Target 1", exact=True)
+    target.get_by_label("Provider", exact=True).select_option("groq")
+    let_go(page, held)
+    keys = target.get_by_label("Provider key", exact=True).locator("option")
+    expect(keys).to_have_text(["Any key of the provider", "my groq"])
+
+
+@pytest.mark.parametrize("typed", ["my groq", ""])
+def test_what_is_to_go_is_named_first_also_before_the_script_is_there(lodge: Lodge, window: Window, typed: str) -> None:
+    page = lodge.sign_in(window, "alice", "/vault")
+    page.get_by_role("link", name="my groq").click()
+    page.wait_for_url("**/vault/pkey_*")
+    held = load_without_script(page, page.url)
+    sent: list[str] = []
+    page.on("request", lambda one: sent.append(one.method))
+    page.get_by_role("button", name="Delete this key").click()
+    name, button = page.get_by_label("Type my groq to confirm"), page.get_by_role("button", name="Delete", exact=True)
+    if typed:
+        name.fill(typed)
+    else:
+        button.click()
+    let_go(page, held)
+    page.wait_for_load_state()
+    expect(name).to_have_value(typed)
+    expect(button).to_be_enabled(enabled=bool(typed))
+    assert "POST" not in sent
+
+
 # ---- while an older answer is on its way ---------------------------------------------------------------------------
 
 
