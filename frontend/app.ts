@@ -196,7 +196,8 @@ Alpine.data('confirmed', () => ({
 Alpine.data('sifted', () => ({
   sought: '',
   left: -1,
-  sift(this: any) {
+  sift(this: any, event: Event) {
+    htmx.trigger(event.target, 'htmx:abort') // an answer to less than is typed now would lead Enter elsewhere
     const wanted = this.sought.trim().toLowerCase()
     let left = 0
     for (const one of this.$root.querySelectorAll('[data-words]') as NodeListOf<HTMLElement>) {

@@ -148,6 +148,20 @@ def test_what_is_to_go_is_named_first_also_before_the_script_is_there(lodge: Lod
 # ---- while an older answer is on its way ---------------------------------------------------------------------------
 
 
+def test_an_answer_to_less_than_is_typed_by_now_does_not_lead_enter_elsewhere(lodge: Lodge, window: Window) -> None:
+    page = lodge.sign_in(window, "alice")
+    page.get_by_role("button", name="Jump to").click()
+    page.evaluate(_HOLD, [1, False])
+    field = page.get_by_label("Where to?")
+    field.fill("fir")
+    expect(page.locator("html")).to_have_attribute("data-held", "/dashboard/jump?q=fir")
+    typed = "(field) => { field.value = 'first'; field.dispatchEvent(new Event('input', {bubbles: true})); letGo() }"
+    field.evaluate(typed)
+    expect(page.locator("html")).to_have_attribute("data-aborted", "1")
+    expect(page.locator("html")).to_have_attribute("data-answered", "2")
+    expect(page.get_by_role("dialog").get_by_role("link", name="first")).to_be_visible()
+
+
 def test_the_menu_that_was_asked_for_last_is_the_one_that_stays(lodge: Lodge, window: Window) -> None:
     page = lodge.sign_in(window, "alice", "/keys")
     page.evaluate(_HOLD, [1, False])
