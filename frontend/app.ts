@@ -25,12 +25,19 @@ document.addEventListener('htmx:config:request', (event: any) => {
   if (isLook(ctx)) ctx.request.headers['X-Ostiary-Look'] = '1'
 })
 
+/** Whether the page is about to be left: who looked again would be told the way anew, and begin it anew each time. */
+let isLeaving = false
+
+document.addEventListener('htmx:before:request', (event: any) => {
+  if (isLeaving && isLook(event.detail.ctx)) event.preventDefault()
+})
 document.addEventListener('htmx:finally:request', (event: any) => {
   const { ctx } = event.detail
-  if (!ctx.keepIndicators) sent.delete(ctx.pressed) // else the page is about to be left
+  if (ctx.keepIndicators) isLeaving = true
+  else sent.delete(ctx.pressed)
 })
 addEventListener('pageshow', (event) => {
-  if (event.persisted && sent.size > 0) location.reload() // left by what was pressed, and kept in memory
+  if (event.persisted && (isLeaving || sent.size > 0)) location.reload() // left by what was pressed, and kept in memory
 })
 
 /** Whether a page asks by itself, and nobody has pressed anything: a live part, or what such a part brings in turn. */
@@ -294,7 +301,10 @@ for (const what of ['pointerdown', 'pointerup', 'pointercancel', 'contextmenu'])
 
 document.addEventListener('htmx:before:swap', (event: any) => {
   const { sourceElement, sourceEvent } = event.detail.ctx
-  if (sourceEvent?.type === 'look' && (isHeld || sourceElement.dataset.paused !== undefined)) event.preventDefault()
+  const what = sourceEvent?.type
+  if (what === 'look' && (isHeld || sourceElement.dataset.paused !== undefined)) event.preventDefault()
+  // What asked by itself has given way to something newer meanwhile.
+  if (/^(load|every)$/.test(what) && !sourceElement.isConnected) event.preventDefault()
 })
 
 /** Pages that look again by themselves: `data-live="SECONDS"` on what `hx-get` brings anew, while the page is seen. */

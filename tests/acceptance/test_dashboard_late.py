@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Page
 
 from tests.acceptance.lodge import Lodge
-from tests.acceptance.pages import HOLD, PASSWORD
+from tests.acceptance.pages import HOLD, LET_GO, PASSWORD
 from tests.servers.browser import Window, expect
 from tests.servers.canaries import Canaries
 from tests.servers.gateway import making
@@ -154,6 +154,47 @@ def test_the_keys_of_a_target_are_those_of_the_provider_that_was_chosen_last(lod
     page.evaluate("letGo()")
     keys = page.get_by_label("Provider key", exact=True).first.locator("option")
     expect(keys.filter(has_text="main")).to_have_text(re.compile("main openai"))
+
+
+_PROGRESS = """
+<div data-live hx-get="/dashboard/operator/prices/recost/recost_slow" hx-trigger="every 1s" hx-target="#found">40 %
+</div>
+"""
+_SLOW = "**/operator/prices/recost/recost_slow"
+_TICKS_MS = 2_500
+"""In this time it would ask twice."""
+
+
+def begin(page: Page) -> None:
+    """A recost that takes long; what is asked of it is answered by the test."""
+    page.route("**/operator/prices/recost", lambda route: route.fulfill(body=_PROGRESS), times=1)
+    page.get_by_role("button", name="Preview").click()
+    expect(page.locator("#found")).to_have_text("40 %")
+
+
+def test_how_far_something_was_is_not_drawn_over_what_was_asked_for_since(lodge: Lodge, window: Window) -> None:
+    page = lodge.sign_in(window, "alice", "/operator/prices/recost")
+    page.route(_SLOW, lambda route: route.fulfill(body=_PROGRESS))
+    begin(page)
+    page.evaluate(HOLD)
+    asked(page, 1)
+    page.get_by_role("button", name="Preview").click()
+    expect(page.get_by_text("No call fits")).to_be_visible()
+    page.evaluate(LET_GO)
+    expect(page.get_by_text("No call fits")).to_be_visible()
+
+
+def test_who_asks_every_second_is_told_the_way_to_the_next_page_once(lodge: Lodge, window: Window) -> None:
+    """Told it again before that page is there, a browser would begin it anew, and again a second later."""
+    page = lodge.sign_in(window, "alice", "/operator/prices/recost")
+    there = lodge.url("/operator/prices")
+    page.route(_SLOW, lambda route: route.fulfill(headers={"hx-redirect": there}))
+    page.route(there, lambda route: route.fulfill(status=204))  # it is never there
+    with page.expect_response(there):
+        begin(page)
+    page.evaluate(HOLD)
+    page.wait_for_timeout(_TICKS_MS)
+    asked(page, 0)
 
 
 # ---- drawn anew -----------------------------------------------------------------------------------------------------
