@@ -262,6 +262,7 @@ def test_a_forgotten_password_is_replaced_by_mail(lodge: Lodge, window: Window, 
     lodge.admit("gus")
     page = window.open(lodge.url("/sign-in"))
     page.get_by_role("link", name="Forgotten your password?").click()
+    expect(page.get_by_role("button", name="Mail me a link")).to_be_visible()
     window.axe("forgotten")
     page.get_by_label("E-mail").fill("nobody@example.org")
     page.get_by_role("button", name="Mail me a link").click()

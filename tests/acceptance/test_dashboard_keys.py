@@ -128,8 +128,9 @@ def _fill_advanced(window: Window) -> str:
     """The model that was picked."""
     page = window.page
     _tab(page, "Advanced")
-    page.get_by_label("Find a model, endpoint or alias to add").fill("claude-3")
-    # Until then it is the whole list that is there, which was asked for when the field was entered.
+    # Until its answer is here nothing may be there, or the whole list, which was asked for when the field was entered.
+    with page.expect_response("**/keys/models?sought=claude-3"):
+        page.get_by_label("Find a model, endpoint or alias to add").fill("claude-3")
     expect(page.locator("#models-found [data-pick]").filter(has_not_text="claude-3")).to_have_count(0)
     page.get_by_role("button", name="anthropic/claude-3").first.click()
     picked: str = page.get_by_label("Allowed Models").input_value()
