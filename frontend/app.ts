@@ -152,12 +152,17 @@ export function toast(text: string, kind = 'success') {
   content.append(section)
   box.append(content)
   toaster.append(box)
-  const leave = () => {
-    if (box.matches(':hover')) return void setTimeout(leave, 1000) // somebody is reading it
-    box.setAttribute('aria-hidden', 'true')
-    setTimeout(() => box.remove(), 500)
-  }
-  setTimeout(leave, kind === 'error' ? 8000 : 4000)
+  // So long it can be read: no time passes while the machine stands still, and it begins anew while somebody is at it.
+  const all = kind === 'error' ? 32 : 16
+  let left = all
+  const passing = setInterval(() => {
+    if (box.matches(':hover')) left = all
+    else if (--left < 1) {
+      clearInterval(passing)
+      box.setAttribute('aria-hidden', 'true')
+      setTimeout(() => box.remove(), 500)
+    }
+  }, 250)
 }
 
 document.addEventListener('toast', (event: any) => toast(event.detail.text ?? event.detail.value, event.detail.kind))

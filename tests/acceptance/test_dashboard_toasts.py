@@ -20,6 +20,8 @@ _IS_HEARD: Final = """(toast) => {
   return toast.closest('[aria-live=polite]') !== null && (modal === undefined || modal.contains(toast))
 }"""
 """What is outside an open modal dialog is shut off for screen readers, too."""
+_IS_UP: Final = "(toast) => Promise.all(toast.getAnimations({subtree: true}).map((one) => one.finished)).then(() => {})"
+"""It has come to where it stays: before, it moves away from under the mouse."""
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +42,7 @@ def test_a_refusal_is_seen_and_heard_though_a_dialog_is_open(desk: Desk, window:
     window.expect("404")
     dialog.get_by_role("button", name="Delete", exact=True).click()
     toast = page.locator(".toast").filter(has_text=_REFUSED)
+    toast.evaluate(_IS_UP)
     toast.hover()  # it stays for who reads it
     expect(dialog.get_by_role("heading")).to_be_visible()
     window.axe("a toast above a dialog")
@@ -58,6 +61,7 @@ def test_what_the_page_before_has_to_say_is_seen_and_heard(desk: Desk, window: W
     page = desk.sign_in(window, "alice", f"/keys/{id}")
     page.get_by_role("button", name="Deactivate").click()
     toast = page.locator(".toast").filter(has_text="The key is inactive: no call with it is let in.")
+    toast.evaluate(_IS_UP)
     toast.hover()
     assert toast.evaluate(_IS_ON_TOP)
     assert toast.evaluate(_IS_HEARD)
@@ -76,3 +80,17 @@ def test_a_part_that_is_replaced_takes_no_toast_with_it(desk: Desk, window: Wind
     page.evaluate("htmx.ajax('GET', location.pathname + '/delete', { target: '#asked' })")
     expect(page.locator("#toaster")).to_have_count(1)
     expect(page.locator("dialog:modal #toaster")).to_have_count(1)
+
+
+def test_what_was_said_while_the_machine_stood_still_can_be_read_afterwards(desk: Desk, window: Window) -> None:
+    """As by a laptop that is shut for a minute: then every timer is due, and none of that time was there to read."""
+    window.page.clock.install()
+    page = desk.sign_in(window, "alice", "/keys/new")
+    page.evaluate("document.dispatchEvent(new CustomEvent('toast', {detail: {text: 'Read me'}}))")
+    toast = page.locator(".toast").filter(has_text="Read me")
+    expect(toast).to_be_visible()
+    page.clock.fast_forward(60_000)
+    page.clock.run_for(1_000)
+    expect(toast).not_to_have_attribute("aria-hidden", "true")
+    page.clock.run_for(5_000)
+    expect(toast).to_have_count(0)
