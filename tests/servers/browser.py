@@ -51,8 +51,6 @@ _WATCH_CSP = """
 addEventListener("securitypolicyviolation", (event) => __violated(
   `${event.effectiveDirective} forbids ${event.blockedURI || "inline"} ${event.sample}`));
 """
-# At rest is what moves in none of three frames: a scheme is heard of in one, and what follows it begins in the next.
-# Bounded: a browser that has nothing to draw may leave out the frame, and an animation that is held never finishes.
 _ELSEWHERE = """temporary => {
   const nodes = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (nodes.nextNode()) {
@@ -62,12 +60,18 @@ _ELSEWHERE = """temporary => {
 }"""
 """The folder of a test says nothing to who looks at its picture: where the house stands is where deploy/ puts it."""
 
+# At rest is a page that is there as a whole, and moves in none of three frames: a scheme is heard of in one, and what
+# follows it begins in the next.
+# Bounded: a browser that has nothing to draw may leave out the frame, and an animation that is held never finishes; by
+# steps, of which none passes while the machine stands still.
 _SETTLED = """
 (() => {
   const drawn = () => new Promise((done) => requestAnimationFrame(done))
   const moving = () => document.getAnimations().filter(
     (one) => one.playState === "running" && one.effect?.getComputedTiming().endTime !== Infinity)
+  const whole = () => document.readyState === "complete" || new Promise((done) => addEventListener("load", done))
   const rest = async () => {
+    await whole()
     await document.fonts.ready
     for (let still = 0; still < 3; still += 1) {
       await drawn()
@@ -75,7 +79,11 @@ _SETTLED = """
       await Promise.all(moving().map((one) => one.finished.catch(() => {})))
     }
   }
-  return Promise.race([rest(), new Promise((late) => setTimeout(late, 5000))]).then(() => {})
+  let left = 50
+  const late = new Promise((done) => {
+    const passing = setInterval(() => --left || done(clearInterval(passing)), 100)
+  })
+  return Promise.race([rest(), late]).then(() => {})
 })()
 """
 _COLOURS = """

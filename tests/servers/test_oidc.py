@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import secrets
+from collections.abc import Iterator
 
 import httpx2
+import pytest
 from joserfc import jwt
 from joserfc.jwk import KeySet
 
@@ -17,14 +19,20 @@ from tests.servers.upstream import Upstream
 _REDIRECT = "http://127.0.0.1:9/callback"
 
 
+@pytest.fixture
+def http() -> Iterator[httpx2.Client]:
+    with httpx2.Client(timeout=20) as client:
+        yield client
+
+
 def challenge(verifier: str) -> str:
     return base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
 
 
-def test_oidc_signs_in_with_pkce(window: Window, oidc: OidcMaker, upstream: Upstream) -> None:
+def test_oidc_signs_in_with_pkce(window: Window, oidc: OidcMaker, upstream: Upstream, http: httpx2.Client) -> None:
     redirect = f"{upstream.origin}/models"
     made = oidc(redirect, accounts={"Mallory": {"sub": "m-1", "email": "alice@example.org", "email_verified": False}})
-    known = httpx2.get(made.discovery).raise_for_status().json()
+    known = http.get(made.discovery).raise_for_status().json()
     assert known["issuer"] == made.issuer
     assert "S256" in known["code_challenge_methods_supported"]
     for claims in (
@@ -52,23 +60,23 @@ def test_oidc_signs_in_with_pkce(window: Window, oidc: OidcMaker, upstream: Upst
         assert (came["state"], came["iss"]) == (state, made.issuer)
         form = {"grant_type": "authorization_code", "code": came["code"], "redirect_uri": redirect}
         client = (made.client_id, made.client_secret)
-        wrong = httpx2.post(known["token_endpoint"], data=form | {"code_verifier": "x" * 43}, auth=(client[0], "no"))
+        wrong = http.post(known["token_endpoint"], data=form | {"code_verifier": "x" * 43}, auth=(client[0], "no"))
         assert wrong.status_code == 401
-        token = httpx2.post(known["token_endpoint"], data=form | {"code_verifier": verifier}, auth=client).json()
-        keys = KeySet.import_key_set(httpx2.get(known["jwks_uri"]).json())
+        token = http.post(known["token_endpoint"], data=form | {"code_verifier": verifier}, auth=client).json()
+        keys = KeySet.import_key_set(http.get(known["jwks_uri"]).json())
         signed = jwt.decode(token["id_token"], keys).claims
         assert (signed["iss"], signed["aud"], signed["nonce"]) == (made.issuer, made.client_id, nonce)
         assert signed["sub"] == claims["sub"]
         bearer = {"authorization": f"Bearer {token['access_token']}"}
-        assert httpx2.get(known["userinfo_endpoint"], headers=bearer).json() == claims
+        assert http.get(known["userinfo_endpoint"], headers=bearer).json() == claims
 
 
-def test_oidc_takes_one_redirect_and_only_pkce(oidc: OidcMaker) -> None:
+def test_oidc_takes_one_redirect_and_only_pkce(oidc: OidcMaker, http: httpx2.Client) -> None:
     made = oidc(_REDIRECT, client_id="gate", client_secret="gate-secret-of-a-test")
     asked = {"client_id": "gate", "response_type": "code", "redirect_uri": _REDIRECT, "scope": "openid", "state": "s"}
-    without = httpx2.get(f"{made.issuer}/auth", params=asked)
+    without = http.get(f"{made.issuer}/auth", params=asked)
     assert "PKCE" in httpx2.URL(without.headers["location"]).params["error_description"]
-    elsewhere = httpx2.get(f"{made.issuer}/auth", params=asked | {"redirect_uri": "http://127.0.0.1:9/other"})
+    elsewhere = http.get(f"{made.issuer}/auth", params=asked | {"redirect_uri": "http://127.0.0.1:9/other"})
     assert elsewhere.status_code == 400
 
 
