@@ -31,6 +31,14 @@ HOLD: Final = """
 }
 """
 """The page's next request waits for `letGo()`; `html` tells how many were made, and how many given up."""
+HOLD_ALL: Final = """
+() => {
+  const asked = window.fetch
+  const go = new Promise((go) => { window.letGo = go })
+  window.fetch = async (...what) => { await go; window.fetch = asked; return asked(...what) }
+}
+"""
+"""Whatever the page asks waits for `letGo()`."""
 LET_GO: Final = """
 () => new Promise((done) => {
   document.addEventListener('htmx:finally:request', () => setTimeout(done), {once: true})
@@ -38,6 +46,11 @@ LET_GO: Final = """
 })
 """
 """Let it go; done when its answer is here, and what is to be done with it."""
+LINGER: Final = """() => {
+  const later = window.setTimeout
+  window.setTimeout = (then, ms, ...more) => (ms === 2000 ? (window.pass = then) : later(then, ms, ...more))
+}"""
+"""What a button says for two seconds, that it has copied, it says until `pass()`."""
 _LINK: Final = re.compile(r"/dashboard/set-up#\S+")
 
 

@@ -15,7 +15,7 @@ import httpx2
 import pytest
 from playwright.sync_api import Page
 
-from tests.acceptance.pages import PASSWORD
+from tests.acceptance.pages import LINGER, PASSWORD
 from tests.servers.browser import Window, expect
 from tests.servers.gateway import NO_TLS, Gateway
 from tests.servers.waiting import until
@@ -23,11 +23,6 @@ from tests.servers.waiting import until
 _HUE: Final = "bar => Number(getComputedStyle(bar).color.match(/^oklch\\(\\S+ \\S+ (\\S+)\\)$/)[1])"
 _HUES: Final = {"good": 155, "warn": 80, "bad": 27}
 """Green, amber and red, by their angles."""
-_LINGER: Final = """() => {
-  const later = window.setTimeout
-  window.setTimeout = (then, ms, ...more) => (ms === 2000 ? (window.pass = then) : later(then, ms, ...more))
-}"""
-"""What a button says for two seconds, that it has copied, it says until `pass()`."""
 _SECRET: Final = re.compile(r"ost_(pat|eph)_[0-9A-Za-z]{49}")
 
 
@@ -186,7 +181,7 @@ def test_a_secret_is_copied_where_a_browser_has_no_clipboard_to_give(desk: Desk,
     page.get_by_role("button", name="Create Key").click()
     secret = desk.revealed(page)
     page.evaluate("navigator.clipboard.writeText = undefined")
-    page.evaluate(_LINGER)
+    page.evaluate(LINGER)
     page.get_by_role("button", name="Copy", exact=True).click()
     expect(page.get_by_role("button", name="Copied!")).to_be_visible()
     assert page.evaluate("navigator.clipboard.readText()") == secret
@@ -206,7 +201,7 @@ def test_a_secret_is_seen_once(desk: Desk, window: Window) -> None:
     expect(page.get_by_text("API Key created! Copy it now")).to_be_visible()
     expect(page.get_by_text("This key will not be shown again. Make sure to save it securely.")).to_be_visible()
     secret = desk.revealed(page)
-    page.evaluate(_LINGER)
+    page.evaluate(LINGER)
     page.get_by_role("button", name="Copy", exact=True).click()
     expect(page.get_by_role("button", name="Copied!")).to_be_visible()
     assert page.evaluate("navigator.clipboard.readText()") == secret

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.lodge import Lodge
-from tests.acceptance.pages import PASSWORD
+from tests.acceptance.pages import LINGER, PASSWORD
 from tests.servers.browser import Window, Windows, expect
 from tests.servers.canaries import Canaries
 from tests.servers.gateway import making
@@ -95,6 +95,7 @@ def test_a_copied_link_is_shown_once_and_taken_back(lodge: Lodge, window: Window
     link = page.get_by_test_id("invitation-link").inner_text()
     window.axe("invitation link")
     window.picture("invitation-link")
+    page.evaluate(LINGER)
     dialog.get_by_role("button", name="Copy").click()
     expect(dialog.get_by_text("Copied!")).to_be_visible()
     assert page.evaluate("navigator.clipboard.readText()") == link

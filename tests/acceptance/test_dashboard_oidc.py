@@ -230,7 +230,7 @@ def test_only_the_browser_that_went_comes_back_and_once(inn: tuple[Lodge, Oidc])
     assert asked["state"] not in cookie
     assert asked["nonce"] not in cookie
 
-    with httpx2.Client(follow_redirects=False) as browser:
+    with httpx2.Client(follow_redirects=False, timeout=20) as browser:
         code = _code(browser, begun.headers["location"], "Bob")
     back = f"/oidc/callback?code={code}&state={asked['state']}&iss={provider.issuer}"
     elsewhere = lodge.client().get(back)

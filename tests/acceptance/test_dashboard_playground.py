@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Locator, Page
 
-from tests.acceptance.pages import PASSWORD, Reception
+from tests.acceptance.pages import LINGER, PASSWORD, Reception
 from tests.servers import node
 from tests.servers.behaviours import refuse
 from tests.servers.browser import Window, Windows, expect
@@ -307,11 +307,13 @@ def test_snippets_are_this_very_call(
     page.get_by_label("Message", exact=True).fill(HOSTILE)
     page.get_by_label("Most tokens of the answer").fill("9")
     texts = {}
+    page.evaluate(LINGER)
     for language in ("curl", "Python", "TypeScript"):
         page.get_by_role("button", name=language, exact=True).click()
         page.get_by_role("button", name="Copy", exact=True).click()
         expect(page.get_by_role("button", name="Copied!")).to_be_visible()
         texts[language] = page.evaluate("navigator.clipboard.readText()")
+        page.evaluate("pass()")
         expect(page.get_by_role("button", name="Copy", exact=True)).to_be_visible()
     assert all(text.count("YOUR_AGENT_KEY") == 1 for text in texts.values())
     (tmp_path / "node_modules").symlink_to(node.package("openai").parent)

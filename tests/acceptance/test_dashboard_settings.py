@@ -123,6 +123,7 @@ def test_a_page_of_a_key_says_what_is_forbidden_to_keep(lodge: Lodge, window: Wi
 
 
 def test_a_form_that_was_open_when_it_was_forbidden_says_so_and_saves_without(lodge: Lodge, window: Window) -> None:
+    lodge.gateway.cli("orgs", "edit", "--let-capture")
     page = lodge.sign_in(window, "alice", "/keys/new")
     page.get_by_label("Key Name").fill("late")
     page.get_by_role("tab", name="Advanced").click()

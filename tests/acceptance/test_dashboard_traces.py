@@ -211,7 +211,10 @@ def test_the_tail_goes_on_when_the_gateway_was_away(lodge: Lodge, window: Window
     secret = lodge.gateway.create_key("back again")
     page = lodge.sign_in(window, "alice", "/traces")
     window.expect("ERR_CONNECTION_REFUSED", "Failed to fetch")
+    page.evaluate(HOLD)
+    expect(page.locator("html")).to_have_attribute("data-asked", "1")  # no look is on its way when it stops
     lodge.gateway.stop()
+    page.evaluate("letGo()")
     expect(page.get_by_text("This page goes on looking.")).to_be_visible()
     lodge.gateway.start()
     expect(page.get_by_text("The gateway answers again.")).to_be_visible()

@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Page
 
 from tests.acceptance.bureau import ROLES
-from tests.acceptance.pages import PASSWORD, Reception
+from tests.acceptance.pages import HOLD_ALL, PASSWORD, Reception
 from tests.servers import behaviours
 from tests.servers import gateway as gateways
 from tests.servers.browser import Window, Windows, expect
@@ -22,14 +22,6 @@ from tests.servers.canaries import Canaries
 from tests.servers.shell import Shell
 from tests.servers.upstream import Upstream
 
-_HELD = """
-() => {
-  const asked = window.fetch
-  const held = new Promise((go) => { window.letGo = go })
-  window.fetch = async (...what) => { await held; window.fetch = asked; return asked(...what) }
-}
-"""
-"""The next request of the page waits for `letGo()`."""
 HOSTILE = "<img src=x onerror=alert(1)>\"'`{{7*7}}</script><script>alert(2)</script>"
 
 
@@ -208,7 +200,7 @@ def test_a_key_is_tested_before_it_is_saved(place: Place, window: Window) -> Non
     page.get_by_role("button", name="Test connection").click()
     expect(page.get_by_text("Nothing was tested: look at Base URL")).to_be_visible()
     page.get_by_label("Base URL").fill(place.upstream.url)
-    page.evaluate(_HELD)
+    page.evaluate(HOLD_ALL)
     asking = page.get_by_role("status").filter(has_text="Asking ")
     expect(asking).to_be_hidden()
     page.get_by_role("button", name="Test connection").click()
@@ -505,7 +497,7 @@ def test_a_pasted_env_text_is_read_tested_and_kept_where_ticked(place: Place, wi
         EDITOR=vi
     """
     page.get_by_label("Lines of NAME=VALUE").fill(text)
-    page.evaluate(_HELD)
+    page.evaluate(HOLD_ALL)
     page.get_by_role("button", name="Read and test").click()
     testing = page.get_by_role("status").filter(has_text="Testing each key")
     expect(testing).to_be_visible()

@@ -201,7 +201,10 @@ def test_it_serves_on_and_says_how_to_call_it(house: House) -> None:
         curl = text[text.index("    curl ") : text.index("or with the OpenAI SDK")]
         (body,) = re.findall(r"-d '(.*)'", curl)
         answer = httpx2.post(
-            f"{url}/chat/completions", headers={"authorization": f"Bearer {secret}"}, json=json.loads(body)
+            f"{url}/chat/completions",
+            headers={"authorization": f"Bearer {secret}"},
+            json=json.loads(body),
+            timeout=20,
         )
         assert answer.status_code == 200
         snippet = "\n".join(line.removeprefix("    ") for line in text[text.index("    from openai") :].splitlines())

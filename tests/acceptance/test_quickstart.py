@@ -174,4 +174,4 @@ def _rotate_and_revoke(window: Window, page: Page, home: str, secret: str, canar
 
 
 def _status(origin: str, secret: str) -> int:
-    return httpx2.get(f"{origin}/v1/key", headers={"authorization": f"Bearer {secret}"}).status_code
+    return httpx2.get(f"{origin}/v1/key", headers={"authorization": f"Bearer {secret}"}, timeout=20).status_code
