@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import insert, select, text
+from sqlalchemy import event, insert, select, text
 
 from ostiary.db import changes, schema
-from ostiary.db.database import Database
+from ostiary.db.database import _POOL, Database
 from ostiary.db.migrate import _LOCK, HEAD, migrate
 from ostiary.errors import CannotStart, Refusal
 from ostiary.orgs import users
@@ -172,6 +174,54 @@ async def test_a_locked_sqlite_is_a_refusal_that_passes(tmp_path: Path, monkeypa
     db.close()
     async with database.transaction() as tx:
         await changes.append(tx, "agent_key", None, "k", 1)
+    await database.close()
+
+
+async def test_who_waits_to_write_keeps_nobody_from_reading_and_comes_in_order(tmp_path: Path) -> None:
+    """More of them than there are connections, while somebody else has SQLite's write lock."""
+    database = Database(f"sqlite:///{tmp_path / 'x.db'}")
+    await migrate(database)
+    with closing(sqlite3.connect(tmp_path / "x.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        writers = [asyncio.create_task(_write(database, f"k{number}")) for number in range(_POOL + 2)]
+        try:
+            async with asyncio.timeout(20), database.read() as tx:
+                assert await changes.list_after(tx, 0) == []
+        finally:
+            other.execute("ROLLBACK")
+            await asyncio.gather(*writers)
+    async with database.read() as tx:
+        heard = [change.id for change in await changes.list_after(tx, 0)]
+    assert heard == [f"k{number}" for number in range(_POOL + 2)]
+    await database.close()
+
+
+async def _write(database: Database, name: str) -> None:
+    async with database.transaction() as tx:
+        await changes.append(tx, "agent_key", None, name, 1)
+
+
+async def test_who_waits_to_write_goes_on_asking(tmp_path: Path) -> None:
+    """And not less and less often, so that a process that writes again and again leaves it no moment."""
+    database = Database(f"sqlite:///{tmp_path / 'x.db'}")
+    await migrate(database)
+    asked = asyncio.Queue[None]()
+
+    @event.listens_for(database.engine.sync_engine, "before_cursor_execute")
+    def heard(*given: Any) -> None:
+        if given[2] == "BEGIN IMMEDIATE":
+            asked.put_nowait(None)
+
+    with closing(sqlite3.connect(tmp_path / "x.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        writer = asyncio.create_task(_write(database, "k"))
+        try:
+            async with asyncio.timeout(20):
+                for _ in range(10):
+                    await asked.get()
+        finally:
+            other.execute("ROLLBACK")
+            await writer
     await database.close()
 
 

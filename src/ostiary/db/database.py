@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, Protocol, TypeVar, cast
 from sqlalchemy import Table, event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -25,6 +26,8 @@ Transaction = AsyncConnection
 T = TypeVar("T")
 
 _BUSY_MS = 5_000
+_ASK_MS = 20
+"""For so long SQLite waits for its write lock by itself, asking less and less often, before it is asked anew."""
 _POOL = 10
 _COMMAND_S = 30
 _STEPS = 100_000
@@ -35,6 +38,8 @@ _DRIVERS = {
     "postgres": "postgresql+asyncpg",
 }
 _CHAIN_KEY = "ostiary_chain_key"
+_WRITES = "ostiary_writes_until"
+_PATIENCE = "ostiary_patience_ms"
 _GONE = "The database is not available. Nothing was changed; try again shortly."
 
 
@@ -71,6 +76,7 @@ class Database:
         self._unfinished: set[asyncio.Task[Any]] = set()
         self.is_closing = False
         """Whoever does much in many transactions ends between two of them."""
+        self._line = asyncio.Lock()
         self.chain_key: Secret | None = None
         """Proves rows of the audit log; set once the vault is open, and carried by every transaction from then on."""
         if self.is_sqlite:
@@ -90,9 +96,28 @@ class Database:
         On SQLite it takes the write lock at once: a deferred read-then-write fails busy whatever the timeout.
         """
         with _said_as_refusal():
-            options = {"ostiary_writes": True, _CHAIN_KEY: self.chain_key}
-            async with self.engine.execution_options(**options).begin() as connection:
-                yield connection
+            async with self._turn() as until:
+                options = {_WRITES: until, _CHAIN_KEY: self.chain_key}
+                async with self.engine.execution_options(**options).begin() as connection:
+                    yield connection
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[float]:
+        """Until when SQLite's one write lock is waited for: here in the order of coming, and without a connection.
+
+        Else each of many would ask for it by a connection of its own, who came last most often, and nothing could be
+        read meanwhile.
+        """
+        until = time.monotonic() + _BUSY_MS / 1000
+        if not self.is_sqlite:
+            yield until
+            return
+        async with asyncio.timeout(_BUSY_MS / 1000):
+            await self._line.acquire()
+        try:
+            yield until
+        finally:
+            self._line.release()
 
     @asynccontextmanager
     async def _bounded(self, connection: AsyncConnection) -> AsyncIterator[None]:
@@ -112,7 +137,7 @@ class Database:
     def beside(self, size: int, statement_s: float) -> Database:
         """The same database by connections of its own, for who must never keep calls waiting for theirs."""
         other = Database(self._url, size, statement_s)
-        other.chain_key = self.chain_key
+        other.chain_key, other._line = self.chain_key, self._line
         return other
 
     async def fold_log(self) -> bool:
@@ -121,6 +146,8 @@ class Database:
             return True
         async with self.engine.connect() as connection:
             raw = (await connection.get_raw_connection()).driver_connection
+            connection.info.pop(_PATIENCE, None)
+            await raw.execute(f"PRAGMA busy_timeout={_BUSY_MS}")  # type: ignore[union-attr]  # aiosqlite's
             cursor = await raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # type: ignore[union-attr]  # aiosqlite's
             row = await cursor.fetchone()
             await cursor.close()
@@ -188,8 +215,37 @@ def _tune_sqlite(engine: AsyncEngine) -> None:
 
     @event.listens_for(engine.sync_engine, "begin")
     def begun(connection: Any) -> None:  # noqa: ANN401 - SQLAlchemy's Connection, synchronous side
-        writes = connection.get_execution_options().get("ostiary_writes", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+        until = connection.get_execution_options().get(_WRITES)
+        if until is None:
+            _be_patient(connection, _BUSY_MS)
+            connection.exec_driver_sql("BEGIN")
+        else:
+            _be_patient(connection, _ASK_MS)
+            _begin_writing(connection, until)
+
+
+def _be_patient(connection: Any, ms: int) -> None:  # noqa: ANN401 - as above
+    """How long SQLite waits by itself for whoever has what it needs."""
+    if connection.info.get(_PATIENCE) != ms:
+        connection.exec_driver_sql(f"PRAGMA busy_timeout={ms}")
+        connection.info[_PATIENCE] = ms
+
+
+def _begin_writing(connection: Any, until: float) -> None:  # noqa: ANN401 - as above
+    """Take the write lock, asking for it every few milliseconds.
+
+    SQLite itself soon asks every 100 ms only: who has just come in is served before who waits, and of several processes
+    one that writes again and again leaves the others no moment at which they ask.
+    """
+    while True:
+        try:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        except OperationalError as error:
+            code = getattr(error.orig, "sqlite_errorcode", 0)
+            if code & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= until:
+                raise
+        else:
+            return
 
 
 def copy_sqlite(source: Path, target: Path) -> None:
