@@ -70,7 +70,8 @@ def scene(
         models = ("ok", "gated", "stall-first-byte", "slow-stream")
         set_prices(gateway, *(f"sample/{name}" for name in models), input_usd=100, output_usd=1_000)
 
-    with brisk(tmp_path_factory.mktemp("never-free"), canaries, shell, [shared_upstream.origin], furnish) as gateway:
+    folder, allow = tmp_path_factory.mktemp("never-free"), [shared_upstream.origin]
+    with brisk(folder, canaries, shell, allow, furnish, patient=True) as gateway:
         (looker,) = mint(gateway, NewAgentKey("looker"))
         yield Scene(gateway, shared_upstream, looker)
 

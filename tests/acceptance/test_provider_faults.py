@@ -49,6 +49,7 @@ CAP = USD * 17 // 100
 """Room for one hold; not for a second one beside the first or after it."""
 HOLD = USD // 10
 TRUE_COST = 11 * 100_000 + 7 * 1_000_000
+_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
@@ -223,7 +224,7 @@ def untrusted_tls() -> Iterator[int]:
 def scene(
     tmp_path_factory: pytest.TempPathFactory, canaries: Canaries, shell: Shell, shared_upstream: Upstream
 ) -> Iterator[Scene]:
-    """All faults at once, because some of them take seconds."""
+    """Those that take seconds all at once; beside them the others, so few at a time that none of them is late, too."""
     secrets: list[str] = []
     with broken_places() as places:
 
@@ -237,13 +238,18 @@ def scene(
 
         allow = [shared_upstream.origin, *(url for url in places.values() if "invalid" not in url)]
         folder = tmp_path_factory.mktemp("faults")
-        with brisk(folder, canaries, shell, allow, furnish) as gateway, ThreadPoolExecutor(len(FAULTS)) as pool:
+        with (
+            brisk(folder, canaries, shell, allow, furnish) as gateway,
+            ThreadPoolExecutor(len(FAULTS)) as slow,
+            ThreadPoolExecutor(_AT_ONCE) as quick,
+        ):
             names = [fault.name for fault in FAULTS] + ["rich", "unlimited"]
             wishes = [NewAgentKey(name, budget=Budget("total", CAP)) for name in names[:-2]]
             wishes += [NewAgentKey("rich", budget=Budget("total", 100 * USD)), NewAgentKey("unlimited")]
             keys = dict(zip(names, mint(gateway, *wishes), strict=True))
             made = Scene(gateway, gateway.client(timeout=30), shared_upstream, secrets, keys)
             for fault in FAULTS:
+                pool = slow if "timeout" in (fault.reason or "") else quick
                 made.answers[fault.name] = pool.submit(made.ask, fault.name, fault.model, stream=fault.stream)
             yield made
 
