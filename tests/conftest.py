@@ -19,6 +19,7 @@ from tests.servers.receiver import Receiver
 from tests.servers.shell import Shell
 from tests.servers.smtp import Smtp
 from tests.servers.upstream import Upstream
+from tests.servers.waiting import until_the_day_is_young
 
 if TYPE_CHECKING:  # Playwright takes a third of a second to import, which most runs have no use for
     from tests.servers.browser import Browser, Window, Windows
@@ -37,6 +38,12 @@ _LEAKS = pytest.StashKey[list[Leak]]()
 def anyio_backend() -> str:
     """The loop under async tests; the product's own is uvloop, tried in tests/acceptance."""
     return "asyncio"
+
+
+@pytest.fixture
+def one_day() -> None:
+    """For tests that count by the day or the month: none ends while they run."""
+    until_the_day_is_young()
 
 
 @pytest.fixture(scope="session", name="canaries")

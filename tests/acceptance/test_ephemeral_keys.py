@@ -115,6 +115,7 @@ def test_a_child_uses_its_parents_limits(house: Gateway) -> None:
     assert [code(house, one) for one in (first, second, parent)] == ["rate_limit_exceeded"] * 3
 
 
+@pytest.mark.usefixtures("one_day")
 def test_a_day_limit_set_at_noon_knows_what_the_children_did(house: Gateway) -> None:
     parent = house.create_key("ci")
     child = child_of(house, "ci")
@@ -128,6 +129,7 @@ def test_a_day_limit_set_at_noon_knows_what_the_children_did(house: Gateway) -> 
     assert [code(house, one) for one in (parent, child)] == [over, over]
 
 
+@pytest.mark.usefixtures("one_day")
 def test_a_child_spends_its_parents_budget_and_no_more_than_its_slice(priced: Gateway) -> None:
     """A call costs at most some ten tokens of input and ten of output here: two or three cents."""
     parent = priced.create_key("ci", "--budget-usd", "1000")

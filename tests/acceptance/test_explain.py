@@ -82,6 +82,7 @@ def test_a_spent_window_is_seen_and_a_dead_key_learns_nothing(priced: Gateway) -
     assert priced.client("nothing").post("/v1/explain", json=_BODY).status_code == 401
 
 
+@pytest.mark.usefixtures("one_day")
 @pytest.mark.parametrize(
     ("whose", "child", "option", "limit", "code"),
     [

@@ -149,6 +149,7 @@ def test_embeddings_of_openai_without_its_key_say_what_is_missing(client: openai
     assert refused.value.code == "no_openai_key"
 
 
+@pytest.mark.usefixtures("one_day")
 def test_a_key_knows_its_own_use_to_the_nano(house: Gateway) -> None:
     secret = house.create_key("own-use", "--budget-usd", "5")
     spent = Decimal(0)

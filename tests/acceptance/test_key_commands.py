@@ -169,6 +169,7 @@ def test_one_without_a_parent(house: House) -> None:
 # ---- in plain words -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("one_day")
 def test_a_key_is_told_in_plain_words(gateways: GatewayMaker, upstream: Upstream) -> None:
     """What it may do, what it has used, and what happens next – after real calls."""
     gateway = gateways(allow=[upstream.origin])

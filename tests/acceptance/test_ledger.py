@@ -50,6 +50,7 @@ def books(gateway: Gateway) -> None:
     asyncio.run(check())
 
 
+@pytest.mark.usefixtures("one_day")
 def test_usage_by_what_is_asked_for_and_as_csv(ready: Gateway) -> None:
     secret, formula = ready.create_key("busy"), ready.create_key("=cmd|x")
     called(ready, secret, 2)
@@ -92,6 +93,7 @@ def test_traces_by_filter_and_one_call_as_a_waterfall(ready: Gateway) -> None:
     assert "not one of" in refused(ready, "traces", "--status", "fine", code=2)
 
 
+@pytest.mark.usefixtures("one_day")
 def test_a_price_put_right_moves_past_costs_while_calls_go_on(ready: Gateway) -> None:
     secret = ready.create_key("busy", "--budget-usd", "1")
     called(ready, secret, 4)

@@ -74,6 +74,7 @@ def test_whoever_is_refused_is_told_how_the_windows_stand(gateway: Gateway, upst
     assert not any(name.startswith("x-ratelimit") for name in gateway.chat(secret, _MODEL).headers)
 
 
+@pytest.mark.usefixtures("one_day")
 def test_requests_a_day_survive_a_restart_and_end_at_midnight(gateway: Gateway, upstream: Upstream) -> None:
     _priced(gateway, upstream)
     secret = gateway.create_key("a", "--rpd", "3")
@@ -225,6 +226,7 @@ def test_free_is_what_the_catalogue_flags_and_what_is_priced_at_nothing(gateway:
     assert gateway.chat(spent, flagged, max_tokens=20).json()["error"]["code"] == "budget_exceeded"
 
 
+@pytest.mark.usefixtures("one_day")
 @pytest.mark.parametrize("who", ["agent key", "client credential"])
 @pytest.mark.parametrize(
     ("option", "limit", "served", "code"),

@@ -68,6 +68,7 @@ def undelivered(gateway: Gateway) -> list[dict[str, Any]]:
     return [way for one in told for way in one["deliveries"] if way["state"] == "on its way"]
 
 
+@pytest.mark.usefixtures("one_day")
 def test_a_hundred_calls_at_once_make_one_mail_and_one_post(
     gateways: GatewayMaker, upstream: Upstream, smtp: Smtp, receiver: Receiver
 ) -> None:
@@ -89,6 +90,7 @@ def test_a_hundred_calls_at_once_make_one_mail_and_one_post(
     assert secret not in mail.text
 
 
+@pytest.mark.usefixtures("one_day")
 @pytest.mark.parametrize("ground", ["sqlite", "postgresql"])
 def test_two_gateways_tell_once(
     request: pytest.FixtureRequest,
@@ -129,6 +131,7 @@ def test_a_spent_budget_is_told_of_once_however_often_calls_are_refused(
     assert "A call was refused with 402" in mail.text
 
 
+@pytest.mark.usefixtures("one_day")
 def test_a_provider_keys_warning_is_told_once_and_blocks_nothing(
     gateways: GatewayMaker, upstream: Upstream, smtp: Smtp, receiver: Receiver
 ) -> None:

@@ -64,6 +64,7 @@ def test_sixty_a_minute_are_sixty_over_four_processes_and_two_boundaries(four: l
     assert sum(served) >= 150, "and most of what is allowed is served"
 
 
+@pytest.mark.usefixtures("one_day")
 def test_a_day_is_one_day_over_processes_restarts_and_deaths(four: list[Gateway]) -> None:
     secret = four[0].create_key("a", "--rpd", "40")
     served = _hammer(four, secret, 24)

@@ -15,6 +15,7 @@ from tests.servers.forks import Process
 
 _STEP_S = 0.02
 _LOWEST = 10_240
+_DAY_S = 86_400
 
 
 def free_port() -> int:
@@ -42,6 +43,14 @@ def until(done: Callable[[], object], what: str, timeout_s: float = 10.0) -> Non
         if time.monotonic() > end:
             raise TimeoutError(f"waited {timeout_s} s for {what}")
         time.sleep(_STEP_S)
+
+
+def until_the_day_is_young(least_s: float = 90.0) -> None:
+    """Where less than that is left of the day (UTC), wait until it is over: what counts by the day begins anew then."""
+    left_s = _DAY_S - time.time() % _DAY_S
+    if left_s < least_s:
+        today = time.time() // _DAY_S
+        until(lambda: time.time() // _DAY_S > today, "midnight", least_s + 1)
 
 
 def are_prompt(taken: Sequence[float], within_s: float = 1.0, *, callers: int = 1) -> bool:
