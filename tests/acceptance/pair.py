@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -63,16 +64,18 @@ class Pair:
     @contextmanager
     def lent(self, provider: str, *names: str, **more: Any) -> Iterator[None]:
         """The like for a while: other cases go on without these keys."""
-        self.furnish(provider, *names, **more)
-        yield
 
         async def deed(base: Any, tx: Any, organization: Any) -> None:
             for name in names:
                 await provider_keys.remove(tx, OPERATOR, organization.id, name, base.clock.now(), force=True)
 
-        self.do(deed)
-        for name in names:
-            self.by_key.pop(name, None)
+        self.furnish(provider, *names, **more)
+        try:
+            yield
+        finally:
+            self.do(deed)
+            for name in names:
+                self.by_key.pop(name, None)
 
     def endpoint(self, name: str, *targets: EndpointTarget, is_alias: bool = False, **more: Any) -> None:
         """An endpoint, or an alias."""
@@ -113,6 +116,10 @@ class Pair:
             fresh.write_text(str(self.ahead_s))
             fresh.replace(one.clock_file)
         self.hear()
+
+    def pass_to_noon(self) -> None:
+        """Let time pass until no day ends soon."""
+        self.shift((36 - (time.time() + self.ahead_s) / 3_600 % 24) % 24 * 3_600)
 
     def ask(self, model: str, text: str = "hi", *, at: int = 0, key: Key | None = None, **more: Any) -> httpx2.Response:
         """One call at one of them."""

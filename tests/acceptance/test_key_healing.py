@@ -296,7 +296,7 @@ def test_of_keys_that_take_turns_one_that_is_nearly_dry_comes_last_and_what_is_l
 def test_a_quota_of_the_day_rests_the_key_for_that_model_though_google_says_soon(pair: Pair) -> None:
     model, other = "gemini/gemini-2.5-flash", "gemini/gemini-2.5-pro"
     with pair.lent("gemini", "minute", priority=1), pair.lent("gemini", "day"):
-        pair.shift((36 - (time.time() + pair.ahead_s) / 3_600 % 24) % 24 * 3_600)  # noon: no day ends in the next hour
+        pair.pass_to_noon()  # and no day ends in the next hour
         pair.by_key["minute"] = behaviours.said(429, google_errors.OF_THE_MINUTE)
         pair.by_key["day"] = behaviours.said(429, google_errors.OF_BOTH)
         assert pair.ask(model).status_code == 502
@@ -405,7 +405,10 @@ def test_a_limit_of_its_own_sends_calls_to_the_next_key_and_holds_over_both_gate
     limit(pair, "second", rpm=1)
     codes = [answer.status_code for answer in say(pair, TWO, 12)]
     assert set(codes) <= {200, 503}
-    until(lambda: pair.ask(TWO).status_code == 503, "what each gateway has of both to be used up")
+    until(
+        lambda: [pair.ask(TWO, at=at).status_code for at in (0, 1)] == [503, 503],
+        "what each gateway has of both to be used up",
+    )
     refused = pair.ask(TWO)
     error = refused.json()["error"]
     assert (refused.status_code, error["code"]) == (503, "no_usable_key")
@@ -472,6 +475,7 @@ def test_tokens_a_minute_of_its_own_are_not_passed_and_come_back(pair: Pair) -> 
 
 
 def test_requests_a_day_of_its_own_are_not_passed_at_any_gateway_and_come_back_at_midnight(pair: Pair) -> None:
+    pair.pass_to_noon()
     pair.furnish("mistral", "of days", rpd=3)
     model = "mistral/m"
     since = len(pair.upstream.calls)
@@ -514,6 +518,7 @@ def limited_by(pair: Pair, model: str) -> Any:
 
 
 def test_a_spend_cap_of_a_day_is_never_passed_and_ends_with_the_day(pair: Pair) -> None:
+    pair.pass_to_noon()
     set_prices(pair.gateways[0], ONE, input_usd=100, output_usd=1_000)
     cost = 11 * 100_000 + 7 * 1_000_000
     limit(pair, "only", budget=Budget("day", 5 * cost))
