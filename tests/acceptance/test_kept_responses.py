@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -274,18 +275,19 @@ def test_what_it_says_of_its_failure_is_scrubbed(
 def test_a_key_that_is_stopped_ends_what_it_has_open(
     house: Gateway, key: inside.Key, upstream: Upstream, gets: Gets, *, has_begun: bool
 ) -> None:
-    made = made_by(house, key)
+    made, has_come = made_by(house, key), threading.Event()
 
     async def stalls(exchange: Exchange) -> None:
         if has_begun:
             begun = typed("response.created", response=response(exchange.request, "queued"))
             await exchange.send(stream_head(), framed(begun))
+        has_come.set()
         await exchange.stall()
 
     gets(stalls)
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(house.client(key.secret).get, f"/v1/responses/{made}?stream=true")
-        until(lambda: len(upstream.received) == 2, "the question")
+        assert has_come.wait(10)
         inside.change(house, key, agent_keys.revoke)
         since = time.monotonic()
         answer = asked.result(15)

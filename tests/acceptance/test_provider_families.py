@@ -38,12 +38,16 @@ class Said:
         return f"{self.provider} {self.status}"
 
     def speak(self) -> Behaviour:
-        """So at calls; at the list of models, by which keys are tested, without the wrapping."""
+        """So at calls; at the list of models, by which keys are tested, without the wrapping.
+
+        Who is to slow down is told for how long: it would else be over in five seconds, which a busy machine takes.
+        """
+        lines = [b"retry-after: 900"] if self.state == "cooling" else []
 
         async def refuse(exchange: Exchange) -> None:
             is_test = exchange.request.method == "GET"
             body = self.body.removeprefix(b"[").removesuffix(b"]") if is_test else self.body
-            await behaviours.said(self.status, body)(exchange)
+            await behaviours.said(self.status, body, *lines)(exchange)
 
         return refuse
 
