@@ -53,7 +53,7 @@ class Scene:
 
     def remaining(self, key: Key) -> tuple[int, int]:
         """Requests of this minute, and nano-dollars, that a key has left."""
-        with httpx2.Client(base_url=self.gateway.origin, headers=key.bearer, verify=NO_TLS) as client:
+        with httpx2.Client(base_url=self.gateway.origin, headers=key.bearer, verify=NO_TLS, timeout=20) as client:
             limits = client.get("/v1/key").json()["limits"]
         return limits["requests_per_minute"]["remaining"], round(float(limits["budget"]["remaining_usd"]) * USD)
 

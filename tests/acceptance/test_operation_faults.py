@@ -58,7 +58,7 @@ def failed(request: Received) -> bytes:
 
 def stream(gateway: Gateway, key: inside.Key) -> tuple[Any, str]:
     body = {"model": MODEL, "input": "x", "stream": True, "max_output_tokens": 50}
-    with httpx2.stream("POST", f"{gateway.url}/responses", json=body, headers=key.bearer) as answer:
+    with httpx2.stream("POST", f"{gateway.url}/responses", json=body, headers=key.bearer, timeout=20) as answer:
         return answer, answer.read().decode()
 
 
@@ -229,7 +229,7 @@ def sound(kind: bytes = b"audio/mpeg", *, ends: bool = True) -> Behaviour:
 
 def test_a_file_that_breaks_off_breaks_off(gateway: Gateway, upstream: Upstream, key: inside.Key) -> None:
     upstream.push(sound(ends=False))
-    with httpx2.stream("POST", f"{gateway.url}/audio/speech", json=SPEECH, headers=key.bearer) as answer:
+    with httpx2.stream("POST", f"{gateway.url}/audio/speech", json=SPEECH, headers=key.bearer, timeout=20) as answer:
         pieces = answer.iter_raw()
         seen = next(pieces)
         upstream.gate.set()
@@ -246,7 +246,7 @@ def test_who_hangs_up_is_charged_and_the_provider_is_told(
     gateway: Gateway, upstream: Upstream, key: inside.Key
 ) -> None:
     upstream.push(sound(ends=False))
-    with httpx2.stream("POST", f"{gateway.url}/audio/speech", json=SPEECH, headers=key.bearer) as answer:
+    with httpx2.stream("POST", f"{gateway.url}/audio/speech", json=SPEECH, headers=key.bearer, timeout=20) as answer:
         next(answer.iter_raw())
     (event,) = inside.events(gateway, answer.headers["x-request-id"])
     assert (event["status"], event["characters"]) == ("cancelled", 13)
@@ -286,7 +286,7 @@ def test_an_error_with_status_200_in_place_of_a_file_goes_to_the_next_key(
 
 def test_a_stopped_key_ends_its_file_at_once(gateway: Gateway, upstream: Upstream, key: inside.Key) -> None:
     upstream.push(sound(ends=False))
-    with httpx2.stream("POST", f"{gateway.url}/audio/speech", json=SPEECH, headers=key.bearer) as answer:
+    with httpx2.stream("POST", f"{gateway.url}/audio/speech", json=SPEECH, headers=key.bearer, timeout=20) as answer:
         pieces = answer.iter_raw()
         next(pieces)
         gateway.cli("keys", "revoke", "alice")

@@ -446,7 +446,7 @@ def test_a_request_that_codex_sends_goes_through_untouched(
         "prompt_cache_key": "0199-session",
     }
     headers = {"accept": "text/event-stream", "originator": "codex_cli_rs", "session_id": "0199", **key.bearer}
-    with httpx2.stream("POST", f"{house.url}/responses", json=body, headers=headers) as answer:
+    with httpx2.stream("POST", f"{house.url}/responses", json=body, headers=headers, timeout=20) as answer:
         text = answer.read().decode()
         assert answer.headers["content-type"] == "text/event-stream"
     names = [line.removeprefix("event: ") for line in text.splitlines() if line.startswith("event: ")]

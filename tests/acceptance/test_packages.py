@@ -113,7 +113,7 @@ def test_an_installed_wheel_serves_its_assets(packages: Packages, tmp_path: Path
         process = watch(subprocess.Popen(serving, env=kept, cwd=tmp_path, stdout=out, stderr=out))
     try:
         until_alive(process, lambda: answers(port), log, 60)
-        with httpx2.Client(base_url=f"http://127.0.0.1:{port}") as client:
+        with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
             page = client.get("/dashboard/sign-in").text
             named = set(re.findall(r'"(/dashboard/static/[^"#]+)', page))
             assert {Path(one.partition("?")[0]).name for one in named} >= {"app.js", "app.css", "theme.js"}

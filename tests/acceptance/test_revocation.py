@@ -83,6 +83,7 @@ def test_a_key_made_a_moment_ago_works_at_once(house: Gateway) -> None:
             f"{house.url}/chat/completions",
             json={"model": _MODEL, "messages": []},
             headers={"authorization": f"Bearer {secret}"},
+            timeout=20,
             verify=NO_TLS,
         )
         assert answer.status_code == 200
