@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import http.client
+import os
 import random
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
+from itertools import cycle
 from pathlib import Path
+from typing import Final
 
 from tests.servers.forks import Process
 
@@ -18,22 +21,35 @@ _LOWEST = 10_240
 _DAY_S = 86_400
 
 
-def free_port() -> int:
-    """A port nobody listens on now; another process may be quicker, so who binds it should be ready to try again.
-
-    Not one of those that the kernel gives to clients: while a server is away, a client that keeps trying to reach it
-    would sooner or later be given that very port, and be connected to itself.
-    """
-    while True:
-        port = random.randrange(_LOWEST, _first_of_clients())  # noqa: S311 - any will do
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
+def _own_ports() -> Iterator[int]:
+    """Those of this worker, each again only after all others: a server that is away for a moment finds its own free."""
+    worker, workers = os.environ.get("PYTEST_XDIST_WORKER", "gw0"), os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")
+    first = int(worker.removeprefix("gw")) + _LOWEST
+    own = list(range(first, _first_of_clients(), int(workers)))
+    begin = random.randrange(len(own))  # noqa: S311 - any will do
+    return cycle(own[begin:] + own[:begin])
 
 
 def _first_of_clients() -> int:
     ports = Path("/proc/sys/net/ipv4/ip_local_port_range")
     return int(ports.read_text().split()[0]) if ports.exists() else 49_152
+
+
+_PORTS: Final = _own_ports()
+
+
+def free_port() -> int:
+    """A port nobody listens on now; a process that is none of ours may be quicker, so who binds it tries again.
+
+    Not one of those that the kernel gives to clients: while a server is away, a client that keeps trying to reach it
+    would sooner or later be given that very port, and be connected to itself. Nor one that another worker may choose:
+    whoever waits for their own server to answer would take that of the other for it.
+    """
+    while True:
+        with socket.socket() as probe, suppress(OSError):
+            port = next(_PORTS)
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def until(done: Callable[[], object], what: str, timeout_s: float = 10.0) -> None:
