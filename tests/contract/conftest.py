@@ -5,14 +5,19 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
+from argon2 import PasswordHasher
 
 from ostiary.db.database import Database
 from ostiary.db.migrate import migrate
 from tests.people import CHAIN_KEY
 from tests.servers.postgres import Postgres
+
+_CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+_CHEAP_NOBODYS = _CHEAP.hash("nobody's")
 
 
 async def _migrated(url: str) -> None:
@@ -46,11 +51,31 @@ def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ostiary.db.database._BUSY_MS", 60_000)
 
 
+@pytest.fixture
+def real_passwords() -> None:
+    """For what looks at how dear a password is."""
+
+
+@pytest.fixture(autouse=True)
+def cheap_passwords(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A password takes a tenth of a second and 64 MiB, for whoever guesses; nearly every test just comes in."""
+    if "real_passwords" not in request.fixturenames:
+        monkeypatch.setattr("ostiary.orgs.passwords._HASHER", _CHEAP)
+        monkeypatch.setattr("ostiary.orgs.passwords._NOBODYS", _CHEAP_NOBODYS)
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The address of a fresh, migrated database, first SQLite, then PostgreSQL."""
+    with fresh(request, tmp_path) as url:
+        yield url
+
+
+@contextmanager
+def fresh(request: pytest.FixtureRequest, folder: Path) -> Iterator[str]:
+    """The address of a migrated database of the kind that a fixture's parameter says; it is gone with the block."""
     if request.param == "sqlite":
-        path = tmp_path / "ostiary.db"
+        path = folder / "ostiary.db"
         shutil.copy(request.getfixturevalue("sqlite_template"), path)
         yield f"sqlite:///{path}"
         return
@@ -63,7 +88,16 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     """That database, open."""
-    opened = Database(database_url)
-    opened.chain_key = CHAIN_KEY
-    yield opened
-    await opened.close()
+    async with opened(database_url) as it:
+        yield it
+
+
+@asynccontextmanager
+async def opened(url: str) -> AsyncIterator[Database]:
+    """A database that writes its audit log as an instance does."""
+    database = Database(url)
+    database.chain_key = CHAIN_KEY
+    try:
+        yield database
+    finally:
+        await database.close()

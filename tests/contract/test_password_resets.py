@@ -207,6 +207,7 @@ async def test_composed_and_trimmed_alike_and_otherwise_exact() -> None:
     assert await passwords.hashed(Secret("gr\u00fcne W\u00e4lder")) != hash_
 
 
+@pytest.mark.usefixtures("real_passwords")
 async def test_a_flood_of_sign_ins_is_turned_away_and_passes() -> None:
     """Two at a time, thirty wait, and who comes then is told to come again: the machine is not exhausted."""
     done = await asyncio.gather(*(passwords.matches(None, PASSWORD) for _ in range(40)), return_exceptions=True)

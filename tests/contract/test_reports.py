@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from ostiary.ledger import reports, store, trace_windows_store
 from ostiary.ledger.events import Event
 from ostiary.ledger.reports import Dimension, Filter, UsageFilter
 from ostiary.providers.tokens import Tokens
+from tests.contract.conftest import fresh, opened
 from tests.people import refused
 
 pytestmark = pytest.mark.anyio
@@ -288,6 +291,7 @@ def _many() -> list[Event]:
     return found
 
 
+MANY = _many()
 WANTED = (
     Filter(),
     Filter(agent_key_ids=("key_bob",)),
@@ -332,13 +336,31 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
         monkeypatch.setattr(trace_windows_store, "_SUM_TO_ATTEMPT", 0)
 
 
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def full_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a database that holds `MANY` and a call of somebody else's: for tests that only read."""
+
+    async def filled(url: str) -> None:
+        async with opened(url) as database:
+            await keep(database, *MANY, event("req_other", organization_id=OTHER, started_at=DAY + 9))
+
+    with fresh(request, tmp_path_factory.mktemp("full")) as url:
+        asyncio.run(filled(url))
+        yield url
+
+
+@pytest.fixture
+async def full(full_url: str) -> AsyncIterator[Database]:
+    """That database, open."""
+    async with opened(full_url) as database:
+        yield database
+
+
 @pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("wanted", WANTED, ids=str)
-async def test_every_filter_finds_exactly_what_fits_and_pages_join_up(database: Database, wanted: Filter) -> None:
-    events = _many()
-    await keep(database, *events, event("req_other", organization_id=OTHER, started_at=DAY + 9))
-    fitting = sorted((one.started_at, one.request_id, one.attempt) for one in events if _fits(one, wanted))[::-1]
-    async with database.read() as tx:
+async def test_every_filter_finds_exactly_what_fits_and_pages_join_up(full: Database, wanted: Filter) -> None:
+    fitting = sorted((one.started_at, one.request_id, one.attempt) for one in MANY if _fits(one, wanted))[::-1]
+    async with full.read() as tx:
         assert [one.place for one in await reports.list_traces(tx, ORG, wanted, limit=0)] == fitting
         for limit in (1, 7, 200):
             paged: list[Any] = []
@@ -354,12 +376,10 @@ async def test_every_filter_finds_exactly_what_fits_and_pages_join_up(database: 
 @pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("most", [10_000, 20])
 @pytest.mark.parametrize("wanted", WANTED, ids=str)
-async def test_a_summary_is_of_all_that_the_filter_finds(database: Database, wanted: Filter, most: int) -> None:
-    events = _many()
-    await keep(database, *events)
-    fitting = sorted((one for one in events if _fits(one, wanted)), key=lambda one: one.started_at, reverse=True)
+async def test_a_summary_is_of_all_that_the_filter_finds(full: Database, wanted: Filter, most: int) -> None:
+    fitting = sorted((one for one in MANY if _fits(one, wanted)), key=lambda one: one.started_at, reverse=True)
     latencies = sorted(one.latency_ms for one in fitting[:most])
-    async with database.read() as tx:
+    async with full.read() as tx:
         found = await reports.sum_traces(tx, ORG, wanted, most=most)
     assert found == reports.Summary(
         attempts=len(fitting),
@@ -408,14 +428,12 @@ async def test_one_call_comes_with_all_its_attempts_and_of_its_organization_only
     ids=str,
 )
 async def test_usage_by_any_dimension_is_the_sum_over_the_events_of_whole_hours(
-    database: Database, wanted: UsageFilter, by: tuple[Dimension, ...]
+    full: Database, wanted: UsageFilter, by: tuple[Dimension, ...]
 ) -> None:
-    events = _many()
-    await keep(database, *events)
     hour = DAY_MS // 24
     end = 1 << 60 if wanted.until_at is None else -(-wanted.until_at // hour) * hour
     sums: Counter[tuple[Any, ...]] = Counter()
-    for one in events:
+    for one in MANY:
         if (
             wanted.since_at // hour * hour <= one.started_at < end
             and (wanted.agent_key_ids is None or one.agent_key_id in wanted.agent_key_ids)
@@ -428,7 +446,7 @@ async def test_usage_by_any_dimension_is_the_sum_over_the_events_of_whole_hours(
                 "provider": one.provider, "model": one.model, "provider_key": one.provider_key_id,
             }  # fmt: skip
             sums[tuple(fields[name] for name in by)] += one.cost_nano + 1
-    async with database.read() as tx:
+    async with full.read() as tx:
         rows = await reports.sum_usage(tx, ORG, wanted, by)
         some = await reports.sum_usage(tx, ORG, wanted, by, limit=2)
     columns = {"agent_key": "agent_key_id", "credential": "credential_id", "provider_key": "provider_key_id"}

@@ -82,6 +82,7 @@ async def test_what_is_refused_is_refused_alike(database: Database) -> None:
     ]
 
 
+@pytest.mark.usefixtures("real_passwords")
 async def test_what_is_refused_takes_alike(database: Database) -> None:
     """Each is compared with a hash; without that, who is unknown would be told in a hundredth of the time."""
     await peopled(database, "alice")
@@ -109,6 +110,7 @@ async def test_what_is_no_address_is_not_looked_for(database: Database, email: s
         await sign_in.sign_in(database, email, PASSWORD, None, NOW, address=HERE, agent=None)
 
 
+@pytest.mark.usefixtures("real_passwords")
 async def test_an_older_hash_is_made_anew_and_others_stay(database: Database) -> None:
     folk = await peopled(database, "bob")
     weak = PasswordHasher(time_cost=1, memory_cost=1024, parallelism=1).hash(PASSWORD.reveal())
@@ -126,6 +128,7 @@ async def test_an_older_hash_is_made_anew_and_others_stay(database: Database) ->
     await enter(database, "alice")
 
 
+@pytest.mark.usefixtures("real_passwords")
 async def test_a_spoilt_hash_lets_nobody_in(database: Database) -> None:
     folk = await peopled(database, "alice")
     for text in ("", "x", "$argon2id$v=19$m=65536,t=3,p=4$", PASSWORD.reveal()):
