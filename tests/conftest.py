@@ -193,6 +193,26 @@ def shared_gateway(
         yield made
 
 
+# ---- what `poe test` asks and what it leaves to `poe test-thorough` ----------------------------------------------
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` is heeded
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is thorough: see docs/decisions/0019-two-runs-of-the-suite.md."""
+    for item in items:
+        if _is_thorough(item):
+            item.add_marker(pytest.mark.thorough)
+
+
+def _is_thorough(item: pytest.Item) -> bool:
+    """Whether it asks more of a part than its main job, on PostgreSQL what is asked on SQLite, or after the rigs."""
+    call = getattr(item, "callspec", None)  # of those with parameters only
+    if call is not None and "postgresql" in call.params.values():
+        return True
+    folder = item.path.parent.name
+    return folder == "servers" or (folder == "acceptance" and item.get_closest_marker("main_job") is None)
+
+
 # ---- the canary sweep -------------------------------------------------------------------------------------------
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import pytest
-from sqlalchemy import func, select, text
+from sqlalchemy import Table, func, select, text
 
 from ostiary.actor import Actor
 from ostiary.db import schema
-from ostiary.db.database import Database
+from ostiary.db.database import Database, Transaction
 from ostiary.errors import Refusal
 from ostiary.orgs import members, organizations, roles, users
 from ostiary.orgs.organizations import Organization
@@ -44,21 +44,64 @@ class People:
         return self.operator if name == "operator" else self.actors[name]
 
 
+@dataclass(frozen=True, slots=True)
+class _Settled:
+    """People, and every row that there is because of them."""
+
+    people: People
+    rows: Mapping[Table, list[dict[str, Any]]]
+
+
+_settled: dict[tuple[str, Secret | None], _Settled] = {}
+"""By the kind of database and what proves its audit log: whoever is first in a process does the deeds, which take a
+tenth of a second; for the others, where nothing is written yet, the same rows are written again."""
+
+
 async def settle(database: Database) -> People:
     """Found both organizations and let everybody in, or not."""
-    operator = roles.operator()
+    kind = (database.engine.dialect.name, database.chain_key)
     async with database.transaction() as tx:
-        home = await organizations.create(tx, operator, "Home", NOW)
-        elsewhere = await organizations.create(tx, operator, "Elsewhere", NOW)
-        for name, role in _ROLES.items():
-            await members.add(tx, operator, home.id, f"{name}@example.org", name.title(), role, NOW)
-        await members.add(tx, operator, elsewhere.id, "dora@example.org", "Dora", "owner", NOW)
-        actors = {}
-        for name in NAMES:
-            user = await users.ensure(tx, f"{name}@example.org", name.title(), NOW)
-            place = elsewhere if name == "dora" else home
-            role_there = "owner" if name == "dora" else _ROLES.get(name)
-            actors[name] = roles.member_actor(user, role_there, place.id, "test", "192.0.2.7")
+        if await _rows(tx, schema.audit) or await _rows(tx, schema.organizations):
+            return await _settle(tx)
+        if kind not in _settled:
+            before = await _all_rows(tx)
+            people = await _settle(tx)
+            after = await _all_rows(tx)
+            new = {table: [row for row in rows if row not in before[table]] for table, rows in after.items()}
+            _settled[kind] = _Settled(people, {table: rows for table, rows in new.items() if rows})
+            return people
+        await _put_down(tx, _settled[kind].rows)
+        return _settled[kind].people
+
+
+async def _rows(tx: Transaction, table: Table) -> list[dict[str, Any]]:
+    return [dict(row) for row in (await tx.execute(table.select())).mappings()]
+
+
+async def _all_rows(tx: Transaction) -> dict[Table, list[dict[str, Any]]]:
+    return {table: await _rows(tx, table) for table in schema.metadata.sorted_tables}
+
+
+async def _put_down(tx: Transaction, rows: Mapping[Table, list[dict[str, Any]]]) -> None:
+    for table, found in rows.items():
+        await tx.execute(table.insert(), found)
+        if tx.dialect.name == "postgresql" and "seq" in table.c:  # whose next number goes by what was asked of it
+            await tx.execute(select(func.setval(func.pg_get_serial_sequence(table.name, "seq"), len(found))))
+
+
+async def _settle(tx: Transaction) -> People:
+    operator = roles.operator()
+    home = await organizations.create(tx, operator, "Home", NOW)
+    elsewhere = await organizations.create(tx, operator, "Elsewhere", NOW)
+    for name, role in _ROLES.items():
+        await members.add(tx, operator, home.id, f"{name}@example.org", name.title(), role, NOW)
+    await members.add(tx, operator, elsewhere.id, "dora@example.org", "Dora", "owner", NOW)
+    actors = {}
+    for name in NAMES:
+        user = await users.ensure(tx, f"{name}@example.org", name.title(), NOW)
+        place = elsewhere if name == "dora" else home
+        role_there = "owner" if name == "dora" else _ROLES.get(name)
+        actors[name] = roles.member_actor(user, role_there, place.id, "test", "192.0.2.7")
     return People(home, elsewhere, actors, operator)
 
 

@@ -34,6 +34,7 @@ def calls(bureau: Bureau, secret: str) -> int:
     return bureau.gateway.chat(secret, MODEL).status_code
 
 
+@pytest.mark.main_job
 def test_a_key_is_made_for_a_member_used_seen_and_revoked(bureau: Bureau) -> None:
     """The main job of this door."""
     bob = bureau.user_id("bob")
@@ -215,6 +216,7 @@ def test_null_is_no_value_where_there_must_be_one(bureau: Bureau, field: str) ->
     assert field in {name.partition(".")[0] for name in fields(answer)}
 
 
+@pytest.mark.main_job
 def test_rotation_shows_the_new_secret_once_and_ends_the_old(bureau: Bureau) -> None:
     made = bureau.key()
     bureau.hears(made["secret"])
@@ -230,6 +232,7 @@ def test_rotation_shows_the_new_secret_once_and_ends_the_old(bureau: Bureau) -> 
     assert bureau.ask("alice", "POST", f"/agent-keys/{made['id']}/rotate", json={"overlap_s": 700_000}).is_error
 
 
+@pytest.mark.main_job
 def test_a_key_stops_and_starts(bureau: Bureau) -> None:
     made = bureau.key()
     bureau.hears(made["secret"])
@@ -255,6 +258,7 @@ def test_a_key_opens_this_door_as_it_opens_the_other(bureau: Bureau) -> None:
     assert answer.headers["www-authenticate"] == 'Bearer error="invalid_token"'
 
 
+@pytest.mark.main_job
 def test_an_ephemeral_key_stays_within_its_parent(bureau: Bureau) -> None:
     parent = bureau.key(models=["openai-compatible/plain"], rpm=20)
     path = f"/agent-keys/{parent['id']}/ephemeral"

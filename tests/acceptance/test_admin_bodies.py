@@ -13,6 +13,8 @@ from tests.servers.canaries import Canaries
 from tests.servers.gateway import making
 from tests.servers.shell import Shell
 
+pytestmark = pytest.mark.main_job
+
 PATH = "/api/v1/agent-keys"
 MEGABYTE = 1024 * 1024
 

@@ -13,6 +13,8 @@ from tests.servers.canaries import Canaries
 from tests.servers.gateway import making
 from tests.servers.shell import Shell
 
+pytestmark = pytest.mark.main_job
+
 
 @pytest.fixture(scope="module")
 def bureau(tmp_path_factory: pytest.TempPathFactory, canaries: Canaries, shell: Shell) -> Iterator[Bureau]:

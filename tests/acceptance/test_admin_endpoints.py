@@ -46,6 +46,7 @@ def alias(bureau: Bureau, **wished: Any) -> Any:
 # ---- what is made is what is shown ------------------------------------------------------------------------------
 
 
+@pytest.mark.main_job
 def test_an_endpoint_is_made_shown_edited_and_deleted(bureau: Bureau) -> None:
     name = bureau.name("chat")
     wish = {

@@ -31,6 +31,7 @@ def count(bureau: Bureau, name: str) -> int:
     return len(bureau.done("alice", "GET", "/agent-keys", params={"search": name})["data"])
 
 
+@pytest.mark.main_job
 def test_the_same_again_gives_the_same_answer_without_the_secret(bureau: Bureau) -> None:
     wish = {"name": bureau.name("twice"), "metadata": {"ratio": 0.1, "secret": "not one"}}
     first = bureau.ask("alice", "POST", "/agent-keys", json=wish, headers=under("one"))

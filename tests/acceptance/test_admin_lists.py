@@ -65,6 +65,7 @@ def test_what_is_added_meanwhile_moves_no_page(bureau: Bureau) -> None:
     bureau.done("alice", "DELETE", f"/agent-keys/{made['id']}")
 
 
+@pytest.mark.main_job
 @pytest.mark.parametrize(
     ("params", "expected"),
     [

@@ -174,6 +174,7 @@ def label(route: Route) -> str:
 every_route: Final = pytest.mark.parametrize("route", ROUTES, ids=label)
 
 
+@pytest.mark.main_job
 @pytest.mark.parametrize("who", PEOPLE)
 @every_route
 def test_what_happens_follows_from_the_table(bureau: Bureau, route: Route, who: str) -> None:
@@ -184,6 +185,7 @@ def test_what_happens_follows_from_the_table(bureau: Bureau, route: Route, who: 
         assert code(answer) in {"not_found", "insufficient_scope"}
 
 
+@pytest.mark.main_job
 @every_route
 def test_nobody_is_let_in_without_a_credential(bureau: Bureau, route: Route) -> None:
     answer = asked(bureau, route, None)

@@ -66,6 +66,7 @@ def sent(provider: Upstream, secret: str) -> int:
 # ---- adding -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.main_job
 def test_a_key_is_tested_and_added_with_every_field(bureau: Bureau, provider: Upstream) -> None:
     asked = wish(
         bureau, provider, priority=10, weight=3, free_tier=True, account="acme", tags=["prod"], rpm=60, rpd=1_000,

@@ -23,6 +23,7 @@ def bureau(tmp_path_factory: pytest.TempPathFactory, canaries: Canaries, shell: 
 # ---- organizations ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.main_job
 def test_an_organization_shows_and_changes_its_rules(bureau: Bureau) -> None:
     path = f"/organizations/{bureau.home}"
     wish = {"rpm": 500, "tpm": 10_000, "trace_days": 90, "max_lifetime_s": 86_400 * 60, "allow_unpriced": True}
@@ -99,6 +100,7 @@ def test_an_operator_makes_an_organization(bureau: Bureau) -> None:
 # ---- members ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.main_job
 def test_a_member_comes_rises_and_goes_with_their_keys(bureau: Bureau) -> None:
     email = f"{bureau.name('new')}@example.org"
     made = bureau.done("erin", "POST", "/members", json={"email": email.upper(), "name": "New"})

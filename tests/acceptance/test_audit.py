@@ -70,6 +70,7 @@ def undone(house: House) -> Iterator[sqlite3.Connection]:
             db.execute("COMMIT")
 
 
+@pytest.mark.main_job
 def test_a_log_that_nobody_touched_is_whole(lived: Gateway) -> None:
     code, report = verify(lived)
     assert (code, report["ok"], report["faults"]) == (0, True, [])
@@ -190,6 +191,7 @@ def copied(gateways: GatewayMaker, lived: Gateway, tmp_path: Path) -> Gateway:
     return gateway
 
 
+@pytest.mark.main_job
 def test_anchors_that_were_changed(gateways: GatewayMaker, lived: Gateway, tmp_path: Path) -> None:
     gateway = copied(gateways, lived, tmp_path)
     path = gateway.data_dir / "audit-anchors.jsonl"

@@ -145,6 +145,7 @@ def second_url(postgres: Postgres) -> Iterator[str]:
 # ---- the round trip ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.main_job
 def test_what_was_backed_up_works_after_a_restore(either: House) -> None:
     either.call(3)
     until(lambda: either.written(3), "three calls in the ledger")

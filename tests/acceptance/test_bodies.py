@@ -17,6 +17,8 @@ from tests.acceptance.inside import USD, events, mint, set_prices
 from tests.servers.gateway import Gateway
 from tests.servers.upstream import Upstream
 
+pytestmark = pytest.mark.main_job
+
 MODEL = "openai-compatible/ok"
 MEGABYTE = 1024 * 1024
 CHAT = "/v1/chat/completions"

@@ -18,6 +18,7 @@ _PROMPT = "The treasure lies under the third oak."
 _MASTER_KEY = "q1Lw3cEWJxCEv7nHc5tUpFYPZ1m0Cnq3zQn5m4oJ2Yk="
 
 
+@pytest.mark.main_job
 @pytest.mark.parametrize("stream", [False, True])
 def test_content_is_kept_only_where_the_key_says_so(gateway: Gateway, upstream: Upstream, *, stream: bool) -> None:
     gateway.add_provider_key("openai-compatible", "upstream", upstream.url)

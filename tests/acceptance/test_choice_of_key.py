@@ -103,6 +103,7 @@ def edit(pair: Pair, name: str, **changes: Any) -> None:
 # ---- own before pool --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.main_job
 def test_own_keys_come_before_the_pool_however_high_its_priority(pair: Pair) -> None:
     elsewhere(pair, "Generous", "groq", "of the pool", priority=1_000)
     pair.furnish("groq", "own, first", "own, next", priority=-1_000)

@@ -61,6 +61,7 @@ def refused(house: House, *words: str, stdin: str | None = None, code: int = 1) 
 # ---- agent keys ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.main_job
 def test_a_created_key_shows_its_secret_once(house: House) -> None:
     made = house.json(
         "keys", "create", "--name", "once", "--budget-usd", "2.5", "--rpm", "60", "--rpd", "1000",
@@ -182,6 +183,7 @@ def test_tables_for_people_hold_no_secret(house: House) -> None:
 # ---- the vault ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.main_job
 def test_a_provider_key_is_tested_sealed_and_never_shown(house: House, shared_upstream: Upstream) -> None:
     secret = house.canaries.plant("sk-")
     shared_upstream.keys = {secret}
@@ -379,6 +381,7 @@ def test_usage_and_traces_of_nothing_are_empty(house: House) -> None:
     assert "no such agent key" in refused(house, "traces", "--key", "nobody")
 
 
+@pytest.mark.main_job
 def test_what_was_called_is_in_traces_and_usage(gateway: Gateway, upstream: Upstream) -> None:
     gateway.add_provider_key("openai-compatible", "upstream", upstream.url)
     gateway.cli("prices", "set", "openai-compatible/ok", "--input", "1", "--output", "2")
@@ -532,6 +535,7 @@ def test_a_secret_is_asked_for_without_showing_it(house: House) -> None:
     assert house.json("vault", "show", "asked")["preview"] == f"{secret[:4]}…{secret[-3:]}"
 
 
+@pytest.mark.main_job
 def test_commands_work_on_postgresql(empty: House, postgres_url: str) -> None:
     house = empty
     master = base64.urlsafe_b64encode(os.urandom(32)).decode()

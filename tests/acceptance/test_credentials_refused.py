@@ -20,6 +20,8 @@ from tests.servers.gateway import Gateway
 from tests.servers.upstream import Upstream
 from tests.servers.waiting import until
 
+pytestmark = pytest.mark.main_job
+
 MODEL = "openai-compatible/ok"
 BODY = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}]}
 CARRIERS = ("authorization", "x-api-key", "api-key", "x-goog-api-key")

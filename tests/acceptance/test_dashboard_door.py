@@ -155,6 +155,7 @@ def told(route: Route) -> str:
 # ---- who may -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.main_job
 def test_nobody_is_sent_to_sign_in(place: Place) -> None:
     for route in ROUTES:
         answer = place.ask(None, route, dict.fromkeys(NAME.findall(route.path), UNKNOWN))
@@ -282,6 +283,7 @@ def test_what_takes_a_secret_away_or_hands_one_out_is_grave() -> None:
 # ---- how it is asked ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.main_job
 @pytest.mark.parametrize(
     "headers",
     [

@@ -47,6 +47,7 @@ def exact(text: str) -> Any:
     return json.loads(text, parse_float=Decimal)
 
 
+@pytest.mark.main_job
 def test_one_look_prints_what_was_agreed(house: House) -> None:
     ran = house.cli("demo", "--once", "--json")
     found = exact(ran.out)

@@ -35,6 +35,7 @@ def _prepared(gateway: Gateway, upstream: Upstream) -> str:
     return gateway.create_key("a", "--budget-usd", "1")
 
 
+@pytest.mark.main_job
 @pytest.mark.parametrize("streams", [False, True])
 def test_a_call_on_its_way_is_finished_and_settled(gateway: Gateway, upstream: Upstream, *, streams: bool) -> None:
     secret = _prepared(gateway, upstream)

@@ -43,6 +43,7 @@ def refused(answer: Answer, status: int, code: str) -> str:
 # ---- one Host, one framing --------------------------------------------------------------------------------------
 
 
+@pytest.mark.main_job
 @pytest.mark.parametrize("lines", [("host: a", "host: b"), ("host: a", "Host: a"), ("host: a", "x-a: b", "HOST: a")])
 def test_two_hosts(shared_gateway: Gateway, lines: tuple[str, ...]) -> None:
     assert "Host" in refused(say(shared_gateway, get("/health", *lines)), 400, "invalid_request")
@@ -52,6 +53,7 @@ def test_no_host(shared_gateway: Gateway) -> None:
     assert "Host" in refused(say(shared_gateway, b"GET /health HTTP/1.1\r\n\r\n"), 400, "invalid_request")
 
 
+@pytest.mark.main_job
 @pytest.mark.parametrize(
     "lines",
     [
@@ -91,6 +93,7 @@ def test_a_framing_that_can_be_read_in_two_ways(
     assert len(shared_upstream.calls) == before
 
 
+@pytest.mark.main_job
 @pytest.mark.parametrize(
     "chunks",
     [
@@ -165,6 +168,7 @@ def test_other_versions_of_http(shared_gateway: Gateway, version: str) -> None:
     refused(say(shared_gateway, get(version=version)), 400, "invalid_request")
 
 
+@pytest.mark.main_job
 @pytest.mark.parametrize(
     "bytes_",
     [
@@ -185,6 +189,7 @@ def test_what_is_not_http(shared_gateway: Gateway, bytes_: bytes) -> None:
 # ---- too large --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.main_job
 def test_a_head_of_thirty_kilobytes_passes_and_of_more_than_thirty_two_does_not(shared_gateway: Gateway) -> None:
     assert say(shared_gateway, get("/health", "x-a: " + "a" * 30_000)).status == 200
     refused(say(shared_gateway, get("/health", "x-a: " + "a" * 33_000)), 431, "headers_too_large")

@@ -89,6 +89,7 @@ def test_a_timeout_is_read_and_shown(text: str, ms: int | None, shown: str | Non
 # ---- endpoints --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.main_job
 def test_an_endpoint_is_made_shown_edited_and_deleted(house: House) -> None:
     made = house.json(
         "endpoints", "create", "chat",

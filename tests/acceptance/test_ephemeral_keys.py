@@ -129,6 +129,7 @@ def test_a_day_limit_set_at_noon_knows_what_the_children_did(house: Gateway) -> 
     assert [code(house, one) for one in (parent, child)] == [over, over]
 
 
+@pytest.mark.main_job
 @pytest.mark.usefixtures("one_day")
 def test_a_child_spends_its_parents_budget_and_no_more_than_its_slice(priced: Gateway) -> None:
     """A call costs at most some ten tokens of input and ten of output here: two or three cents."""

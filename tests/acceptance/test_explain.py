@@ -31,6 +31,7 @@ def _explain(gateway: Gateway, secret: str, **more: Any) -> dict[str, Any]:
     return told
 
 
+@pytest.mark.main_job
 def test_what_would_be_done_is_said_and_costs_nothing(priced: Gateway, upstream: Upstream) -> None:
     secret = priced.create_key("a", "--budget-usd", "1", "--rpm", "2", "--parallel", "1")
     for _ in range(5):

@@ -202,6 +202,7 @@ def test_killed_during_the_second_attempt(scene: Scene) -> None:
     scene.require_sums(key, 2 * first["cost_nano"])
 
 
+@pytest.mark.main_job
 def test_many_at_once_never_pass_the_cap(scene: Scene) -> None:
     cap_nano = USD
     key = scene.key("many", cap_nano)

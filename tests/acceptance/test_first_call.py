@@ -62,6 +62,7 @@ def _event(house: Gateway, request_id: str) -> dict[str, Any]:
     return event
 
 
+@pytest.mark.main_job
 def test_a_plain_answer_passes_and_is_written_down(house: Gateway, client: openai.OpenAI) -> None:
     raw = client.chat.completions.with_raw_response.create(
         model=_MODEL, messages=_QUESTION, max_tokens=12, extra_body=_ON
@@ -82,6 +83,7 @@ def test_a_plain_answer_passes_and_is_written_down(house: Gateway, client: opena
     assert event["tokens"]["output"] == 12
 
 
+@pytest.mark.main_job
 def test_a_stream_passes_and_its_usage_is_asked_for_but_hidden(house: Gateway, client: openai.OpenAI) -> None:
     stream = client.chat.completions.create(
         model=_MODEL, messages=_QUESTION, max_tokens=12, extra_body=_ON, stream=True
@@ -124,6 +126,7 @@ async def test_the_async_client_works_as_well(house: Gateway, secret: str) -> No
     assert _event(house, stream.response.headers["x-request-id"])["tokens"]["output"] == 4
 
 
+@pytest.mark.main_job
 def test_embeddings_pass_and_cost_their_input(house: Gateway, client: openai.OpenAI) -> None:
     raw = client.embeddings.with_raw_response.create(model="vllm/tiny-embed", input=["the door", "the key"])
     answer = raw.parse()

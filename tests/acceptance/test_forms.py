@@ -45,6 +45,7 @@ def send(gateway: Gateway, key: inside.Key, body: Any, kind: str | None = None, 
     return gateway.client(key.secret).post(f"/v1/audio/{path}", content=body, headers=headers)
 
 
+@pytest.mark.main_job
 @pytest.mark.parametrize(
     "body",
     [
@@ -93,6 +94,7 @@ SMUGGLED = part("zz", b"x").replace(b'"zz"', b'"zz"; filename*="a; name=model; x
 CODED = part("file", b"AAAA", file="a", head="Content-Transfer-Encoding: base64\r\n")
 
 
+@pytest.mark.main_job
 @pytest.mark.parametrize(
     ("body", "says"),
     [

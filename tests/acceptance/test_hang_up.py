@@ -117,6 +117,7 @@ def test_while_sending_the_body(scene: Scene, go: Callable[[Wire], None]) -> Non
     events_of(scene.gateway, key, 0)
 
 
+@pytest.mark.main_job
 @WAYS
 @pytest.mark.parametrize("stream", [False, True])
 def test_before_the_provider_answers(scene: Scene, go: Callable[[Wire], None], stream: bool) -> None:  # noqa: FBT001 - a parameter of the test
@@ -156,6 +157,7 @@ def test_after_the_providers_head(scene: Scene, go: Callable[[Wire], None]) -> N
     assert row["cost_nano"] == row["held_nano"]
 
 
+@pytest.mark.main_job
 @WAYS
 def test_in_the_middle_of_the_stream(scene: Scene, go: Callable[[Wire], None]) -> None:
     key = scene.key(f"middle {GOING.index(go)}")

@@ -68,6 +68,7 @@ def made_by(house: Gateway, key: inside.Key, **more: Any) -> str:
     return str(json.loads(last)["response"]["id"])
 
 
+@pytest.mark.main_job
 def test_it_is_asked_for_cancelled_and_deleted_at_the_key_that_gave_it(
     house: Gateway, key: inside.Key, upstream: Upstream
 ) -> None:

@@ -46,6 +46,7 @@ def names(house: House, *options: str) -> list[str]:
     return [key["name"] for key in house.json("keys", "list", *options)]
 
 
+@pytest.mark.main_job
 def test_every_control_is_set_shown_and_lifted(house: House) -> None:
     made = house.json(
         "keys", "create", "--name", "full", "--budget-usd", "5", "--soft-budget-usd", "4", "--budget-period", "total",

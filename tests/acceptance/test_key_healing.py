@@ -59,6 +59,7 @@ def standing(pair: Pair) -> dict[str, str]:
     return {one["name"]: one["status"] for one in pair.gateways[0].json("vault", "list") if one["name"] in TWENTY}
 
 
+@pytest.mark.main_job
 def test_one_bad_key_of_twenty_is_disabled_and_nobody_sees_a_failure(pair: Pair) -> None:
     pair.by_key["k-07"] = behaviours.unauthorized
     since = len(pair.upstream.calls)

@@ -203,6 +203,7 @@ def _check_sums(db: sqlite3.Connection) -> None:
         assert [tuple(row) for row in kept] == [tuple(row) for row in summed], table
 
 
+@pytest.mark.main_job
 @pytest.mark.parametrize("streams", [False, True])
 def test_the_answer_is_in_the_ledger_before_its_last_byte(
     gateway: Gateway, upstream: Upstream, *, streams: bool

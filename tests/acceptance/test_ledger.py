@@ -50,6 +50,7 @@ def books(gateway: Gateway) -> None:
     asyncio.run(check())
 
 
+@pytest.mark.main_job
 @pytest.mark.usefixtures("one_day")
 def test_usage_by_what_is_asked_for_and_as_csv(ready: Gateway) -> None:
     secret, formula = ready.create_key("busy"), ready.create_key("=cmd|x")

@@ -19,6 +19,7 @@ def _priced(gateway: Gateway, upstream: Upstream) -> None:
     gateway.cli("prices", "set", _MODEL, "--input", "100", "--output", "100")
 
 
+@pytest.mark.main_job
 def test_requests_a_minute_are_exact_and_refusals_do_not_count(gateway: Gateway, upstream: Upstream) -> None:
     _priced(gateway, upstream)
     secret = gateway.create_key("a", "--rpm", "5")
@@ -86,6 +87,7 @@ def test_requests_a_day_survive_a_restart_and_end_at_midnight(gateway: Gateway, 
     assert 1 <= int(refused.headers["retry-after"]) <= 86_400
 
 
+@pytest.mark.main_job
 def test_a_hundred_calls_at_once_do_not_pass_a_small_budget(gateway: Gateway, upstream: Upstream) -> None:
     _priced(gateway, upstream)
     secret = gateway.create_key("a", "--budget-usd", "0.05")
@@ -186,6 +188,7 @@ def test_a_call_may_cap_itself(gateway: Gateway, upstream: Upstream) -> None:
     assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "x-ostiary-max-cost-usd")
 
 
+@pytest.mark.main_job
 def test_models_providers_and_free_only_are_enforced(gateway: Gateway, upstream: Upstream) -> None:
     _priced(gateway, upstream)
     cases = {

@@ -62,6 +62,7 @@ def test_a_streamed_completion(house: Gateway, client: openai.OpenAI) -> None:
     assert (event["output_tokens"], event["status"]) == (6, "ok")
 
 
+@pytest.mark.main_job
 def test_a_response(house: Gateway, client: openai.OpenAI) -> None:
     raw = client.responses.with_raw_response.create(
         model=MODEL, input="Who keeps the door?", max_output_tokens=6, extra_body=ON
@@ -72,6 +73,7 @@ def test_a_response(house: Gateway, client: openai.OpenAI) -> None:
     check(house, raw.headers, answer.usage.input_tokens, 6)
 
 
+@pytest.mark.main_job
 def test_a_streamed_response(house: Gateway, client: openai.OpenAI) -> None:
     with client.responses.with_streaming_response.create(
         model=MODEL, input="Who keeps the door?", max_output_tokens=6, extra_body=ON, stream=True

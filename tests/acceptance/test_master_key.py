@@ -340,6 +340,7 @@ def house(gateway: Gateway, upstream: Upstream) -> Gateway:
     return gateway
 
 
+@pytest.mark.main_job
 def test_the_key_file_is_replaced_while_the_gateway_serves(house: Gateway) -> None:
     secret = house.create_key("a")
     file = house.data_dir / "master.key"

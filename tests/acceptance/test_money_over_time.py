@@ -165,6 +165,7 @@ def _leased(cluster: Cluster, period: str) -> int:
     )
 
 
+@pytest.mark.main_job
 def test_a_month_that_is_spent_stays_spent_however_often_it_comes_back(
     gateways: GatewayMaker, upstream: Upstream, tmp_path: Path
 ) -> None:

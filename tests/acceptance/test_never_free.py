@@ -125,6 +125,7 @@ def test_a_count_of_nothing_is_estimated(scene: Scene, name: str, *, stream: boo
     assert spent(scene.gateway, key) == row["cost_nano"]
 
 
+@pytest.mark.main_job
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 def test_a_total_alone_is_a_count(scene: Scene, *, stream: bool) -> None:
     key = scene.key(f"total {stream}")
@@ -135,6 +136,7 @@ def test_a_total_alone_is_a_count(scene: Scene, *, stream: bool) -> None:
     assert row["cost_nano"] >= 18 * 100_000
 
 
+@pytest.mark.main_job
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 def test_words_that_were_counted_as_none_are_not_free(scene: Scene, *, stream: bool) -> None:
     """The input is counted, the output is said to be nothing, and there are words."""

@@ -115,6 +115,7 @@ def test_two_gateways_tell_once(
     assert len(receiver.requests) == len(receiver.taken) == 1
 
 
+@pytest.mark.main_job
 def test_a_spent_budget_is_told_of_once_however_often_calls_are_refused(
     gateways: GatewayMaker, upstream: Upstream, smtp: Smtp
 ) -> None:

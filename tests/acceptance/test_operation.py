@@ -134,6 +134,7 @@ def test_the_token_may_come_from_a_file(gateways: GatewayMaker, tmp_path: Path) 
 # ---- metrics ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.main_job
 def test_calls_tokens_cost_and_refusals_are_counted(watched: Watched) -> None:
     before = watched.numbers()
     assert "ostiary_calls_total[operation=chat][status=2xx]" not in before

@@ -62,6 +62,7 @@ def stream(gateway: Gateway, key: inside.Key) -> tuple[Any, str]:
         return answer, answer.read().decode()
 
 
+@pytest.mark.main_job
 @pytest.mark.parametrize("wrong", [streaming(begun, failed), streaming(failed)])
 def test_before_content_another_key_is_asked_and_nobody_notices(
     gateway: Gateway, upstream: Upstream, key: inside.Key, wrong: Behaviour

@@ -20,6 +20,8 @@ from tests.servers.sounds import mp3, wav
 from tests.servers.upstream import Upstream
 from tests.servers.wire import COMPLETION_TOKENS, PROMPT_TOKENS, TEXT
 
+pytestmark = pytest.mark.main_job
+
 P = "openai-compatible/"
 PRICES = {
     "words": ("--input", "1", "--output", "2"),

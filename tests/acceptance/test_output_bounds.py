@@ -98,6 +98,7 @@ def ask(gateway: Gateway, key: Key, model: str, headers: dict[str, str] | None =
 # ---- no more than is paid for -----------------------------------------------------------------------------------
 
 
+@pytest.mark.main_job
 @STREAM
 @pytest.mark.parametrize("choices", [1, 2])
 def test_calls_at_once_never_spend_more_than_the_cap(

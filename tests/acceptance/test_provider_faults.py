@@ -282,6 +282,7 @@ def is_well(scene: Scene) -> bool:
 # ---- each fault -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.main_job
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_the_caller_hears_what_happened_and_whose_fault_it_was(scene: Scene, fault: Fault) -> None:
     answer = scene.answers[fault.name].result()
@@ -297,6 +298,7 @@ def test_the_caller_hears_what_happened_and_whose_fault_it_was(scene: Scene, fau
     assert answer.headers["content-type"] == "application/json"
 
 
+@pytest.mark.main_job
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_the_ledger_has_it_and_the_money_is_where_it_should_be(scene: Scene, fault: Fault) -> None:
     answer = scene.answers[fault.name].result()
@@ -311,6 +313,7 @@ def test_the_ledger_has_it_and_the_money_is_where_it_should_be(scene: Scene, fau
     assert again.status_code == (402 if fault.money == "held" else 200)
 
 
+@pytest.mark.main_job
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_nothing_of_the_key_or_its_owner_is_told(scene: Scene, fault: Fault) -> None:
     answer = scene.answers[fault.name].result()

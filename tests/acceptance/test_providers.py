@@ -42,6 +42,7 @@ def ids(rows: list[dict[str, Any]]) -> set[str]:
 # ---- what there is ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.main_job
 def test_anybody_can_look_providers_up(shared_gateway: Gateway) -> None:
     every = listed(shared_gateway)
     assert len(every) >= 60
@@ -71,6 +72,7 @@ def test_anybody_can_look_providers_up(shared_gateway: Gateway) -> None:
     assert "not built yet" in eleven["reason"]
 
 
+@pytest.mark.main_job
 def test_the_list_is_narrowed_down(shared_gateway: Gateway) -> None:
     every = ids(listed(shared_gateway))
     shelves = {
@@ -178,6 +180,7 @@ def test_a_sign_in_that_is_not_built_is_refused_with_the_reason(
 # ---- one row more -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.main_job
 def test_a_provider_added_by_one_row_is_served(
     gateways: GatewayMaker, upstream: Upstream, canaries: Canaries, tmp_path: Path
 ) -> None:

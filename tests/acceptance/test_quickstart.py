@@ -61,6 +61,7 @@ def link(tmp_path: Path, canaries: Canaries, shell: Shell, llama: Llama) -> Iter
         os.truncate(log, 0)
 
 
+@pytest.mark.main_job
 def test_the_quickstart(link: str, window: Window, llama: Llama, canaries: Canaries) -> None:
     home = link.partition("/set-up")[0]
     page = window.open(link)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+import pytest
+
 from tests.acceptance.inside import rows
 from tests.servers.gateway import Gateway, GatewayMaker
 from tests.servers.upstream import Upstream
@@ -25,6 +27,7 @@ def _looked_at(gateway: Gateway) -> int:
     return int(found[0]["ran_at"] or 0) if found else 0
 
 
+@pytest.mark.main_job
 def test_contents_go_by_their_days_and_traces_by_theirs(gateways: GatewayMaker, upstream: Upstream) -> None:
     gateway = gateways(allow=[upstream.origin], clock=True)
     gateway.add_provider_key("openai-compatible", "upstream", upstream.url)

@@ -45,6 +45,7 @@ def _after(deed: Callable[[], object]) -> float:
     return time.monotonic()
 
 
+@pytest.mark.main_job
 def test_keys_stop_and_start_within_a_second(house: Gateway) -> None:
     secret = house.create_key("a")
     assert house.chat(secret, _MODEL).status_code == 200

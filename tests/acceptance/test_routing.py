@@ -56,6 +56,7 @@ def told(answer: httpx2.Response) -> tuple[int, str | None, str | None, str | No
     return (answer.status_code, *(answer.headers.get(name) for name in names))  # type: ignore[return-value]
 
 
+@pytest.mark.main_job
 def test_the_first_healthy_target_answers_and_the_next_when_it_fails(pair: Pair) -> None:
     pair.endpoint("ordered", A, B, LAST)
     assert told(pair.ask("ordered")) == (200, "groq", "1", None)

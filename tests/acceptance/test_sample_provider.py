@@ -14,7 +14,7 @@ from ostiary.cli.sample import CHAT_MODEL, EMBEDDING_MODEL, sample_provider
 from ostiary.clock import SystemClock
 from ostiary.secret import Secret
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.main_job]
 
 KEY = "sample-key"
 MESSAGES: list[Any] = [{"role": "user", "content": "Who keeps the door?"}]

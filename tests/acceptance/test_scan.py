@@ -48,6 +48,7 @@ def mint(house: House, kind: credential.Kind = "pat") -> str:
     return house.canaries.watch(credential.mint(kind).reveal())
 
 
+@pytest.mark.main_job
 def test_ours_and_theirs_are_found_by_path_and_line(house: House, tree: Path) -> None:
     pat, groq = mint(house), house.canaries.watch("gsk_" + secrets.token_hex(26))
     one = put(tree, "deep/er/notes.md", f"# notes\n\nkey: {pat}\n")

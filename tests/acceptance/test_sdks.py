@@ -42,6 +42,8 @@ from tests.servers.llama import Llama
 from tests.servers.shell import Shell
 from tests.servers.waiting import until
 
+pytestmark = pytest.mark.main_job
+
 ALIAS, EMBED, OWN = "ostiary/tiny", "ostiary/tiny-embed", "our-model"
 DOUBTFUL = "our-doubtful-model"
 """Of whose two provider keys one is not valid."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.servers.gateway import Gateway
 from tests.servers.upstream import Upstream
 from tests.servers.waiting import until
@@ -9,6 +11,7 @@ from tests.servers.waiting import until
 _MODEL = "openai-compatible/ok"
 
 
+@pytest.mark.main_job
 def test_a_reached_soft_budget_is_said_and_stops_nobody(gateway: Gateway, upstream: Upstream) -> None:
     gateway.add_provider_key("openai-compatible", "upstream", upstream.url)
     gateway.cli("prices", "set", _MODEL, "--input", "100", "--output", "100")

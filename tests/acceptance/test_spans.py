@@ -70,6 +70,7 @@ def is_within(inner: Seen, outer: Seen) -> bool:
 # ---- what they say ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.main_job
 def test_a_call_is_a_span_with_its_attempt_below_it(
     gateways: GatewayMaker, upstream: Upstream, collector: Collector
 ) -> None:

@@ -45,6 +45,7 @@ def stopped(gateways: GatewayMaker) -> Gateway:
     return gateway
 
 
+@pytest.mark.main_job
 def test_the_embedded_default_makes_a_private_key_file_and_says_so(gateways: GatewayMaker) -> None:
     gateway = gateways(start=False)
     gateway.start()
@@ -117,6 +118,7 @@ def test_a_database_that_cannot_be_reached_is_said_without_a_trace(gateways: Gat
     assert isinstance(ran.json, dict | list)
 
 
+@pytest.mark.main_job
 def test_a_second_serve_on_the_same_data_is_refused(gateways: GatewayMaker) -> None:
     first = gateways()
     second = gateways(start=False, folder=first.folder)

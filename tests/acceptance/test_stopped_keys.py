@@ -94,6 +94,7 @@ def test_an_open_stream_of_a_client_credential_ends_with_it(gateway: Gateway, up
     }
 
 
+@pytest.mark.main_job
 def test_an_open_call_that_has_said_nothing_yet_is_refused(gateway: Gateway, upstream: Upstream) -> None:
     gateway.add_provider_key("openai-compatible", "upstream", upstream.url)
     secret = gateway.create_key("a")

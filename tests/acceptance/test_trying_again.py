@@ -91,6 +91,7 @@ def test_the_only_key_of_the_only_target_is_tried_again_after_what_passes(
     pair.await_state("a", None)
 
 
+@pytest.mark.main_job
 def test_a_connection_that_is_refused_is_tried_again_and_told_of_each_time(
     tmp_path: Path, canaries: Canaries, shell: Shell
 ) -> None:

@@ -31,6 +31,7 @@ def commands(page: str) -> list[list[str]]:
     return [shlex.split(line, comments=True)[3:] for line in lines if line.startswith("uv run ostiary ")]
 
 
+@pytest.mark.main_job
 @pytest.mark.parametrize("page", [PAGE, README], ids=["tutorial", "readme"])
 def test_every_command_and_example_works(page: str, gateway: Gateway, upstream: Upstream, canaries: Canaries) -> None:
     secret = ""

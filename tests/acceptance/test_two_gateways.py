@@ -39,6 +39,7 @@ def _call(gateway: Gateway, secret: str) -> httpx2.Response:
     return httpx2.post(f"{gateway.url}/chat/completions", json=body, headers=headers, timeout=30, verify=NO_TLS)
 
 
+@pytest.mark.main_job
 def test_a_budget_is_one_budget_for_both(pair: tuple[Gateway, Gateway]) -> None:
     secret = pair[0].create_key("a", "--budget-usd", "0.08")
     with ThreadPoolExecutor(16) as pool:

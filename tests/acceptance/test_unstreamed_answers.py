@@ -65,6 +65,7 @@ ANSWERS: list[tuple[str, dict[str, Any], dict[str, Any], tuple[int, int]]] = [
 ]
 
 
+@pytest.mark.main_job
 @pytest.mark.parametrize(("path", "more", "said", "counted"), ANSWERS)
 def test_json_is_passed_on_whole_and_counted(
     shared_gateway: Gateway,

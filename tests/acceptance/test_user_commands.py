@@ -48,6 +48,7 @@ def test_people_are_listed_with_their_ways_in(house: House) -> None:
     assert "bob@example.org" in table
 
 
+@pytest.mark.main_job
 def test_a_password_is_read_from_standard_input_and_never_shown(house: House, canaries: Canaries) -> None:
     password = canaries.plant()
     said = house.cli("users", "set-password", "bob@example.org", "--secret-stdin", stdin=f"{password}\n")

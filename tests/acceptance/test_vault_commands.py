@@ -39,6 +39,7 @@ def write(house: House, *statements: tuple[str, tuple[object, ...]]) -> None:
             database.execute(statement, values)
 
 
+@pytest.mark.main_job
 def test_a_key_is_set_up_and_cleared_by_word(house: House) -> None:
     made = add(
         house, "full", "--priority", "-5", "--weight", "7", "--free-tier", "--account", "acme", "--tag", "prod",

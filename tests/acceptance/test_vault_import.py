@@ -65,6 +65,7 @@ def vault(house: House) -> dict[str, str]:
     return {key["name"]: key["provider"] for key in house.json("vault", "list")}
 
 
+@pytest.mark.main_job
 def test_keys_are_found_tested_shown_and_saved_when_said(house: House, upstream: Upstream) -> None:
     one, two, bad, other = (house.canaries.plant() for _ in range(4))
     upstream.keys = {one, two}

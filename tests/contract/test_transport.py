@@ -31,7 +31,10 @@ SOON_S = 8
 """So long a machine that stands still may take to do what is done at once."""
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["asyncio", "uvloop"])
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(False, marks=pytest.mark.thorough, id="asyncio"), pytest.param(True, id="uvloop")],
+)
 def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, object]]:
     """Both loops: the product's own breaks connections off in other words."""
     return "asyncio", {"use_uvloop": request.param}

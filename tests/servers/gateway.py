@@ -32,6 +32,8 @@ _TRIES = 3
 _OWN_GROUND = {"OSTIARY_DATABASE_URL", "OSTIARY_MASTER_KEY", "OSTIARY_MASTER_KEY_FILE"}
 _NOT_YET = (httpx2.codes.UNAUTHORIZED, httpx2.codes.SERVICE_UNAVAILABLE)
 _START_S = 30
+_KILLED_S = 60
+"""Who writes to a disk that stands still is gone only when that goes on."""
 _WRITTEN_S = 0.15
 """In which a quiet gateway has moved what it settled to the ledger, and what nobody expects there, too."""
 
@@ -235,7 +237,7 @@ class Gateway(House):
         """SIGKILL: nothing is closed, nothing is said."""
         assert self.process
         self.process.send_signal(signal.SIGKILL)
-        self.process.wait(10)
+        self.process.wait(_KILLED_S)
 
     def restart(self) -> None:
         """End it as an orchestrator does, then start it on the same data, environment and port."""

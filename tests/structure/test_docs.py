@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -149,8 +150,15 @@ def test_readme_holds_the_two_commands() -> None:
     readme = (ROOT / "README.md").read_text()
     assert "pip install uv && uv run ostiary demo" in readme
     assert "pip install uv && uv run poe test" in readme
-    assert "pip install uv && uv run poe test" in (ROOT / ".ci" / "run").read_text()
+    assert "pip install uv && uv run poe test\nuv run poe test-thorough\n" in (ROOT / ".ci" / "run").read_text()
     assert "python3 -m venv" in readme
+
+
+def test_the_two_runs_of_the_suite_leave_nothing_out() -> None:
+    tasks = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["poe"]["tasks"]
+    quick = tasks["test"]["cmd"]
+    assert quick.endswith(" -m 'not thorough'")
+    assert tasks["test-thorough"]["sequence"][-1]["cmd"] == quick.replace("'not thorough'", "thorough")
 
 
 def test_paths_in_readme_and_contributing_exist() -> None:
