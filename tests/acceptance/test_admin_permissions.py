@@ -174,7 +174,6 @@ def label(route: Route) -> str:
 every_route: Final = pytest.mark.parametrize("route", ROUTES, ids=label)
 
 
-@pytest.mark.main_job
 @pytest.mark.parametrize("who", PEOPLE)
 @every_route
 def test_what_happens_follows_from_the_table(bureau: Bureau, route: Route, who: str) -> None:
@@ -308,6 +307,7 @@ def test_nobody_hands_out_more_than_they_have(bureau: Bureau) -> None:
     assert code(bureau.ask(narrow, "POST", f"/agent-keys/{owners['id']}/rotate")) == "insufficient_scope"
 
 
+@pytest.mark.main_job
 def test_a_role_that_is_taken_away_is_gone_at_once(bureau: Bureau) -> None:
     """The next request already: the right to a deed is looked up in the transaction of the deed."""
     email = f"{bureau.name('fallen')}@example.org"

@@ -325,7 +325,9 @@ WANTED = (
 )
 
 
-@pytest.fixture(params=["asked first where they are", "as it costs less", "of many keys"])
+@pytest.fixture(
+    params=["asked first where they are", "as it costs less", pytest.param("of many keys", marks=pytest.mark.thorough)]
+)
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Few events are read through; here the way to find them among many is gone, too, and that of many agent keys."""
     if request.param == "of many keys":
