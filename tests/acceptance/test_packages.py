@@ -17,6 +17,7 @@ from typing import Final
 import httpx2
 import pytest
 
+from tests.servers import tarballs
 from tests.servers.forks import ROOT
 from tests.servers.reaper import watch
 from tests.servers.waiting import answers, free_port, stop, until_alive
@@ -82,8 +83,7 @@ def test_both_packages_carry_the_assets_and_all_of_the_product(packages: Package
 
 
 def test_a_wheel_is_built_from_the_sdist_without_node(packages: Packages, tmp_path: Path) -> None:
-    with tarfile.open(packages.sdist) as archive:
-        archive.extractall(tmp_path, filter="data")
+    tarballs.unpack(packages.sdist, tmp_path)
     [source] = tmp_path.iterdir()
     run_build(_WITHOUT_NODE, source, tmp_path / "dist", "wheel")
     [wheel] = (tmp_path / "dist").glob("*.whl")

@@ -10,14 +10,13 @@ import platform
 import re
 import shutil
 import subprocess
-import tarfile
 import tempfile
 from functools import cache
 from pathlib import Path
 
 import platformdirs
 
-from tests.servers import node
+from tests.servers import node, tarballs
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome", "chrome", "chrome-headless-shell")
 _OLDEST = 135
@@ -94,8 +93,7 @@ def _unpack(packed: Path, folder: Path) -> None:
         archives = ("al2023.tar", "fonts.tar")
         subprocess.run([node.NODE, "-e", _PROGRAM, packed, begun, "chromium", *archives], timeout=_UNPACK_S, check=True)
         for name in archives:
-            with tarfile.open(begun / name) as archive:
-                archive.extractall(begun, filter="data")
+            tarballs.unpack(begun / name, begun)
             (begun / name).unlink()
         (begun / "fonts.conf").write_text(_FONTS.format(folder=folder))
         (begun / "chromium").chmod(0o755)

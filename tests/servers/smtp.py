@@ -32,7 +32,7 @@ class Mail:
         return str(self.message.get_content())
 
 
-@dataclass(slots=True)
+@dataclass  # aiosmtpd reads all attributes: of a class with slots one cannot be read up to Python 3.11.2
 class Smtp:
     """The server; with a `user` it wants to be signed in to, over TLS if it has any."""
 
