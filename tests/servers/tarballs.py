@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def unpack(path: Path, folder: Path) -> None:
-    """All that is in it; where Python knows how (since 3.11.4), nothing that would come to lie outside of the folder."""
+    """All that is in it; from Python 3.11.4 on nothing that would come to lie outside of the folder."""
     with tarfile.open(path) as archive:
         if hasattr(tarfile, "data_filter"):
             archive.extraction_filter = tarfile.data_filter
