@@ -7,7 +7,7 @@ import ssl
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from email import message_from_bytes, policy
 from email.message import EmailMessage
@@ -105,7 +105,8 @@ class Smtp:
         server.close()
         for session in self._sessions:
             if isinstance(session.transport, asyncio.Transport):
-                session.transport.abort()
+                with suppress(AttributeError):  # one of TLS that is closed already, up to Python 3.11.2
+                    session.transport.abort()
         await asyncio.sleep(0.01)  # sockets are closed, and TLS is torn down, in the next rounds of the loop
         self._sessions.clear()
 
