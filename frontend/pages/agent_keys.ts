@@ -88,7 +88,8 @@ document.addEventListener('htmx:after:swap', () => {
 
 // A dialog that was fetched is gone when it closes; one that has shown a secret leaves a page that never had it.
 document.addEventListener('close', (event) => {
-  const dialog = event.target as HTMLElement
+  const dialog = event.target as HTMLDialogElement
+  if (dialog.open) return // the browser says it at its next frame, and a secret that came meanwhile has opened it again
   if (dialog.querySelector('[data-once]')) location.reload()
   else if (dialog.parentElement?.hasAttribute('data-shows')) dialog.remove()
 }, true)

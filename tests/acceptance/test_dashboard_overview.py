@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ostiary.dashboard.words import lasting
+from ostiary.dashboard.words import lasting, percent
 from ostiary.money import NANO_PER_USD
 from tests.acceptance.archive import HOSTILE, Caller, remember
 from tests.acceptance.lodge import Lodge
@@ -142,7 +142,7 @@ def test_figures_are_those_of_the_ledger(lodge: Lodge, window: Window) -> None:
     expect(figures.get_by_role("link", name=f"{calls}", exact=True)).to_have_attribute(
         "href", "/dashboard/usage?period=month&show=requests"
     )
-    errors = figures.get_by_role("link", name=f"{100 * failed / len(month):.1f} %")
+    errors = figures.get_by_role("link", name=percent(failed / len(month)), exact=True)
     expect(figures).to_contain_text(f"{failed} of {len(month)} attempts")
     expect(figures).to_contain_text(f"{lasting(p50)}half are quicker; p95 {lasting(p95)}")
     errors.click()
