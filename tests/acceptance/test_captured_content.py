@@ -109,7 +109,7 @@ def test_what_is_forbidden_meanwhile_is_not_kept_either(gateway: Gateway, upstre
     gateway.cli("orgs", "edit", "--forbid-capture")
     gateway.hear()
     upstream.gate.set()
-    calling.join(20)
+    calling.join(60)
     assert not _is_kept(gateway, answers[0])
 
 

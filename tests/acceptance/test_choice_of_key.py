@@ -26,6 +26,8 @@ from tests.servers.shell import Shell
 from tests.servers.upstream import Exchange
 from tests.servers.waiting import until
 
+pytestmark = pytest.mark.usefixtures("one_day")
+"""What is left of a day is worth nothing a moment before its end."""
 TURNS = 256
 """So many calls that belong to no conversation go round once, whoever the turns belong to."""
 WITHIN = 42
@@ -55,7 +57,7 @@ def talk(pair: Pair, model: str, count: int) -> dict[int, str]:
         asked = [pool.submit(pair.ask, model, said(number), at=number % 2) for number in range(count)]
         assert {one.result().status_code for one in asked} == {200}
     found = pair.upstream.calls[since:]
-    served = {one.json["messages"][0]["content"]: names[one.key or ""] for one in found if one.answered.wait(5)}
+    served = {one.json["messages"][0]["content"]: names[one.key or ""] for one in found if one.answered.wait(20)}
     return {number: served[said(number)] for number in range(count)}
 
 

@@ -381,6 +381,7 @@ def test_usage_and_traces_of_nothing_are_empty(house: House) -> None:
     assert "no such agent key" in refused(house, "traces", "--key", "nobody")
 
 
+@pytest.mark.usefixtures("one_day")
 @pytest.mark.main_job
 def test_what_was_called_is_in_traces_and_usage(gateway: Gateway, upstream: Upstream) -> None:
     gateway.add_provider_key("openai-compatible", "upstream", upstream.url)

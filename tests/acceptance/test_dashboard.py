@@ -116,13 +116,13 @@ def test_a_form_without_the_sessions_token_does_nothing(lodge: Lodge) -> None:
 
 def test_guessing_is_slowed_down_and_said_plainly(gateways: GatewayMaker, window: Window) -> None:
     lodge = Lodge(gateways(clock=True)).open("bob")
+    page = window.open(lodge.url("/sign-in"))
+    page.get_by_label("E-mail").fill("bob@example.org")
+    page.get_by_label("Password").fill(PASSWORD)
     guesser = lodge.client()
     answers = [guesser.post("/sign-in", email="bob@example.org", password="not it, surely") for _ in range(10)]
     assert [one.status_code for one in answers] == [422] * 5 + [429] * 5
     assert 0 < int(answers[-1].headers["retry-after"]) <= 30
-    page = window.open(lodge.url("/sign-in"))
-    page.get_by_label("E-mail").fill("bob@example.org")
-    page.get_by_label("Password").fill(PASSWORD)
     window.expect("429")
     page.get_by_role("button", name="Sign in", exact=True).click()
     expect(page.get_by_role("alert")).to_contain_text("Signing in has failed too often. Try again in")

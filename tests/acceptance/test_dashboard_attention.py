@@ -51,6 +51,7 @@ def secret(lobby: Lobby) -> str:
     return secret
 
 
+@pytest.mark.usefixtures("one_day")
 def test_a_provider_key_that_fails_is_listed_until_it_is_mended(
     lobby: Lobby, secret: str, windows: Windows, shared_upstream: Upstream
 ) -> None:

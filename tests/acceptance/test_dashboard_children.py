@@ -55,6 +55,7 @@ def forget_ended(lodge: Lodge) -> None:
     asyncio.run(prune())
 
 
+@pytest.mark.usefixtures("one_day")
 def test_the_calls_of_a_forgotten_child_stay_its_parents(lodge: Lodge, window: Window) -> None:
     gateway = lodge.gateway
     gateway.create_key("parent", "--owner", "bob@example.org")

@@ -407,7 +407,7 @@ def test_what_a_deed_left_to_say_is_said_by_the_next_page_and_by_no_other(place:
     ],
 )
 def test_nothing_but_assets_is_handed_out(place: Place, path: str) -> None:
-    with closing(http.client.HTTPConnection("127.0.0.1", place.gateway.port, timeout=10)) as raw:
+    with closing(http.client.HTTPConnection("127.0.0.1", place.gateway.port, timeout=30)) as raw:
         raw.request("GET", STATIC + path)
         answer = raw.getresponse()
         body = answer.read()

@@ -87,7 +87,7 @@ class Desk:
     def opens(self, secret: str) -> bool:
         """Whether the gateway lets a secret in."""
         bearer = {"authorization": f"Bearer {secret}"}
-        with httpx2.Client(base_url=self.gateway.origin, headers=bearer, verify=NO_TLS) as client:
+        with httpx2.Client(base_url=self.gateway.origin, headers=bearer, verify=NO_TLS, timeout=20) as client:
             return client.get("/v1/key").status_code == httpx2.codes.OK
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -16,7 +18,7 @@ import pytest
 
 from ostiary.dashboard.words import lasting, percent
 from ostiary.money import NANO_PER_USD
-from tests.acceptance.archive import HOSTILE, Caller, remember
+from tests.acceptance.archive import HOSTILE, Caller, made, remember, write
 from tests.acceptance.lodge import Lodge
 from tests.acceptance.pages import HOLD, LET_GO
 from tests.servers import behaviours
@@ -66,6 +68,7 @@ def test_an_empty_instance_shows_three_steps_and_ticks_them_one_by_one(
     expect(page.get_by_text("Done.")).to_have_count(0)
 
 
+@pytest.mark.usefixtures("one_day")
 def test_the_overview_says_how_everything_is_and_leads_to_what_mends_it(lodge: Lodge, window: Window) -> None:
     gateway = lodge.gateway
     gateway.cli("keys", "create", "--name", "ends soon", "--expires", "3d")
@@ -73,6 +76,7 @@ def test_the_overview_says_how_everything_is_and_leads_to_what_mends_it(lodge: L
     keys = {one["name"]: one["id"] for one in gateway.json("keys", "list")}
     callers = [Caller(keys["ends soon"], "ends soon"), Caller(keys[HOSTILE], HOSTILE)]
     written = remember(gateway, lodge.home, callers)
+    _spend_now(lodge, callers[1])
     page = lodge.sign_in(window, "alice")
     trouble = page.get_by_role("region", name="Needs attention")
     ending = trouble.get_by_role("link", name="ends soon")
@@ -127,6 +131,7 @@ def test_budgets_need_attention_by_thresholds_of_their_own(lodge: Lodge, window:
     expect(of_it).to_have_count(0)
 
 
+@pytest.mark.usefixtures("one_day")
 def test_figures_are_those_of_the_ledger(lodge: Lodge, window: Window) -> None:
     """Counted here from its single rows."""
     page = lodge.sign_in(window, "alice")
@@ -165,6 +170,14 @@ def test_figures_lead_to_what_they_are_about(lodge: Lodge, window: Window) -> No
     expect(page.get_by_role("link", name="upstream", exact=True)).to_be_visible()
     page.goto(lodge.url("/vault?status=exhausted"))
     expect(page.get_by_role("link", name="upstream", exact=True)).to_have_count(0)
+
+
+def _spend_now(lodge: Lodge, caller: Caller) -> None:
+    """A dear call and one that failed: on the first of a month the past has none of that month."""
+    now, chance = time.time_ns() // 1_000_000, random.Random(1)  # noqa: S311 - the same every time
+    dear = {"status": "ok", "http_status": 200, "error_code": None, "cost_nano": NANO_PER_USD // 80}
+    wrong = {"status": "error", "http_status": 500, "error_code": "provider_error", "cost_nano": 0}
+    write(lodge.gateway, [made(now, lodge.home, caller, chance, **how) for how in (dear, wrong)])
 
 
 def _rows(lodge: Lodge, query: str, *values: object) -> list[Any]:

@@ -183,7 +183,7 @@ def test_who_runs_an_organization_sees_which_gateways_serve_it(lodge: Lodge, win
         row = page.get_by_role("row").filter(has_text=known["name"])
         expect(row).to_contain_text(known["version"])
         expect(row).to_contain_text("live")
-        expect(row).to_contain_text("up to date")
+        expect(row).to_contain_text("up to date", timeout=30_000)
         window.axe("gateways of the settings")
         window.picture("settings-gateways")
         shown = page.content()

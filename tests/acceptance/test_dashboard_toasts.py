@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import pytest
@@ -86,6 +87,7 @@ def test_what_was_said_while_the_machine_stood_still_can_be_read_afterwards(desk
     """As by a laptop that is shut for a minute: then every timer is due, and none of that time was there to read."""
     window.page.clock.install()
     page = desk.sign_in(window, "alice", "/keys/new")
+    page.clock.pause_at(datetime.now(UTC) + timedelta(seconds=10))
     page.evaluate("document.dispatchEvent(new CustomEvent('toast', {detail: {text: 'Read me'}}))")
     toast = page.locator(".toast").filter(has_text="Read me")
     expect(toast).to_be_visible()
@@ -94,3 +96,4 @@ def test_what_was_said_while_the_machine_stood_still_can_be_read_afterwards(desk
     expect(toast).not_to_have_attribute("aria-hidden", "true")
     page.clock.run_for(5_000)
     expect(toast).to_have_count(0)
+    page.clock.resume()

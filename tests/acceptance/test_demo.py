@@ -182,6 +182,7 @@ def serving_on(house: House) -> Iterator[tuple[subprocess.Popen[str], str]]:
             lines.append(line)
             if "print(answer" in line:
                 break
+        watchdog.cancel()
         text = "".join(lines)
         for secret in SECRET.findall(text):
             house.canaries.watch(secret)

@@ -49,7 +49,7 @@ def test_a_call_on_its_way_is_finished_and_settled(gateway: Gateway, upstream: U
     gateway.process.terminate()
     until(lambda: _is_shut(gateway), "the door to be closed")
     upstream.gate.set()
-    calling.join(20)
+    calling.join(60)
     assert gateway.process.wait(20) == 0
     assert answers[0].status_code == 200
     event = gateway.traces()[0]
@@ -57,6 +57,7 @@ def test_a_call_on_its_way_is_finished_and_settled(gateway: Gateway, upstream: U
     assert list((gateway.data_dir / "spool").iterdir()) == []
 
 
+@pytest.mark.usefixtures("one_day")
 def test_what_outlasts_the_drain_is_cut_off_and_settled(gateways: GatewayMaker, upstream: Upstream) -> None:
     gateway = gateways(allow=[upstream.origin], env={"OSTIARY_DRAIN_S": "1"})
     secret = _prepared(gateway, upstream)
@@ -67,7 +68,7 @@ def test_what_outlasts_the_drain_is_cut_off_and_settled(gateways: GatewayMaker, 
         next(pieces)
         began = time.monotonic()
         assert gateway.stop() == 0
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 20  # a drain takes 30 where nothing else is said
         with pytest.raises(httpx2.TransportError):
             list(pieces)
     event = gateway.traces()[0]
@@ -90,7 +91,7 @@ def test_a_gateway_that_ends_by_a_fault_of_its_own_drains_first(
     fault.touch()
     until(lambda: _is_shut(gateway), "the door to be closed")
     upstream.gate.set()
-    calling.join(20)
+    calling.join(60)
     assert gateway.process
     assert gateway.process.wait(20) == 1
     assert "a keeper has failed" in gateway.output

@@ -38,7 +38,7 @@ _LATE = (
     *("alembic.command", "genai_prices.data", "uvicorn.lifespan.off", "encodings.idna"),
 )
 """What a process imports when it comes to it, as nearly every one of ours does: half of what a command costs."""
-_NOTHING_YET = 5
+_NOTHING_YET = 60
 """Seconds after which a process that is gone must have been seen to be."""
 
 

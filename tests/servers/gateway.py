@@ -143,7 +143,7 @@ class Gateway(House):
     def client(self, secret: str | None = None, **options: Any) -> httpx2.Client:
         """An HTTP client of this gateway, with a credential; closed when the gateway is."""
         headers = {"authorization": f"Bearer {secret}"} if secret else {}
-        options = {"base_url": self.origin, "timeout": 20, "verify": NO_TLS, **options}
+        options = {"base_url": self.origin, "timeout": 60, "verify": NO_TLS, **options}
         client = httpx2.Client(headers=headers, **options)
         self._clients.append(client)
         return client
@@ -168,7 +168,7 @@ class Gateway(House):
     def _known(self, secret: str) -> str:
         if self.is_running:
             bearer = {"authorization": f"Bearer {secret}"}
-            with httpx2.Client(base_url=self.origin, headers=bearer, verify=NO_TLS, timeout=20) as client:
+            with httpx2.Client(base_url=self.origin, headers=bearer, verify=NO_TLS, timeout=60) as client:
                 until(lambda: client.get("/v1/key").status_code not in _NOT_YET, "the gateway to hear", 10)
         return secret
 

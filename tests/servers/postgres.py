@@ -191,7 +191,7 @@ def _serving(folder: Path, binaries: Path, data: Path, who: dict[str, Any]) -> I
 
 def _until_ready(server: Postgres, log: Path) -> None:
     async def knock() -> None:
-        for _ in range(500):
+        for _ in range(3_000):
             if server.process.poll() is not None:
                 break
             try:
