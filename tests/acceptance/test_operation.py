@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from decimal import Decimal
@@ -16,6 +17,7 @@ import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.acceptance.cluster import Cluster
 from tests.servers.canaries import Canaries
 from tests.servers.gateway import NO_TLS, Gateway, GatewayMaker, making
 from tests.servers.postgres import Postgres
@@ -160,7 +162,8 @@ def test_calls_tokens_cost_and_refusals_are_counted(watched: Watched) -> None:
     assert found["ostiary_gateways_live"] == 1
     assert found["ostiary_process_resident_memory_bytes"] > 1e7
     assert 0 <= found["ostiary_event_loop_lag_seconds"] < 60
-    assert found["ostiary_feed_age_seconds"] < 5
+    assert found["ostiary_feed_age_seconds"] >= 0
+    until(lambda: watched.numbers()["ostiary_feed_age_seconds"] < 5, "it to have heard of changes just now", 30)
 
 
 def test_names_keep_to_the_custom(lodge: Watched) -> None:
@@ -198,16 +201,21 @@ def test_no_name_of_a_caller_is_a_label(lodge: Watched) -> None:
 
 def test_details_say_how_it_is(lodge: Watched) -> None:
     lodge.gateway.chat(lodge.secret, _MODEL, max_tokens=5)
-    found = lodge.details()
+    found: dict[str, Any] = {}
+
+    def is_well() -> bool:
+        """What stands still for a moment has heard nothing for that long, and says so."""
+        found.update(lodge.details())
+        return not found["problems"] and found["feed_age_s"] < 5 and found["database"]["latency_ms"] < 3000
+
+    until(is_well, "a moment in which nothing stands still", 30)
     assert (found["status"], found["problems"]) == ("ok", [])
     assert (found["name"], found["version"]) == ("lodge", "0.1.0")
     assert (found["database"]["kind"], found["database"]["reachable"]) == ("sqlite", True)
-    assert found["database"]["latency_ms"] < 3000
     bugged = (3, 7, 0) <= sqlite3.sqlite_version_info <= (3, 51, 2)
     assert bool(found["database"]["warning"]) == (
         bugged and sqlite3.sqlite_version_info not in {(3, 44, 6), (3, 50, 7)}
     )
-    assert found["feed_age_s"] < 5
     assert (found["windows"]["live"], found["windows"]["is_sure"]) == (1, True)
     [live] = found["gateways"]
     assert (live["name"], live["state"], live["id"]) == ("lodge", "live", found["owner"])
@@ -290,22 +298,22 @@ def test_all_gateways_are_listed_with_what_they_know(two: tuple[Gateway, Gateway
     east, west = two
     east.create_key("a")
     west.hear()
-    until(_knows_all(east), "both to have said what they know", 15)
-    found = _listed(east)
+    found: dict[str, dict[str, Any]] = {}
+
+    def is_known() -> bool:
+        found.update(_listed(east))
+        return all(one["behind"] == 0 and one["heard_s"] < 15 for one in found.values())
+
+    until(is_known, "both to have said what they know", 40)
     assert {name: one["state"] for name, one in found.items()} == {"east": "live", "west": "live"}
     assert found["east"]["revision"] == found["west"]["revision"] > 0
     assert found["west"]["version"] == "0.1.0"
-    assert found["west"]["heard_s"] < 15
     shown = east.cli("gateways", "list").out
     assert "east" in shown
     assert "live" in shown
     west.stop()
     assert _listed(east).keys() == {"east"}
     assert _listed(east, "--all")["west"]["state"] == "closed"
-
-
-def _knows_all(gateway: Gateway) -> Callable[[], bool]:
-    return lambda: all(one["behind"] == 0 for one in gateway.json("gateways", "list"))
 
 
 def test_a_live_gateway_is_not_retired_nor_one_that_is_not_there(two: tuple[Gateway, Gateway]) -> None:
@@ -325,17 +333,31 @@ def test_a_live_gateway_is_not_retired_nor_one_that_is_not_there(two: tuple[Gate
 def test_the_doctor_hears_a_clock_that_is_wrong(gateways: GatewayMaker, postgres_url: str) -> None:
     env = {"OSTIARY_DATABASE_URL": postgres_url, "OSTIARY_MASTER_KEY": _KEY}
     gateway = gateways(env={**env, "OSTIARY_NAME": "hasty"}, clock=True)
-    checks = {one["name"]: one for one in gateway.json("doctor")["checks"]}
-    assert checks["clocks"]["status"] == "ok"
+    until(lambda: _of_clocks(gateway)[0] == "ok", "the doctor to hear of its time in time", 60)
     gateway.shift(30)
 
     def is_told() -> bool:
         """It says what time it is every five seconds; by then the doctor has it that much less ahead."""
-        clocks = next(one for one in gateway.json("doctor")["checks"] if one["name"] == "clocks")
-        told = re.search(r"hasty is (2[789]|30)\.\d s ahead of", clocks["message"])
-        return clocks["status"] == "warning" and told is not None
+        status, message = _of_clocks(gateway)
+        return status == "warning" and re.search(r"hasty is (2[789]|30)\.\d s ahead of", message) is not None
 
-    until(is_told, "the doctor to look soon after it was said", 30)
+    until(is_told, "the doctor to look soon after it was said", 60)
+
+
+def test_the_doctor_says_whose_clock_it_has_not_heard(pg_watched: Watched, postgres_url: str) -> None:
+    """One that hangs, or was killed a moment ago: here one of which there is no more than a heartbeat."""
+    Cluster([], postgres_url).tamper(
+        "INSERT INTO owners (id, name, version, started_at, heartbeat_at) VALUES ('spool_x', 'cellar', '0', 1, :at)",
+        at=int((time.time() + 3600) * 1000),
+    )
+    warnings = [one["message"] for one in pg_watched.gateway.json("doctor")["checks"] if one["status"] == "warning"]
+    assert any(said.startswith("cellar counts as live, but was not heard") for said in warnings), warnings
+
+
+def _of_clocks(gateway: Gateway) -> tuple[str, str]:
+    """How the doctor finds the clocks, and in what words."""
+    clocks = [one for one in gateway.json("doctor")["checks"] if one["name"] == "clocks"]
+    return (clocks[0]["status"], clocks[0]["message"]) if clocks else ("", "")
 
 
 def test_the_doctor_names_the_master_key_and_sqlite(lodge: Watched) -> None:
@@ -345,5 +367,5 @@ def test_the_doctor_names_the_master_key_and_sqlite(lodge: Watched) -> None:
 
 
 def _run(path: Path, query: str) -> None:
-    with closing(sqlite3.connect(path)) as db, db:
+    with closing(sqlite3.connect(path, timeout=30)) as db, db:
         db.execute(query)

@@ -78,10 +78,32 @@ def _examine_sqlite(base: Ground, found: list[Gateway]) -> list[Check]:
 
 
 async def _examine_clocks(base: Ground, found: list[Gateway]) -> AsyncIterator[Check]:
-    """When a heartbeat moves between two looks, it was written between them: so we know what its clock said then."""
     if base.database.is_sqlite or not found:
         return  # then all of them are on this machine, and have its clock
+    skews, silent = await _listen(base, found)
+    wrong = {name: skew for name, skew in skews.items() if abs(skew) > _MOST_SKEW_MS}
+    for name, skew in sorted(wrong.items()):
+        way = "ahead of" if skew > 0 else "behind"
+        yield Check(
+            "clocks",
+            "warning",
+            f"The clock of {name} is {abs(skew) / SECOND_MS:.1f} s {way} this machine's. Let NTP set both: budgets end "
+            "and keys expire by it.",
+        )
+    for name in silent:
+        said = f"{name} counts as live, but was not heard for {_LOOKS * _LOOK_S:g} s: how its clock is, is not known."
+        yield Check("clocks", "warning", said)
+    if skews and not wrong:
+        yield Check("clocks", "ok", f"Of {len(skews)} that were heard, all agree with this machine's.")
+
+
+async def _listen(base: Ground, found: list[Gateway]) -> tuple[dict[str, int], list[str]]:
+    """By how much each clock is ahead, and whose heartbeat was not heard all the while.
+
+    When a heartbeat moves between two looks, it was written between them: so we know what its clock said then.
+    """
     beats = {one.id: one.heartbeat_at for one in found}
+    expected = {one.id for one in found if one.state == "live"}
     skews: dict[str, int] = {}
     for _ in range(_LOOKS):
         earlier = base.clock.now()
@@ -95,17 +117,7 @@ async def _examine_clocks(base: Ground, found: list[Gateway]) -> AsyncIterator[C
         beats = {one.id: one.heartbeat_at for one in found if one.name not in skews}
         if not beats:
             break
-    wrong = {name: skew for name, skew in skews.items() if abs(skew) > _MOST_SKEW_MS}
-    for name, skew in sorted(wrong.items()):
-        way = "ahead of" if skew > 0 else "behind"
-        yield Check(
-            "clocks",
-            "warning",
-            f"The clock of {name} is {abs(skew) / SECOND_MS:.1f} s {way} this machine's. Let NTP set both: budgets end "
-            "and keys expire by it.",
-        )
-    if skews and not wrong:
-        yield Check("clocks", "ok", f"Of {len(skews)} that were heard, all agree with this machine's.")
+    return skews, sorted({one.name for one in found if one.id in expected & beats.keys()})
 
 
 async def _examine_jobs(base: Ground) -> AsyncIterator[Check]:
