@@ -80,7 +80,7 @@ def running(folder: Path, canaries: Canaries, fixtures: Sequence[Fixture], *, ke
     try:
         until_alive(process, lambda: answers(port), log)
         origin, bearer = f"http://127.0.0.1:{port}", {"authorization": f"Bearer {taken[0]}"}
-        with httpx2.Client(base_url=origin, headers=bearer, timeout=10) as client:
+        with httpx2.Client(base_url=origin, headers=bearer, timeout=60) as client:
             yield Aimock(origin, taken, client)
     finally:
         stop(process)
