@@ -16,7 +16,8 @@ from tests.servers.canaries import Canaries
 from tests.servers.gateway import making
 from tests.servers.shell import Shell
 
-_SECONDS = 80
+_MOST_S = 330
+"""A bound for what hangs; what is sent is bounded by its number, so that a slow machine sends no less."""
 _CONFIG = """
 [parameters]
 organization = "{organization}"
@@ -52,12 +53,13 @@ def test_the_api_is_as_it_is_described(bureau: Bureau, tmp_path: Path) -> None:
             Path(sys.executable).with_name("st"),
             *("run", f"{bureau.gateway.origin}/api/v1/openapi.json", "--header", f"Authorization: Bearer {secret}"),
             *("--checks", ",".join(_CHECKS), "--phases", "examples,coverage,fuzzing", "--max-examples", "5"),
-            *("--max-time", str(_SECONDS), "--seed", "1", "--no-color", "--continue-on-failure"),
+            *("--request-timeout", "60", "--suppress-health-check", "too_slow"),
+            *("--seed", "1", "--no-color", "--continue-on-failure"),
         ],
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=2 * _SECONDS,
+        timeout=_MOST_S,
         check=False,
     )
     said = ran.stdout.replace(secret, "***")
