@@ -10,7 +10,7 @@ import pytest
 from tests.acceptance.cluster import COST, GATED, Cluster, founded
 from tests.acceptance.crowd import MODEL, Answer, behind, costs, one, rush
 from tests.acceptance.inside import Key
-from tests.servers.gateway import GatewayMaker
+from tests.servers.gateway import PATIENT, GatewayMaker
 from tests.servers.upstream import Upstream
 from tests.servers.waiting import until
 
@@ -42,7 +42,7 @@ def _check_crowd(cluster: Cluster, account: str, answers: list[Answer]) -> None:
 def test_a_thousand_calls_at_four_gateways_never_pass_a_cent(
     gateways: GatewayMaker, upstream: Upstream, url: str
 ) -> None:
-    cluster = founded(gateways, upstream, url, 4)
+    cluster = founded(gateways, upstream, url, 4, entry=PATIENT)
     key = cluster.mint(_CENT)
     _check_crowd(cluster, key.id, rush(cluster.gateways, [key.secret], _CALLS, _TRIES))
 
@@ -50,7 +50,7 @@ def test_a_thousand_calls_at_four_gateways_never_pass_a_cent(
 def test_nor_do_two_keys_that_share_the_budget_of_their_organization(
     gateways: GatewayMaker, upstream: Upstream, url: str
 ) -> None:
-    cluster = founded(gateways, upstream, url, 4)
+    cluster = founded(gateways, upstream, url, 4, entry=PATIENT)
     rich, richer = cluster.mint(_CENT * 10), cluster.mint()
     organization = cluster.budget_of_all(_CENT)
     # Five turns of four gateways and two keys: each key comes to each gateway.

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.servers.gateway import NO_TLS, Gateway, GatewayMaker
+from tests.servers.gateway import NO_TLS, PATIENT, Gateway, GatewayMaker
 from tests.servers.upstream import Upstream
 from tests.servers.waiting import until
 
@@ -26,7 +26,7 @@ def pair(
     if request.param == "postgresql":
         url = request.getfixturevalue("postgres_url")
     env = {"OSTIARY_DATABASE_URL": url, "OSTIARY_MASTER_KEY": _MASTER_KEY}
-    one, two = (gateways(allow=[upstream.origin], env=env) for _ in range(2))
+    one, two = (gateways(allow=[upstream.origin], env=env, entry=PATIENT) for _ in range(2))
     one.add_provider_key("openai-compatible", "upstream", upstream.url)
     one.cli("prices", "set", _MODEL, "--input", "100", "--output", "100")
     two.hear()

@@ -27,6 +27,7 @@ from tests.servers.waiting import answers, free_port, stop, tail, until, until_a
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """`verify` of clients that speak plain HTTP, each of which would else read all certificates of the machine: 35 ms."""
 CLOCK = "tests.clock_entry"
+PATIENT = "tests.patient_entry"
 OSTIARY = Path(sys.executable).with_name("ostiary")
 _TRIES = 3
 _OWN_GROUND = {"OSTIARY_DATABASE_URL", "OSTIARY_MASTER_KEY", "OSTIARY_MASTER_KEY_FILE"}
