@@ -62,5 +62,5 @@ async def test_a_reader_that_follows_misses_nothing(database: Database) -> None:
 
     follower = asyncio.create_task(follow())
     await asyncio.gather(*(write(i) for i in range(writers)))
-    found = await asyncio.wait_for(follower, 10)
+    found = await asyncio.wait_for(follower, 30)
     assert len(set(found)) == writers * each

@@ -152,11 +152,11 @@ async def test_no_answer_waits_long_for_a_feed_that_cannot_be_read(database: Dat
     if database.engine.dialect.name == "postgresql":
         async with database.transaction() as tx:
             await tx.execute(text("LOCK TABLE changes IN ACCESS EXCLUSIVE MODE"))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(20):
                 await directory.hear_now()
     async with database.transaction() as tx:
         await tx.execute(text("ALTER TABLE changes RENAME TO gone"))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         await directory.hear_now()
     async with database.transaction() as tx:
         await tx.execute(text("ALTER TABLE gone RENAME TO changes"))

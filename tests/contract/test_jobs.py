@@ -39,7 +39,7 @@ async def running(*loops: Jobs) -> AsyncIterator[list[asyncio.Task[None]]]:
 
 
 async def eventually(is_so: Callable[[], Awaitable[bool] | bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             found = is_so()
             if found if isinstance(found, bool) else await found:
@@ -165,7 +165,7 @@ async def test_who_lost_the_lease_is_cut_off(database: Database, monkeypatch: py
     async with running(Jobs(database, "a", Hasty(), [Job("tidy", 60, long)])):
         await eventually(lambda: is_leased(database))
         await spoil(database, "UPDATE jobs SET owner = 'b'")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await cut.wait()
         await asyncio.sleep(0.05)
         assert (await turn_of(database)).owner == "b"
