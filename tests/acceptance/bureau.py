@@ -85,7 +85,7 @@ class Bureau:
     def database(self) -> Iterator[sqlite3.Connection]:
         """What somebody with a shell on the machine may do."""
         path = self.gateway.data_dir / "ostiary.db"
-        with closing(sqlite3.connect(path, timeout=10)) as connection, connection:
+        with closing(sqlite3.connect(path, timeout=30)) as connection, connection:
             yield connection
 
     def name(self, stem: str = "thing") -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sqlite3
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from decimal import Decimal
@@ -53,11 +54,20 @@ def _hammer(gateways: list[Gateway], secret: str, calls: int) -> int:
     return len(served)
 
 
+def _in_a_minute(gateways: list[Gateway], secret: str) -> int:
+    """How many are served: what one that stands still has leased for itself, the others may have a little later."""
+    end = time.monotonic() + 40
+    served = _hammer(gateways, secret, 200)
+    while served < 50 and time.monotonic() < end:
+        served += _hammer(gateways, secret, 20)
+    return served
+
+
 def test_sixty_a_minute_are_sixty_over_four_processes_and_two_boundaries(four: list[Gateway]) -> None:
     secret = four[0].create_key("a", "--rpm", "60")
     served = []
     for minute in range(3):
-        served.append(_hammer(four, secret, 200))
+        served.append(_in_a_minute(four, secret))
         for gateway in four:
             gateway.shift(61 * (minute + 1))
     assert max(served) <= 60

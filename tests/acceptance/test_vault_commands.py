@@ -34,7 +34,7 @@ def refused(house: House, *words: str, code: int = 1) -> str:
 
 
 def write(house: House, *statements: tuple[str, tuple[object, ...]]) -> None:
-    with closing(sqlite3.connect(house.data_dir / "ostiary.db", timeout=10)) as database, database:
+    with closing(sqlite3.connect(house.data_dir / "ostiary.db", timeout=30)) as database, database:
         for statement, values in statements:
             database.execute(statement, values)
 
