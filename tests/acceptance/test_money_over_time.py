@@ -57,7 +57,7 @@ def test_a_gateway_that_slept_past_its_heartbeat_settles_to_the_nano(
             sleeper.clock_file.write_text("60")
             upstream.gate.set()
             waker.shift(20)  # it looks for silent ones by the clock
-            until(lambda: {row["mark"] for row in _leases(cluster, owner)} == {"lost"}, "the mark", 10)
+            until(lambda: {row["mark"] for row in _leases(cluster, owner)} == {"lost"}, "the mark", 30)
             left = sum(row["amount_nano"] - row["used_nano"] for row in _leases(cluster, owner))
             before = _account(cluster, key.id)
             assert before["leased_nano"] >= left > 0, "what is lost is counted all the same"
@@ -74,8 +74,8 @@ def test_a_gateway_that_slept_past_its_heartbeat_settles_to_the_nano(
             _send(sleeper, signal.SIGCONT)
         answers += [running.result() for running in open_calls]
     assert {answer.status for answer in answers} == {200}
-    until(lambda: {row["mark"] for row in _leases(cluster, owner)} == {None}, "the sleeper to be known as alive", 10)
-    until(lambda: one(sleeper, key.secret).status == 200, "the sleeper to serve again", 10)
+    until(lambda: {row["mark"] for row in _leases(cluster, owner)} == {None}, "the sleeper to be known as alive", 30)
+    until(lambda: one(sleeper, key.secret).status == 200, "the sleeper to serve again", 30)
     later = [one(gateway, key.secret) for gateway in cluster.gateways]
     assert {answer.status for answer in later} == {200}
     books = cluster.end()
@@ -137,8 +137,8 @@ def test_a_month_ends_under_load_and_the_calendar_jumps_to_and_fro(
                 until(partial(_has, load, goal), "calls to go on", 20)
         assert not load.cut
         assert {answer.status for _, answer in load.answers} == {200}
-        assert max(answer.took_s for _, answer in load.answers) < 10
-        until(lambda: _leased(cluster, old) == 0, "leases of the old month to come back", 10)
+        assert max(answer.took_s for _, answer in load.answers) < 25
+        until(lambda: _leased(cluster, old) == 0, "leases of the old month to come back", 30)
         books = cluster.end()
     books.check(load.costs())
     for whose in (key, free):

@@ -27,7 +27,7 @@ from tests.servers.gateway import Gateway, GatewayMaker
 from tests.servers.postgres import Postgres
 from tests.servers.reaper import watch
 from tests.servers.upstream import Upstream
-from tests.servers.waiting import are_prompt, stop, until
+from tests.servers.waiting import stop, until
 
 _DOLLAR = 1_000_000_000
 _CENT = 10_000_000
@@ -110,7 +110,7 @@ def test_calls_go_on_without_the_database_and_all_are_counted_when_it_is_back(
     assert len(while_gone) > 20
     assert {answer.status for answer in while_gone} == {200}
     took = [answer.took_s for answer in while_gone]
-    assert are_prompt(took, 3, callers=2), "what has no budget does not wait for the database"
+    assert _is_prompt(took), "what has no budget does not wait for the database"
     assert {answer.status for answer in load.of(rich.secret, gone_at, back_at)} == {200}, "its lease was long enough"
     served = [one for one in load.of(poor.secret, gone_at, back_at) if one.status == 200]
     assert len(served) * COST <= _CENT // 2, "no more than was leased"
@@ -118,6 +118,11 @@ def test_calls_go_on_without_the_database_and_all_are_counted_when_it_is_back(
     books.check(load.costs())
     assert len(books.events) == len(load.costs())
     assert books.spent_by(poor.id) <= _CENT
+
+
+def _is_prompt(taken: list[float]) -> bool:
+    """Nine of ten, for a machine may stand still more than once in so long; what waits for the database does always."""
+    return sorted(taken)[len(taken) * 9 // 10] < 3
 
 
 def _served_since(load: Load, key: Key, since: float) -> bool:
@@ -144,7 +149,7 @@ def test_a_spent_lease_is_a_503_and_a_strange_key_is_no_401_while_the_database_i
     assert [answer.status for answer in answers] == sorted(answer.status for answer in answers)
     assert {answer.status for answer in answers} == {200, 503}
     assert answers[-1].error["code"] == "service_unavailable"
-    assert are_prompt([answer.took_s for answer in answers], 3)
+    assert _is_prompt([answer.took_s for answer in answers])
     assert strange.status == 503, "it may have been made a moment ago, for all this gateway knows"
     until(lambda: one(cluster[0], key.secret).status == 200, "the budget to be read again", 30)
     books = cluster.end()
