@@ -172,10 +172,11 @@ def events(house: House, request_id: str, count: int = 1) -> list[dict[str, Any]
 
 def events_of(house: House, key: Key, count: int) -> list[dict[str, Any]]:
     """The events of a key, oldest first, once there are so many: for calls whose answer nobody saw."""
+    query = "SELECT * FROM usage_events WHERE agent_key_id = ? ORDER BY started_at, request_id, attempt"
     found: list[dict[str, Any]] = []
 
     def are_there() -> bool:
-        found[:] = rows(house, "SELECT * FROM usage_events WHERE agent_key_id = ? ORDER BY started_at", key.id)
+        found[:] = rows(house, query, key.id)
         return len(found) >= count
 
     until(are_there, f"{count} events of {key.id}")

@@ -106,7 +106,7 @@ class Pair:
         """Until both know what was done so far."""
         (secret,) = mint(self.gateways[0], NewAgentKey(f"heard-{next(self.numbers)}"))
         for client in self.clients:
-            until(partial(_knows, client, secret), "a gateway to hear", 20)
+            until(partial(_knows, client, secret), "a gateway to hear")
 
     def shift(self, seconds: float) -> None:
         """Let so much time pass for both."""
@@ -139,7 +139,7 @@ class Pair:
 
     def await_state(self, name: str, state: str | None) -> None:
         """Until the vault says that a key is so; None: that nothing is known against it."""
-        until(lambda: [one["state"] for one in self.health(name)] == ([state] if state else []), f"{name}: {state}", 10)
+        until(lambda: [one["state"] for one in self.health(name)] == ([state] if state else []), f"{name}: {state}")
 
 
 def _knows(client: httpx2.Client, key: Key) -> bool:

@@ -347,7 +347,7 @@ def test_what_its_provider_says_is_left_is_told_of_a_key(bureau: Bureau, provide
     agent = bureau.done("erin", "POST", "/agent-keys", json={"name": bureau.name("agent")})
     bureau.hears(agent["secret"])
     assert bureau.gateway.chat(agent["secret"], f"{made['provider']}/m").is_success
-    until(lambda: bureau.done("erin", "GET", path)["quota_left"], "it to be written down", 20)
+    until(lambda: bureau.done("erin", "GET", path)["quota_left"], "it to be written down")
     (told,) = bureau.done("erin", "GET", path)["quota_left"]
     words = f"m: 120 tokens a day left, as {told['gateway']} heard at {told['heard_at']}"
     assert told.items() >= {"model": "m", "what": "tokens-day", "remaining": 120, "in_words": words}.items()

@@ -122,7 +122,7 @@ def place(
         things = made.within(lambda base: corpus.fill(made, base, shared_upstream.url))
         secret = things.pop("agent_key_secret")
         client = made.gateway.client(secret)
-        until(lambda: client.get("/v1/key").status_code == httpx2.codes.OK, "the gateway to hear", 15)
+        until(lambda: client.get("/v1/key").status_code == httpx2.codes.OK, "the gateway to hear")
         said = client.post(
             "/v1/chat/completions",
             json={"model": f"openai-compatible/{corpus.MODEL}", "messages": [{"role": "user", "content": corpus.EVIL}]},

@@ -179,7 +179,7 @@ def test_a_caller_who_goes_during_the_second_attempt_pays_for_both(scene: Scene)
         line.send(post(key.secret, b'{"model":"sample/gated","messages":[],"max_tokens":100}'))
         received = scene.upstream.wait_for(heard + 2)
         line.reset()
-    assert received.abandoned.wait(10)
+    assert received.abandoned.wait(30)
     first, second = events_of(scene.gateway, key, 2)
     assert (first["status"], second["status"]) == ("error", "cancelled")
     assert first["request_id"] == second["request_id"]
@@ -219,7 +219,6 @@ def test_many_at_once_never_pass_the_cap(scene: Scene) -> None:
     until(
         lambda: len({row["request_id"] for row in rows(scene.gateway, query, key.id)}) == made,
         "all that was called",
-        10,
     )
     scene.gateway.client(key.secret).get("/v1/key")  # writes down what is settled before it answers
     written = rows(scene.gateway, query, key.id)

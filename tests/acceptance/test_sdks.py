@@ -321,7 +321,7 @@ def test_openai_sees_nothing_of_a_provider_key_that_is_not_valid(place: Place, k
     first = sum(attempts())
     assert first > CONVERSATIONS, "the key that is not valid was tried"
     assert used(first) == {("right", "ok"): CONVERSATIONS, ("wrong", "error"): first - CONVERSATIONS}
-    until(lambda: place.health("wrong") == ["disabled"], "the confirmed end of a key", 10)
+    until(lambda: place.health("wrong") == ["disabled"], "the confirmed end of a key")
     assert sum(attempts()) == CONVERSATIONS
     place.mend("wrong", place.llama.keys[1])
     assert sum(attempts()) == CONVERSATIONS

@@ -25,7 +25,7 @@ def test_a_reached_soft_budget_is_said_and_stops_nobody(gateway: Gateway, upstre
         assert answer.status_code == 200
         return "of its soft limit of 0.0001 USD" in answer.headers.get("x-ostiary-budget-warning", "")
 
-    until(warned, "the warning", 10)
+    until(warned, "the warning")
     gateway.restart()
     assert warned(), "what was spent is known at once after a start"
     gateway.cli("keys", "edit", "a", "--soft-budget-usd", "1000")

@@ -307,7 +307,7 @@ def test_what_may_be_sent_again_is(
     collector.status, collector.lines = status, (b"retry-after: 1",)
     gateway = traced(gateways, upstream, collector.url)
     id = call(gateway, gateway.create_key("ci-bot"))
-    until(lambda: collector.requests, "the first try", 20)
+    until(lambda: collector.requests, "the first try")
     collector.status = 200
     collector.of(id)
     assert numbers(gateway)["ostiary_spans_dropped_total"] == 0
@@ -322,7 +322,7 @@ def test_what_is_refused_for_good_is_dropped_counted_and_said_once(
     secret = gateway.create_key("ci-bot")
     for number in (1, 2):
         call(gateway, secret)
-        until(lambda n=number: numbers(gateway)["ostiary_spans_dropped_total"] == 2 * n, "the spans to be dropped", 20)  # type: ignore[misc]
+        until(lambda n=number: numbers(gateway)["ostiary_spans_dropped_total"] == 2 * n, "the spans to be dropped")  # type: ignore[misc]
     assert {request.target for request in collector.requests} == {"/v1/traces"}
     assert gateway.output.count("telemetry.dropping") == 1
     assert gateway.output.count("telemetry.down") == 1

@@ -35,7 +35,7 @@ class Answer:
 class Wire:
     """One connection to the gateway."""
 
-    def __init__(self, port: int, timeout_s: float = 10) -> None:
+    def __init__(self, port: int, timeout_s: float = 30) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout_s)
         self._read = bytearray()
 
@@ -55,7 +55,7 @@ class Wire:
             body = self._exactly(int(headers["content-length"]))
         return Answer(int(first.split(" ")[1]), headers, body)
 
-    def is_closed(self, within_s: float = 3) -> bool:
+    def is_closed(self, within_s: float = 20) -> bool:
         """Whether the gateway hangs up in time, without another byte."""
         if self._read:
             return False
@@ -106,7 +106,7 @@ class Wire:
 
 
 @contextmanager
-def wire(gateway: Gateway, timeout_s: float = 10) -> Iterator[Wire]:
+def wire(gateway: Gateway, timeout_s: float = 30) -> Iterator[Wire]:
     """A connection, closed at the end of the block."""
     made = Wire(gateway.port, timeout_s)
     try:

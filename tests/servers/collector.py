@@ -70,7 +70,7 @@ class Collector:
         """Everything that came."""
         return self.server.received
 
-    def wait_for(self, calls: int, timeout_s: float = 20) -> list[Seen]:
+    def wait_for(self, calls: int, timeout_s: float = 30) -> list[Seen]:
         """Block until the spans of so many calls are here; those of calls, in the order of their beginnings."""
         until(lambda: len(self.calls) >= calls, f"{calls} calls at the collector", timeout_s)
         return sorted(self.calls, key=lambda one: one.wire.start_time_unix_nano)
@@ -87,7 +87,7 @@ class Collector:
 
     def of(self, request_id: str) -> Seen:
         """The one call of this id, once it is here."""
-        until(lambda: any(self._is(span, request_id) for span in self.calls), f"the spans of {request_id}", 20)
+        until(lambda: any(self._is(span, request_id) for span in self.calls), f"the spans of {request_id}")
         [found] = [span for span in self.calls if self._is(span, request_id)]
         return found
 

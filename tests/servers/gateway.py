@@ -32,7 +32,7 @@ OSTIARY = Path(sys.executable).with_name("ostiary")
 _TRIES = 3
 _OWN_GROUND = {"OSTIARY_DATABASE_URL", "OSTIARY_MASTER_KEY", "OSTIARY_MASTER_KEY_FILE"}
 _NOT_YET = (httpx2.codes.UNAUTHORIZED, httpx2.codes.SERVICE_UNAVAILABLE)
-_START_S = 30
+_START_S = 60
 _KILLED_S = 60
 """Who writes to a disk that stands still is gone only when that goes on."""
 _WRITTEN_S = 0.15
@@ -170,7 +170,7 @@ class Gateway(House):
         if self.is_running:
             bearer = {"authorization": f"Bearer {secret}"}
             with httpx2.Client(base_url=self.origin, headers=bearer, verify=NO_TLS, timeout=60) as client:
-                until(lambda: client.get("/v1/key").status_code not in _NOT_YET, "the gateway to hear", 10)
+                until(lambda: client.get("/v1/key").status_code not in _NOT_YET, "the gateway to hear")
         return secret
 
     def start(self) -> None:

@@ -50,7 +50,7 @@ class Receiver:
         """Everything that came."""
         return self._server.received
 
-    def wait_for(self, messages: int, timeout_s: float = 10) -> Any:
+    def wait_for(self, messages: int, timeout_s: float = 30) -> Any:
         """Block until so many were taken; the last of them."""
         until(lambda: len(self.taken) >= messages, f"{messages} messages at the webhook", timeout_s)
         return list(self.taken.values())[messages - 1]

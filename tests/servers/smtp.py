@@ -55,7 +55,7 @@ class Smtp:
         who = f"{self.user}:{self.password}@" if self.user else ""
         return f"{'smtps' if self.is_implicit else 'smtp'}://{who}127.0.0.1:{self.port}"
 
-    def wait_for(self, mails: int, timeout_s: float = 10) -> Mail:
+    def wait_for(self, mails: int, timeout_s: float = 30) -> Mail:
         """Block until so many have come; the last of them."""
         until(lambda: len(self.mails) >= mails, f"{mails} mails", timeout_s)
         return self.mails[mails - 1]
@@ -116,10 +116,10 @@ class Smtp:
         ready = threading.Event()
         thread = threading.Thread(target=lambda: asyncio.run(self._serve(ready)), name="smtp", daemon=True)
         thread.start()
-        assert ready.wait(10), "the SMTP server does not start"
+        assert ready.wait(30), "the SMTP server does not start"
         try:
             yield self
         finally:
             self._stop()
-            thread.join(10)
+            thread.join(30)
             assert not thread.is_alive(), "the SMTP server does not stop"

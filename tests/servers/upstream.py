@@ -161,7 +161,7 @@ class Upstream:
         """What was received, without the questions for models."""
         return [request for request in self.received if request.method != "GET"]
 
-    def wait_for(self, calls: int, timeout_s: float = 10) -> Received:
+    def wait_for(self, calls: int, timeout_s: float = 30) -> Received:
         """Block until so many calls have come; the last of them. From a coroutine: `await asyncio.to_thread(…)`."""
         until(lambda: len(self.calls) >= calls, f"{calls} calls at the upstream", timeout_s)
         return self.calls[calls - 1]
@@ -185,12 +185,12 @@ class Upstream:
         ready = threading.Event()
         thread = threading.Thread(target=lambda: asyncio.run(self._serve(ready, port)), name="upstream", daemon=True)
         thread.start()
-        assert ready.wait(10), "the upstream does not start"
+        assert ready.wait(30), "the upstream does not start"
         try:
             yield self
         finally:
             self._stop()
-            thread.join(10)
+            thread.join(30)
             assert not thread.is_alive(), "the upstream does not stop"
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
