@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from select import select
 from typing import Any
 
 import httpx2
@@ -17,12 +18,12 @@ from ostiary.agents.agent_keys import NewAgentKey
 from ostiary.limits.budgets import Budget
 from tests.acceptance.brisk import brisk
 from tests.acceptance.inside import USD, Key, add_provider_keys, events, events_of, mint, rows, set_prices, spent
-from tests.acceptance.wire import Wire, get, post, took, wire
+from tests.acceptance.wire import Wire, get, post, say, took, wire
 from tests.servers.canaries import Canaries
 from tests.servers.gateway import NO_TLS, Gateway
 from tests.servers.shell import Shell
 from tests.servers.upstream import Exchange, Received, Upstream
-from tests.servers.waiting import until
+from tests.servers.waiting import require_prompt, until
 from tests.servers.wire import LAST, chunk, event, framed, stream_head, usage
 from tests.servers.wire import events as stream_events
 
@@ -90,7 +91,10 @@ def hasty(
 ) -> Iterator[Scene]:
     """Whose gateway has little patience with slow callers."""
     folder, furnish = tmp_path_factory.mktemp("hasty"), furnished(shared_upstream)
-    with brisk(folder, canaries, shell, [shared_upstream.origin], furnish, TOTAL_S="60") as gateway:
+    allow = [shared_upstream.origin]
+    with brisk(
+        folder, canaries, shell, allow, furnish, TOTAL_S="60", BODY_S="1.5", STALLED_S="1.5", LINGER_S="8"
+    ) as gateway:
         yield Scene(gateway, shared_upstream)
 
 
@@ -127,7 +131,7 @@ def test_before_the_provider_answers(scene: Scene, go: Callable[[Wire], None], s
         line.send(post(key.secret, body("openai-compatible/stall-first-byte", stream=stream)))
         received = call()
         go(line)
-    assert received.abandoned.wait(10)
+    assert received.abandoned.wait(30)
     (row,) = events_of(scene.gateway, key, 1)
     assert (row["status"], row["usage_source"], row["http_status"]) == ("cancelled", "none", 0)
     assert row["cost_nano"] == row["held_nano"] > 0
@@ -151,7 +155,7 @@ def test_after_the_providers_head(scene: Scene, go: Callable[[Wire], None]) -> N
         received = call()
         time.sleep(0.1)
         go(line)
-    assert received.abandoned.wait(10)
+    assert received.abandoned.wait(30)
     (row,) = events_of(scene.gateway, key, 1)
     assert (row["status"], row["usage_source"]) == ("cancelled", "none")
     assert row["cost_nano"] == row["held_nano"]
@@ -166,7 +170,7 @@ def test_in_the_middle_of_the_stream(scene: Scene, go: Callable[[Wire], None]) -
         line.send(post(key.secret, body("openai-compatible/gated", stream=True)))
         line.until(b"The")
         go(line)
-    assert call().abandoned.wait(10)
+    assert call().abandoned.wait(30)
     (row,) = events_of(scene.gateway, key, 1)
     assert (row["status"], row["usage_source"], row["http_status"]) == ("cancelled", "estimated", 200)
     assert 0 < row["cost_nano"] < row["held_nano"]
@@ -188,7 +192,7 @@ def test_just_before_the_end(scene: Scene, go: Callable[[Wire], None]) -> None:
         line.send(post(key.secret, body(stream=True, stream_options={"include_usage": True})))
         line.until(b'"completion_tokens"')  # who is told has what it used counted
         go(line)
-    assert call().abandoned.wait(10)
+    assert call().abandoned.wait(30)
     (row,) = events_of(scene.gateway, key, 1)
     assert (row["status"], row["usage_source"], row["cost_nano"]) == ("cancelled", "provider", TRUE_COST)
     scene.require_settled(key, TRUE_COST)
@@ -208,7 +212,7 @@ def test_in_the_middle_of_a_whole_answer(scene: Scene) -> None:
         line.send(post(key.secret, body()))
         received = call()
         time.sleep(0.05)
-    assert received.abandoned.wait(10)
+    assert received.abandoned.wait(30)
     (row,) = events_of(scene.gateway, key, 1)
     assert (row["status"], row["usage_source"], row["cost_nano"]) == ("cancelled", "none", row["held_nano"])
 
@@ -254,11 +258,12 @@ def test_in_the_line_for_money(scene: Scene) -> None:
         waiting.send(post(key.secret, body()))
         time.sleep(0.3)
         waiting.reset()
-        time.sleep(0.1)
+        for _ in range(2):  # who answers this has heard of what came before it
+            assert say(scene.gateway, get()).status == 200
         scene.upstream.gate.set()
         assert holder.answer().status == 200
     scene.upstream.gate.clear()
-    assert first.answered.wait(10)
+    assert first.answered.wait(30)
     time.sleep(0.3)
     (row,) = events_of(scene.gateway, key, 1)
     assert row["cost_nano"] == TRUE_COST
@@ -286,7 +291,7 @@ def test_the_second_call_of_a_connection_is_watched_while_the_first_is_still_bei
         line.send(post(key.secret, body("openai-compatible/gated")))
         received = call()
         time.sleep(1.0)  # the first is put away now
-    assert received.abandoned.wait(10)
+    assert received.abandoned.wait(30)
     first, second = events_of(scene.gateway, key, 2)
     assert (first["status"], second["status"]) == ("ok", "cancelled")
 
@@ -311,7 +316,7 @@ def test_a_reader_who_does_not_read_is_cut_off(hasty: Scene) -> None:
         begun = time.monotonic()
         line.send(post(key.secret, body(stream=True)))
         line.until(b"word")
-        assert call().abandoned.wait(8)
+        assert call().abandoned.wait(30)
         assert took(begun) > 1.2
     (row,) = events_of(hasty.gateway, key, 1)
     assert (row["status"], row["usage_source"]) == ("cancelled", "estimated")
@@ -320,42 +325,68 @@ def test_a_reader_who_does_not_read_is_cut_off(hasty: Scene) -> None:
 
 
 def test_a_slow_reader_who_reads_is_left_alone(hasty: Scene) -> None:
-    key = hasty.key("patient reader", budget=Budget("total", USD))
-
     async def long(exchange: Exchange) -> None:
         words = framed(event(chunk(exchange.request, {"content": "word " * 2_000})))
         await exchange.send(
             stream_head(), *[words] * 3_000, *map(framed, stream_events(exchange.request, usage())), LAST
         )
 
-    hasty.upstream.push(long)
-    with wire(hasty.gateway) as line:
-        line.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
-        line.send(post(key.secret, body(stream=True)))
-        begun = time.monotonic()
-        while took(begun) < 3.0:  # a third of what the kernel holds has to go before more is taken, several times
-            line.socket.recv(65_536)
-            time.sleep(0.02)
-        line.until(b"[DONE]")
+    for number in range(4):
+        key = hasty.key(f"patient reader {number}", budget=Budget("total", USD))
+        hasty.upstream.push(long)
+        with wire(hasty.gateway) as line:
+            line.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+            line.send(post(key.secret, body(stream=True)))
+            has_ended, longest_s = read_slowly(line)
+        if has_ended or longest_s < 1:  # else it was this reader that stood still, which says nothing
+            break
+    assert has_ended
     (row,) = events_of(hasty.gateway, key, 1)
     assert (row["status"], row["cost_nano"]) == ("ok", TRUE_COST)
 
 
+def read_slowly(line: Wire) -> tuple[bool, float]:
+    """Read a stream, slowly for its first seconds: whether its end came, and the longest time between two pieces.
+
+    A third of what the kernel holds has to go before more is taken, several times.
+    """
+    begun = read_at = time.monotonic()
+    longest_s, end = 0.0, b""
+    while b"[DONE]" not in end:
+        try:
+            piece = line.socket.recv(65_536)
+        except ConnectionResetError:
+            piece = b""
+        longest_s, read_at = max(longest_s, took(read_at)), time.monotonic()
+        if not piece:
+            return False, longest_s
+        end = end[-10:] + piece
+        if took(begun) < 3.0:
+            time.sleep(0.02)
+    return True, longest_s
+
+
 def test_a_body_that_comes_too_slowly(hasty: Scene) -> None:
-    key = hasty.key("slow body")
     before = len(hasty.upstream.calls)
-    begun = time.monotonic()
-    with wire(hasty.gateway) as line:
-        line.send(post(key.secret, body()[:5], f"content-length: {len(body())}"))
-        for byte in body()[5:15]:
-            line.send(bytes([byte]))
-            time.sleep(0.12)
-        answer = line.answer()
-        assert (answer.status, answer.code) == (408, "request_timeout")
-        assert took(begun) < 4
-        assert line.is_closed()
-    assert len(hasty.upstream.calls) == before
-    assert hasty.remaining(key) == (100, CAP)
+
+    def trial(number: int) -> list[float]:
+        key = hasty.key(f"slow body {number}")
+        begun = time.monotonic()
+        with wire(hasty.gateway) as line:
+            line.send(post(key.secret, body()[:5], f"content-length: {len(body())}"))
+            for byte in body()[5:15]:
+                line.send(bytes([byte]))
+                if select([line.socket], [], [], 0.12)[0]:  # it has its answer: this caller stood still
+                    break
+            answer = line.answer()
+            taken = took(begun)
+            assert (answer.status, answer.code) == (408, "request_timeout")
+            assert line.is_closed()
+        assert len(hasty.upstream.calls) == before
+        assert hasty.remaining(key) == (100, CAP)
+        return [taken]
+
+    require_prompt(trial, 4, callers=0)
 
 
 def test_the_rest_of_a_refused_body_is_thrown_away_but_not_for_ever(hasty: Scene) -> None:
@@ -367,8 +398,8 @@ def test_the_rest_of_a_refused_body_is_thrown_away_but_not_for_ever(hasty: Scene
         begun = time.monotonic()
         line.send(get("/v1/chat/completions", "content-length: 5000000", method="POST"), b"x" * 1_000)
         assert line.answer().status == 401
-        assert line.is_closed(8)
-        assert took(begun) > 1.2
+        assert line.is_closed()
+        assert took(begun) > 7.5
 
 
 def test_nobody_who_left_was_our_fault(scene: Scene, hasty: Scene) -> None:
@@ -380,6 +411,7 @@ def test_what_was_written_down_and_what_was_answered_agree(scene: Scene) -> None
     key = scene.key("last")
     answer = scene.gateway.chat(key.secret, MODEL, max_tokens=5)
     assert events(scene.gateway, answer.headers["x-request-id"])[0]["cost_nano"] == TRUE_COST
-    leases = rows(scene.gateway, "SELECT sum(leased_nano) AS n FROM accounts")[0]["n"]
-    held = rows(scene.gateway, "SELECT sum(amount_nano - used_nano) AS n FROM leases")[0]["n"]
-    assert leases == held
+    accounts = "SELECT coalesce(sum(leased_nano), 0) FROM accounts"
+    leases = "SELECT coalesce(sum(amount_nano - used_nano), 0) FROM leases"
+    (sums,) = rows(scene.gateway, f"SELECT ({accounts}) AS leased, ({leases}) AS held")  # of one moment
+    assert sums["leased"] == sums["held"]

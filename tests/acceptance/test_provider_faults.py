@@ -247,7 +247,7 @@ def scene(
             wishes = [NewAgentKey(name, budget=Budget("total", CAP)) for name in names[:-2]]
             wishes += [NewAgentKey("rich", budget=Budget("total", 100 * USD)), NewAgentKey("unlimited")]
             keys = dict(zip(names, mint(gateway, *wishes), strict=True))
-            made = Scene(gateway, gateway.client(timeout=30), shared_upstream, secrets, keys)
+            made = Scene(gateway, gateway.client(timeout=60), shared_upstream, secrets, keys)
             for fault in FAULTS:
                 pool = slow if "timeout" in (fault.reason or "") else quick
                 made.answers[fault.name] = pool.submit(made.ask, fault.name, fault.model, stream=fault.stream)
@@ -258,7 +258,7 @@ def scene(
 def well(scene: Scene) -> Iterator[None]:
     """What one case does to the health of the keys is no matter of the next one."""
     yield
-    until(lambda: become_well(scene), "the keys to be well again", 30)
+    until(lambda: become_well(scene), "the keys to be well again", 60)
 
 
 def become_well(scene: Scene) -> bool:
