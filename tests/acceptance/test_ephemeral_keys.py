@@ -10,7 +10,7 @@ import pytest
 
 from tests.servers.gateway import Gateway, GatewayMaker
 from tests.servers.upstream import Upstream
-from tests.servers.waiting import are_prompt, until
+from tests.servers.waiting import require_prompt, until
 
 _MODEL = "openai-compatible/ok"
 _MASTER_KEY = "q1Lw3cEWJxCEv7nHc5tUpFYPZ1m0Cnq3zQn5m4oJ2Yk="
@@ -54,45 +54,53 @@ def _until(gateway: Gateway, secret: str, expected: str | None, deed: Callable[[
     """Seconds from the end of the deed until calls are answered so."""
     deed()
     since = time.monotonic()
-    while time.monotonic() - since < 5:
+    while time.monotonic() - since < 30:
         if code(gateway, secret) == expected:
             return time.monotonic() - since
     pytest.fail(f"never answered {expected}")
 
 
 def test_what_stops_a_parent_stops_its_children_within_a_second(house: Gateway) -> None:
-    parent = house.create_key("ci")
-    child = child_of(house, "ci")
-    assert (code(house, parent), code(house, child)) == (None, None)
     dead = "invalid_api_key"
-    taken = [_until(house, child, dead, lambda: house.cli("keys", "deactivate", "ci"))]
-    taken.append(_until(house, child, None, lambda: house.cli("keys", "activate", "ci")))
-    narrow = ("keys", "edit", "ci", "--models", "openai-compatible/other")
-    taken.append(_until(house, child, "model_not_allowed", lambda: house.cli(*narrow)))
-    taken.append(_until(house, child, None, lambda: house.cli("keys", "edit", "ci", "--models", "all")))
-    alone = ("keys", "edit", "ci", "--ip", "192.0.2.1")
-    taken.append(_until(house, child, "ip_not_allowed", lambda: house.cli(*alone)))
-    taken.append(_until(house, child, None, lambda: house.cli("keys", "edit", "ci", "--ip", "all")))
-    taken.append(_until(house, child, dead, lambda: house.cli("keys", "revoke", "ci")))
-    taken.append(_until(house, parent, None, lambda: house.cli("keys", "activate", "ci")))
-    assert code(house, child) == dead  # what was revoked with its parent does not come back with it
-    another = child_of(house, "ci")
-    assert code(house, another) is None
-    taken.append(_until(house, another, dead, lambda: house.cli("keys", "delete", "ci")))
-    assert are_prompt(taken), taken
+
+    def trial(_number: int) -> list[float]:
+        parent = house.create_key("ci")
+        child = child_of(house, "ci")
+        assert (code(house, parent), code(house, child)) == (None, None)
+        taken = [_until(house, child, dead, lambda: house.cli("keys", "deactivate", "ci"))]
+        taken.append(_until(house, child, None, lambda: house.cli("keys", "activate", "ci")))
+        narrow = ("keys", "edit", "ci", "--models", "openai-compatible/other")
+        taken.append(_until(house, child, "model_not_allowed", lambda: house.cli(*narrow)))
+        taken.append(_until(house, child, None, lambda: house.cli("keys", "edit", "ci", "--models", "all")))
+        alone = ("keys", "edit", "ci", "--ip", "192.0.2.1")
+        taken.append(_until(house, child, "ip_not_allowed", lambda: house.cli(*alone)))
+        taken.append(_until(house, child, None, lambda: house.cli("keys", "edit", "ci", "--ip", "all")))
+        taken.append(_until(house, child, dead, lambda: house.cli("keys", "revoke", "ci")))
+        taken.append(_until(house, parent, None, lambda: house.cli("keys", "activate", "ci")))
+        assert code(house, child) == dead  # what was revoked with its parent does not come back with it
+        another = child_of(house, "ci")
+        assert code(house, another) is None
+        taken.append(_until(house, another, dead, lambda: house.cli("keys", "delete", "ci")))
+        return taken
+
+    require_prompt(trial)
 
 
 def test_a_child_that_is_revoked_leaves_its_parent_alone(house: Gateway) -> None:
     parent = house.create_key("ci")
-    taken = []
-    for _ in range(2):
-        made = house.json("keys", "ephemeral", "ci")
-        house.hear()
-        assert code(house, made["secret"]) is None
-        revoke = partial(house.cli, "keys", "revoke", made["name"])
-        taken.append(_until(house, made["secret"], "invalid_api_key", revoke))
-        assert code(house, parent) is None
-    assert are_prompt(taken), taken
+
+    def trial(_number: int) -> list[float]:
+        taken = []
+        for _ in range(2):
+            made = house.json("keys", "ephemeral", "ci")
+            house.hear()
+            assert code(house, made["secret"]) is None
+            revoke = partial(house.cli, "keys", "revoke", made["name"])
+            taken.append(_until(house, made["secret"], "invalid_api_key", revoke))
+            assert code(house, parent) is None
+        return taken
+
+    require_prompt(trial)
 
 
 def test_a_child_ends_by_itself(gateways: GatewayMaker, upstream: Upstream) -> None:

@@ -13,9 +13,11 @@ from tests.acceptance.wire import Answer, post, wire
 from tests.servers.canaries import Canaries
 from tests.servers.gateway import NO_TLS, Gateway, GatewayMaker
 from tests.servers.upstream import Upstream
-from tests.servers.waiting import are_prompt
+from tests.servers.waiting import require_prompt
 
 _MODEL = "openai-compatible/ok"
+_LONGEST_S = 30
+"""Until a deed is taken for one that was never heard; whether it was heard soon is judged by all of them together."""
 _MASTER_KEY = "q1Lw3cEWJxCEv7nHc5tUpFYPZ1m0Cnq3zQn5m4oJ2Yk="
 
 
@@ -33,7 +35,7 @@ def house(request: pytest.FixtureRequest, gateways: GatewayMaker, upstream: Upst
 def _until(gateway: Gateway, secret: str, status: int, since: float) -> float:
     """Seconds until calls are answered so."""
     with gateway.client(secret) as client:
-        while time.monotonic() - since < 5:
+        while time.monotonic() - since < _LONGEST_S:
             body = {"model": _MODEL, "messages": []}
             if client.post("/v1/chat/completions", json=body).status_code == status:
                 return time.monotonic() - since
@@ -47,34 +49,43 @@ def _after(deed: Callable[[], object]) -> float:
 
 @pytest.mark.main_job
 def test_keys_stop_and_start_within_a_second(house: Gateway) -> None:
-    secret = house.create_key("a")
-    assert house.chat(secret, _MODEL).status_code == 200
-    taken = [_until(house, secret, 401, _after(lambda: house.cli("keys", "deactivate", "a")))]
-    taken.append(_until(house, secret, 200, _after(lambda: house.cli("keys", "activate", "a"))))
-    taken.append(_until(house, secret, 401, _after(lambda: house.cli("keys", "revoke", "a"))))
-    taken.append(_until(house, secret, 200, _after(lambda: house.cli("keys", "activate", "a"))))
-    rotated = house.json("keys", "rotate", "a")["secret"]
-    since = time.monotonic()
-    taken.append(_until(house, secret, 401, since))
-    assert house.chat(rotated, _MODEL).status_code == 200
-    taken.append(_until(house, rotated, 429, _after(lambda: house.cli("keys", "edit", "a", "--rpm", "1"))))
-    taken.append(_until(house, rotated, 401, _after(lambda: house.cli("keys", "delete", "a"))))
-    assert are_prompt(taken), taken
+    def trial(_number: int) -> list[float]:
+        secret = house.create_key("a")
+        assert house.chat(secret, _MODEL).status_code == 200
+        taken = [_until(house, secret, 401, _after(lambda: house.cli("keys", "deactivate", "a")))]
+        taken.append(_until(house, secret, 200, _after(lambda: house.cli("keys", "activate", "a"))))
+        taken.append(_until(house, secret, 401, _after(lambda: house.cli("keys", "revoke", "a"))))
+        taken.append(_until(house, secret, 200, _after(lambda: house.cli("keys", "activate", "a"))))
+        rotated = house.json("keys", "rotate", "a")["secret"]
+        taken.append(_until(house, secret, 401, time.monotonic()))
+        assert house.chat(rotated, _MODEL).status_code == 200
+        taken.append(_until(house, rotated, 429, _after(lambda: house.cli("keys", "edit", "a", "--rpm", "1"))))
+        taken.append(_until(house, rotated, 401, _after(lambda: house.cli("keys", "delete", "a"))))
+        return taken
+
+    require_prompt(trial)
 
 
 def test_credentials_and_provider_keys_are_heard_too(house: Gateway, upstream: Upstream, canaries: Canaries) -> None:
-    triple = house.create_credential("backend")
-    assert house.chat(triple, _MODEL).status_code == 200
-    fresh = canaries.plant()
-    house.cli("vault", "edit", "upstream", "--secret-stdin", "--no-test", stdin=fresh)
-    since = time.monotonic()
-    while upstream.calls[-1].key != fresh and time.monotonic() - since < 5:
-        house.chat(triple, _MODEL)
-    assert upstream.calls[-1].key == fresh
-    taken = [time.monotonic() - since]
-    taken.append(_until(house, triple, 503, _after(lambda: house.cli("vault", "delete", "upstream", "--force"))))
-    taken.append(_until(house, triple, 401, _after(lambda: house.cli("credentials", "revoke", "backend"))))
-    assert are_prompt(taken), taken
+    def trial(number: int) -> list[float]:
+        if number > 1:
+            house.add_provider_key("openai-compatible", "upstream", upstream.url)
+        triple = house.create_credential(f"backend-{number}")
+        assert house.chat(triple, _MODEL).status_code == 200
+        fresh = canaries.plant()
+        house.cli("vault", "edit", "upstream", "--secret-stdin", "--no-test", stdin=fresh)
+        since = time.monotonic()
+        while upstream.calls[-1].key != fresh and time.monotonic() - since < _LONGEST_S:
+            house.chat(triple, _MODEL)
+        assert upstream.calls[-1].key == fresh
+        taken = [time.monotonic() - since]
+        taken.append(_until(house, triple, 503, _after(lambda: house.cli("vault", "delete", "upstream", "--force"))))
+        taken.append(
+            _until(house, triple, 401, _after(lambda: house.cli("credentials", "revoke", f"backend-{number}")))
+        )
+        return taken
+
+    require_prompt(trial)
 
 
 def test_a_key_made_a_moment_ago_works_at_once(house: Gateway) -> None:
