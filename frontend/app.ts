@@ -12,7 +12,7 @@ const meta = (name: string) => document.querySelector<HTMLMetaElement>(`meta[nam
 // ---- requests -----------------------------------------------------------------------------------------------------
 
 /** What is on its way to change something: pressed once more, it is not sent once more. What says `hx-sync` only checks. */
-const sent = new Set<Element>()
+export const sent = new Set<Element>()
 
 document.addEventListener('htmx:config:request', (event: any) => {
   const { ctx } = event.detail

@@ -1,4 +1,4 @@
-// Keys: fields that come and go, providers that are counted, models that are picked, the menu of a row, secrets seen once.
+// Keys: fields that come and go, providers that are counted, models that are picked, the menu of a row.
 import Alpine from '@alpinejs/csp'
 
 const form = () => document.getElementById('key-form') as HTMLFormElement | null
@@ -71,7 +71,7 @@ document.addEventListener('input', (event) => {
   if ((event.target as Element).matches?.('#key-form [name=models]')) markPicked()
 })
 
-// ---- rows, dialogs that are fetched, secrets ----------------------------------------------------------------------
+// ---- rows, and dialogs that are fetched ----------------------------------------------------------------------------
 
 document.addEventListener('click', (event) => {
   const row = (event.target as Element).closest<HTMLElement>('tr[data-row]')
@@ -82,25 +82,14 @@ document.addEventListener('click', (event) => {
 
 document.addEventListener('htmx:after:swap', () => {
   markPicked()
-  // A secret that comes after its dialog was closed is shown nowhere else.
-  for (const one of document.querySelectorAll<HTMLDialogElement>('[data-shows] > dialog, dialog:has([data-once])')) if (!one.open) one.showModal()
+  for (const one of document.querySelectorAll<HTMLDialogElement>('[data-shows] > dialog')) if (!one.open) one.showModal()
 })
 
-// A dialog that was fetched is gone when it closes; one that has shown a secret leaves a page that never had it.
+// A dialog that was fetched is gone when it closes.
 document.addEventListener('close', (event) => {
   const dialog = event.target as HTMLDialogElement
-  if (dialog.open) return // the browser says it at its next frame, and a secret that came meanwhile has opened it again
-  if (dialog.querySelector('[data-once]')) location.reload()
-  else if (dialog.parentElement?.hasAttribute('data-shows')) dialog.remove()
+  if (!dialog.open && dialog.parentElement?.hasAttribute('data-shows')) dialog.remove()
 }, true)
-
-// Neither "back" nor a page kept in memory shows a secret again.
-addEventListener('pagehide', () => {
-  for (const one of document.querySelectorAll('[data-once]')) one.remove()
-})
-addEventListener('pageshow', (event) => {
-  if (event.persisted && document.querySelector('#made:empty, #rotate-body:empty, #ephemeral-body:empty')) location.reload()
-})
 
 // ---- the menu of a row: fetched when it is asked for, and gone by Escape or a press elsewhere ------------------------
 
@@ -108,9 +97,12 @@ const menu = document.getElementById('row-menu')
 let opener: HTMLElement | null = null
 
 document.addEventListener('htmx:after:swap', (event: any) => {
-  if (menu === null || event.detail.ctx?.target !== menu) return
+  const { sourceElement, target } = event.detail.ctx ?? {}
+  // What has brought a menu, drawn anew or gone: another row stands at its place, and it would be taken for that one's.
+  if (menu === null || (target !== menu && opener?.isConnected !== false)) return
   menu.hidePopover()
-  opener = event.detail.ctx.sourceElement as HTMLElement
+  if (target !== menu || sourceElement === menu) return // htmx names the menu where the row is gone
+  opener = sourceElement as HTMLElement
   opener.focus() // where the focus goes back to
   menu.showPopover()
   const at = opener.getBoundingClientRect()

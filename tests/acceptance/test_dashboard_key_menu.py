@@ -138,3 +138,49 @@ def test_where_revocation_is_final_the_question_says_so_and_nothing_offers_to_ac
     )
     window.dark()
     window.picture("keys-menu-narrow")
+
+
+# ---- drawn anew under a menu ----------------------------------------------------------------------------------------
+
+_KEPT_BACK: Final = """
+(part) => {
+  const asked = window.fetch
+  const go = new Promise((go) => { window.letGo = go })
+  window.fetch = async (what, how) => {
+    const answer = await asked(what, how)
+    if (what.includes(part)) {
+      document.documentElement.dataset.kept = what
+      await go
+    }
+    return answer
+  }
+}
+"""
+"""What the page asks for with this in its path is answered with `letGo()`; `html` tells that it was asked."""
+
+
+def test_a_menu_is_gone_with_the_list_that_it_was_opened_over(desk: Desk, window: Window) -> None:
+    """Another row stands beside it then."""
+    _, name = desk.key("Drawn anew")
+    page = desk.sign_in(window, "alice", "/keys?q=Drawn%20anew")
+    page.evaluate(_KEPT_BACK, "status=active")
+    page.get_by_label("Status").select_option("active")
+    expect(page.locator("html")).to_have_attribute("data-kept", re.compile("active"))
+    _open(page, name)
+    page.evaluate("letGo()")
+    page.wait_for_url("**status=active*")
+    expect(page.get_by_role("menu")).to_be_hidden()
+    _open(page, name)
+
+
+def test_a_menu_that_comes_when_its_row_is_gone_is_not_shown(desk: Desk, window: Window) -> None:
+    id_, name = desk.key("Gone meanwhile")
+    page = desk.sign_in(window, "alice", "/keys?q=Gone%20meanwhile")
+    page.evaluate(_KEPT_BACK, "/menu")
+    page.get_by_role("button", name=f"Actions for {name}").click()
+    expect(page.locator("html")).to_have_attribute("data-kept", re.compile(id_))
+    page.get_by_label("Status").select_option("revoked")
+    expect(page.get_by_text("No key matches")).to_be_visible()
+    page.evaluate("letGo()")
+    expect(page.locator("#row-menu [role=menu]")).to_have_count(1)
+    expect(page.get_by_role("menu")).to_be_hidden()

@@ -155,6 +155,7 @@ def test_a_secret_whose_dialog_was_closed_before_it_came_is_shown(lodge: Lodge, 
     lodge.gateway.canaries.watch(dialog.locator("#secret").inner_text())
     page.evaluate("sayClosed()")  # a page that is drawn anew meanwhile ends this with an error
     expect(dialog.locator("#secret")).to_be_visible()
+    expect(dialog.get_by_role("button", name="Close")).to_be_enabled()  # no sooner than somebody has seen it
     page.keyboard.press("Escape")
     expect(page.locator("#secret")).to_have_count(0)
 
