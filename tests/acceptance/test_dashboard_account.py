@@ -320,6 +320,25 @@ def test_the_operators_link_leads_to_the_same_page(lodge: Lodge, window: Window)
     page.wait_for_url(lodge.url("/sign-in"))
 
 
+def test_a_second_link_in_the_same_tab_is_the_one_that_counts(lodge: Lodge, window: Window) -> None:
+    """And where "Skip to content" leads is no link."""
+    page = window.open(lodge.url("/reset-password#nonsense"))
+    expect(page.get_by_text("This link does not work any more")).to_be_visible()
+    for name in ("ina", "jon"):
+        lodge.admit(name)
+        link = lodge.gateway.json("users", "reset-link", f"{name}@example.org")["url"]
+        token = lodge.gateway.canaries.watch(link.partition("#")[2])
+        page.goto(lodge.url(f"/reset-password#{token}"))
+        expect(page.locator("[name=token]")).to_have_value(token)
+        expect(page.get_by_label("New password", exact=True)).to_be_visible()
+        assert page.url == lodge.url("/reset-password")
+    page.get_by_role("link", name="Skip to content").press("Enter")
+    page.wait_for_url("**/reset-password#content")
+    page.reload()
+    expect(page.locator("[name=token]")).to_have_value(token)
+    expect(page.get_by_label("New password", exact=True)).to_be_visible()
+
+
 def test_without_a_mail_server_the_page_says_whom_to_ask(gateways: GatewayMaker, window: Window) -> None:
     lodge = Lodge(gateways())
     page = window.open(lodge.url("/forgotten"))
