@@ -90,6 +90,27 @@ def test_rules_limits_and_budget_are_set(lodge: Lodge, window: Window) -> None:
     assert (found["revocation_is_final"], found["capture_is_forbidden"]) == (True, True)
 
 
+def test_saving_one_part_leaves_what_is_typed_in_the_others(lodge: Lodge, window: Window) -> None:
+    page = lodge.sign_in(window, "alice", "/settings")
+    page.get_by_label("Requests at once").fill("7")
+    page.get_by_label("Days traces are kept").fill("45")
+    page.get_by_label("Hard limit in USD").fill("31.25")
+    page.get_by_role("button", name="Save budget").click()
+    expect(page.get_by_text("Budget saved.")).to_be_visible()
+    expect(page.get_by_text("of $31.25")).to_have_count(1)
+    page.get_by_role("button", name="Save recording").click()
+    expect(page.get_by_text("Recording saved.")).to_be_visible()
+    page.get_by_label("Days traces are kept").fill("50")
+    page.get_by_role("button", name="Save recording").click()  # once more: nobody else has changed it
+    expect(page.locator("#part-recording [name='was.trace_days']")).to_have_value("50")
+    expect(page.get_by_label("Requests at once")).to_have_value("7")
+    found = lodge.gateway.json("orgs", "show", lodge.home)
+    assert (found["trace_days"], found["parallel"]) == (50, None)
+    page.get_by_role("button", name="Save limits").click()
+    expect(page.get_by_text("Limits saved.")).to_be_visible()
+    assert lodge.gateway.json("orgs", "show", lodge.home)["parallel"] == 7
+
+
 def test_a_page_of_a_key_says_what_is_forbidden_to_keep(lodge: Lodge, window: Window) -> None:
     lodge.gateway.cli("orgs", "edit", "--let-capture", "--max-lifetime", "none")
     lodge.gateway.create_key("kept", "--capture")

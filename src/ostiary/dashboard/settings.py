@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+import json
+from typing import Any, Final
 
 from ostiary.dashboard.answers import Answer
 from ostiary.dashboard.forms import Wrong
@@ -22,21 +23,19 @@ _UNITS: Final = tuple((name, name) for name, _ in UNITS)
 
 async def show(visit: Visit) -> Answer:
     """Every part."""
+    return visit.page("settings/show.html", **await _shown(visit), tab="general")
+
+
+async def _shown(visit: Visit) -> dict[str, Any]:
+    """What all parts show, as it is."""
     async with visit.reading() as tx:
         one = await organizations.show(tx, visit.by, visit.home)
         period = (one.budget or Budget("month", None)).period_at(visit.at)
         accounts = await list_accounts(tx, SCOPE, one.id)
     spent = sum(account.spent_nano for account in accounts if account.period_id == period)
-    return visit.page(
-        "settings/show.html",
-        organization=one,
-        spent=spent,
-        values={name: part.show(one) for name, part in PARTS.items()},
-        was={name: part.show(one) for name, part in PARTS.items()},
-        units=_UNITS,
-        meanwhile=(),
-        tab="general",
-    )
+    values = {name: part.show(one) for name, part in PARTS.items()}
+    known = {"organization": one, "spent": spent, "values": values, "was": values, "units": _UNITS}
+    return {**known, "meanwhile": (), "is_saved": False}
 
 
 async def change(visit: Visit) -> Answer:
@@ -62,8 +61,16 @@ async def change(visit: Visit) -> Answer:
     except Refusal as refusal:
         wrong, status = visit.refused(refusal, _NAMES), refusal.status
     if not meanwhile and not wrong.message:
-        return visit.go(_PAGE, f"{part.title} saved.")
+        return await _saved(visit, name, f"{part.title} saved.")
     # What was not told yet is told when it is sent again.
     was = now if meanwhile else was
     known = {"values": {name: typed}, "was": {name: was}, "units": _UNITS, "meanwhile": meanwhile, "wrong": wrong}
-    return visit.page(f"settings/{name}.html", status, **known)
+    return visit.page(f"settings/{name}.html", status, **known, is_saved=False)
+
+
+async def _saved(visit: Visit, name: str, said: str) -> Answer:
+    """The part alone, so that what is typed in the others stays; a name stands elsewhere on the page, too."""
+    if name == "organization" or not visit.is_partial:
+        return visit.go(_PAGE, said)
+    answer = visit.page(f"settings/{name}.html", **{**await _shown(visit), "is_saved": True})
+    return answer.header(b"hx-trigger", json.dumps({"toast": {"kind": "success", "text": said}}))
