@@ -35,3 +35,8 @@ Alpine.data('signIn', () => ({
     }
   },
 }))
+
+// Enter in what an import has found would read and test the whole text anew, and put every name and tick back.
+document.addEventListener('keydown', (event) => {
+  if (event.key === 'Enter' && (event.target as Element).matches?.('#found input')) event.preventDefault()
+})
