@@ -21,6 +21,9 @@ document.addEventListener('htmx:config:request', (event: any) => {
     sent.add((ctx.pressed = ctx.sourceElement))
   }
   ctx.request.headers['X-CSRF-Token'] = meta('csrf')?.content ?? ''
+  // What is read is read there, too: another tab may work in another organization by now.
+  const home = document.querySelector<HTMLInputElement>('#sign-in-again-form [name=organization]')?.value
+  if (home) ctx.request.headers['X-Ostiary-Organization'] = home
   // Pages that look again by themselves keep nobody signed in.
   if (isLook(ctx)) ctx.request.headers['X-Ostiary-Look'] = '1'
 })
@@ -47,8 +50,16 @@ function isLook(ctx: any): boolean {
   return asks?.getAttribute?.('hx-trigger') === 'load' && asks.closest('[data-live]') !== null
 }
 
-/** What waits for somebody to sign in again: it is sent anew then, with all that was typed. */
-let waiting: HTMLElement | null = null
+/** What waits for somebody to sign in again: it is sent anew then, with all that was typed; of deeds only the last. */
+let waiting: any[] = []
+
+function wait(ctx: any) {
+  waiting = waiting.filter((one) => one.sourceElement !== ctx.sourceElement && !(one.pressed && ctx.pressed))
+  waiting.push(ctx)
+}
+
+/** Whether a live page has said that it stands still: once is enough. */
+let isStill = false
 
 document.addEventListener('htmx:before:response', (event: any) => {
   const { ctx } = event.detail
@@ -58,20 +69,29 @@ document.addEventListener('htmx:before:response', (event: any) => {
   if (dialog === null) return
   event.preventDefault()
   const isByItself = isLook(ctx)
-  if (!isByItself) waiting = ctx.sourceElement
-  if (dialog.open) return // somebody is typing there
-  if (ctx.request.headers['X-CSRF-Token'] !== meta('csrf')?.content) {
+  if (dialog.open) {
+    if (!isByItself) wait(ctx) // somebody is typing there
+  } else if (ctx.request.headers['X-CSRF-Token'] !== meta('csrf')?.content) {
     // It was asked before somebody signed in again, which is done. When this one has ended: two are not sent at once.
-    if (!isByItself) setTimeout(sendAgain)
-    return
+    if (!isByItself) setTimeout(send, 0, ctx)
+  } else if (isByItself && asked === 'page') {
+    if (!isStill) toast('You work in another organization now. This page stands still; load it again.', 'error')
+    isStill = true
+  } else {
+    signInAgain(asked, isByItself ? [] : [ctx])
   }
-  if (isByItself) waiting = null
-  dialog.querySelector('[data-why=session]')!.toggleAttribute('hidden', asked !== 'session')
-  dialog.querySelector('[data-why=proof]')!.toggleAttribute('hidden', asked !== 'proof')
+})
+
+/** Ask for it over the page; what waited for it before was cancelled. */
+export function signInAgain(why: string, what: any[] = []) {
+  const dialog = document.getElementById('sign-in-again') as HTMLDialogElement
+  if (dialog.open) return
+  waiting = what
+  for (const one of dialog.querySelectorAll<HTMLElement>('[data-why]')) one.hidden = one.dataset.why !== why
   dialog.querySelector('form')!.reset()
   dialog.querySelector('[data-said]')!.textContent = ''
   dialog.showModal()
-})
+}
 
 document.addEventListener('submit', async (event) => {
   const form = event.target as HTMLFormElement
@@ -89,16 +109,29 @@ document.addEventListener('submit', async (event) => {
     return
   }
   meta('csrf')!.content = answer.headers.get('X-Ostiary-Csrf') ?? ''
-  form.closest('dialog')!.close()
-  sendAgain()
+  const dialog = form.closest('dialog')!
+  const again = dialog.open ? waiting : [] // closed meanwhile, it was cancelled
+  waiting = []
+  dialog.close()
+  again.forEach(send)
 })
 
-function sendAgain() {
-  const again = waiting
-  waiting = null
-  if (again instanceof HTMLFormElement) again.requestSubmit()
-  else again?.click()
+/** Ask once more for what was asked for, by the same event: what is chosen in a field is sent by no click. */
+function send({ sourceElement: source, sourceEvent: event, target, swap, request }: any) {
+  const path = source.getAttribute(`hx-${request.method.toLowerCase()}`) ?? request.action
+  htmx.ajax(request.method, path, { source, event, target, swap })
 }
+
+/** The choice of an organization says where one is: what came to nothing is taken back. */
+function takeBack(event: any) {
+  const form = document.querySelector<HTMLSelectElement>('#organization')?.form
+  const ctx = event.detail?.ctx
+  const isRefused = ctx?.sourceElement === form && !ctx?.response?.headers.has('X-Ostiary-Sign-In')
+  if (form && (event.target.id === 'sign-in-again' || isRefused) && !sent.has(form)) form.reset()
+}
+
+document.addEventListener('htmx:finally:request', takeBack)
+document.addEventListener('close', takeBack, true)
 
 /** Whether a live page has said that the gateway is away: it looks every few seconds, and once is enough. */
 let isAway = false
@@ -113,6 +146,7 @@ document.addEventListener('htmx:error', (event: any) => {
 })
 
 document.addEventListener('htmx:after:request', (event: any) => {
+  isStill = false
   if (!isAway || event.detail?.ctx?.response === undefined) return
   isAway = false
   toast('The gateway answers again.')

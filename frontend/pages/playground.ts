@@ -1,6 +1,6 @@
 // The playground: a conversation straight from the browser to /v1. No key is kept anywhere but in this page's memory.
 import Alpine from '@alpinejs/csp'
-import { copied } from '../app'
+import { copied, signInAgain } from '../app'
 import { snippetOf, type Body, type Language } from '../snippets'
 
 interface Turn {
@@ -34,15 +34,24 @@ async function mint(keyId: string): Promise<string> {
     headers: { 'X-CSRF-Token': csrf(), 'HX-Request': 'true' },
     body: new URLSearchParams({ key: keyId }),
   })
-  if (answer.headers.has('X-Ostiary-Sign-In')) {
-    const dialog = document.getElementById('sign-in-again') as HTMLDialogElement
-    dialog.showModal()
-    throw new Complaint('Your session has ended. Sign in, then send again: nothing you typed is lost.')
+  const why = answer.headers.get('X-Ostiary-Sign-In')
+  if (why !== null) {
+    signInAgain(why)
+    throw new Complaint('Sign in, then send again: nothing you typed is lost.')
   }
-  const told = await answer.json().catch(() => ({}))
+  const told = await answer.json().catch(() => ({ error: said(answer) }))
   if (!answer.ok || !told.secret) throw new Complaint(told.error ?? `The key cannot be used (${answer.status}). Choose another.`)
   minted = { keyId, secret: told.secret, until: performance.now() + told.lasts_ms - EARLY_MS }
   return told.secret
+}
+
+/** What the gateway says where it does not come to the page: for a script, it stands beside an empty answer. */
+function said(answer: Response): string | undefined {
+  try {
+    return JSON.parse(answer.headers.get('HX-Trigger')!).toast.text
+  } catch {
+    return undefined
+  }
 }
 
 /** The data of each server-sent event, as they come. */

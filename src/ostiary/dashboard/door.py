@@ -129,8 +129,8 @@ class Door:
         if route.is_write:
             forms.require_form(line.headers.get(b"content-type", b""))
             visit.form = forms.read(await self._body(line))
-            if visit.guest is not None and route.deed != ANYBODY:
-                entrance.require_token(visit)
+        if route.deed != ANYBODY and not entrance.is_of_now(visit):
+            return _of_before(visit)
         if route.deed not in (ANYBODY, SIGNED_IN) and route.deed not in visit.by.grants:
             place = visit.here.organization
             visit.by.require(route.deed, place.id if place is not None else None)
@@ -241,6 +241,15 @@ def _sign_in(visit: Visit, why: str) -> Answer:
     query = f"?{visit.line.query.decode('latin-1')}" if visit.line.query and visit.route.method == "GET" else ""
     where = f"/dashboard/sign-in?why={why}&next={quote(wanted + query, safe='')}"
     return answers.elsewhere(where, is_partial=False)
+
+
+def _of_before(visit: Visit) -> Answer:
+    """To a page of an earlier sign-in, or of another organization. A script asks to sign in again, as above."""
+    if visit.is_partial:
+        return _sign_in(visit, "page")
+    raise Refusal(
+        "insufficient_scope", "This form is from an earlier sign-in, or of another organization. Load the page again."
+    )
 
 
 def _toast(refusal: Refusal, message: str) -> Answer:

@@ -62,14 +62,18 @@ def require_own_origin(hall: Hall, line: Line) -> None:
         raise _foreign()
 
 
-def require_token(visit: Visit) -> None:
-    """Refuses a write by a signed-in browser that does not carry its session's own token."""
-    sent = visit.line.headers.get(b"x-csrf-token", b"").decode("latin-1") or visit.form.raw("csrf")
-    if not hmac.compare_digest(sent.encode(), visit.here.csrf.encode()):
-        raise Refusal(
-            "insufficient_scope",
-            "This form is from an earlier sign-in, or of another organization. Load the page again.",
-        )
+def is_of_now(visit: Visit) -> bool:
+    """Whether a signed-in browser asks from a page of its session, in the organization that it works in by now.
+
+    A write carries the session's own token; what a script reads names the organization that its page is headed with.
+    """
+    headers = visit.line.headers
+    if not visit.route.is_write:
+        home = visit.here.organization
+        shown = headers.get(b"x-ostiary-organization") if visit.is_partial else None
+        return shown is None or (home is not None and shown == home.id.encode())
+    sent = headers.get(b"x-csrf-token", b"").decode("latin-1") or visit.form.raw("csrf")
+    return hmac.compare_digest(sent.encode(), visit.here.csrf.encode())
 
 
 async def guest_of(tx: Transaction, token: str | None, at: int, address: str | None) -> Guest | None:
