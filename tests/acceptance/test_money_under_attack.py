@@ -16,7 +16,7 @@ from tests.servers.waiting import until
 
 _CENT = 10_000_000
 _CALLS = 1_000
-_TRIES = 30
+_TRIES = 15
 """Until nearly all is spent, one is told that only open calls are in the way; how soon it is depends on the machine."""
 
 
