@@ -532,6 +532,20 @@ def limited_by(pair: Pair, model: str) -> Any:
     return told["reason"]
 
 
+def test_a_key_with_a_spend_cap_is_used_up_before_the_next_and_not_only_its_first_lease(pair: Pair) -> None:
+    pair.pass_to_noon()
+    model = "sambanova/m"
+    set_prices(pair.gateways[0], model, input_usd=100, output_usd=1_000)
+    cost = 11 * 100_000 + 7 * 1_000_000
+    pair.furnish("sambanova", "capped", priority=9, budget=Budget("day", 40 * cost))
+    pair.furnish("sambanova", "spare", priority=1)
+    since = len(pair.upstream.calls)
+    assert {pair.ask(model, f"call {number}").status_code for number in range(60)} == {200}
+    used = pair.used(since)
+    assert used["capped"] + used["spare"] == 60
+    assert 36 <= used["capped"] <= 40, used
+
+
 def test_a_spend_cap_of_a_day_is_never_passed_and_ends_with_the_day(pair: Pair) -> None:
     pair.pass_to_noon()
     set_prices(pair.gateways[0], ONE, input_usd=100, output_usd=1_000)

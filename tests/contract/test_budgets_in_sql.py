@@ -403,6 +403,70 @@ async def test_an_idle_purse_is_given_back_for_others(database: Database) -> Non
     await one.reserve.take(one.allowance(1_000_000), _bid(990_000))
 
 
+async def test_who_may_not_wait_leases_more_where_there_is_room(database: Database) -> None:
+    """Else a key that is not the last to be tried would be passed over once its first lease is used up."""
+    clock = SetClock()
+    process = await Process(database, clock).register()
+    await _cap(database, 1_000_000, clock)
+    allowance = process.allowance(1_000_000)
+    for number in range(100):
+        hold = await process.reserve.take(allowance, _bid(10_000), may_wait=False)
+        await process.written(hold, 10_000, f"r{number}")
+    with pytest.raises(Refusal, match="than is left"):
+        await process.reserve.take(allowance, _bid(10_000), may_wait=False)
+
+
+async def test_who_may_not_wait_hears_of_what_others_gave_back(database: Database) -> None:
+    clock, cap = SetClock(), 1_000_000
+    await _cap(database, cap, clock)
+    one, other = [await Process(database, clock, name).register() for name in ("spool_1", "spool_2")]
+    theirs = await other.reserve.take(other.allowance(cap), _bid(cap))
+    with pytest.raises(Refusal, match="open calls hold the rest"):
+        await one.reserve.take(one.allowance(cap), _bid(10_000), may_wait=False)
+    async with database_away() as away:
+        one.purses._database = away
+        for _ in range(20):  # and all who come at once ask once
+            with pytest.raises(Refusal, match="open calls hold the rest"):
+                await one.reserve.take(one.allowance(cap), _bid(10_000), may_wait=False)
+    one.purses._database = database
+    theirs.settle(0)
+    clock.move(2)
+    await other.purses.tidy()
+    (await one.reserve.take(one.allowance(cap), _bid(10_000), may_wait=False)).settle(0)
+
+
+async def _rests(database: Database, *rests: int) -> tuple[list[Process], int]:
+    """Processes with so much of a budget each, of which nothing else is left; and what it is."""
+    clock, cap = SetClock(), 1_000_000
+    await _cap(database, cap, clock)
+    found = [await Process(database, clock, f"spool_{number}").register() for number in range(len(rests))]
+    for process, rest in zip(found, rests, strict=True):
+        (await process.reserve.take(process.allowance(cap), _bid(rest))).settle(0)
+    last = await Process(database, clock, "spool_last").register()
+    left = (await _account(database, "2026-11")).room_nano
+    await last.written(await last.reserve.take(last.allowance(cap), _bid(left)), left, "r1")
+    return found, cap
+
+
+async def test_rests_too_small_for_a_call_at_each_process_do_for_one_together(database: Database) -> None:
+    """Though calls are waiting at both, so that neither is idle."""
+    both, cap = await _rests(database, 300_000, 350_000)
+    calling = [process.reserve.take(process.allowance(cap), _bid(600_000)) for process in both]
+    came = await asyncio.gather(*calling, return_exceptions=True)
+    assert {type(one) for one in came} == {Hold, Refusal}, came
+
+
+async def test_a_rest_does_not_stay_where_it_is_asked_for_in_vain(database: Database) -> None:
+    """Who calls again and again for more than there is keeps nothing from others who need less."""
+    (one, other), cap = await _rests(database, 300_000, 350_000)
+    for _ in range(2):
+        with pytest.raises(Refusal, match="than is left"):
+            await one.reserve.take(one.allowance(cap), _bid(900_000))
+        one.clock.move(0.9)
+    await one.purses.tidy()
+    (await other.reserve.take(other.allowance(cap), _bid(600_000))).settle(0)
+
+
 async def test_a_budget_edited_while_a_month_is_closed_ends_nothing(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

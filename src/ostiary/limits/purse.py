@@ -154,7 +154,9 @@ class Purses:
         purse.room = account.room_nano - max(want, 0) if account.cap_nano is not None else 0
         purse.others = account.leased_nano - (lease.rest_nano if lease else 0)
         purse.is_known = True
-        purse.used_at = purse.asked_at = self._clock.monotonic()
+        purse.asked_at = self._clock.monotonic()
+        if want + missed > 0:  # who asks in vain must not keep from others what lies here
+            purse.used_at = purse.asked_at
         return True
 
     def _doubt(self, purse: Purse, *, may_take: bool) -> None:
@@ -169,6 +171,11 @@ class Purses:
     async def give_back(self, purse: Purse) -> None:
         """Return what is free to the account: its cap was changed, or the period is over."""
         async with purse.line:
+            await self._database.to_the_end(self._give_back(purse))
+
+    async def put_together(self, purse: Purse) -> None:
+        """Let others have what does not do for a call here: only together it may. For who stands first in the line."""
+        if purse.free > 0 and purse.others and not purse.held:
             await self._database.to_the_end(self._give_back(purse))
 
     async def _give_back(self, purse: Purse) -> None:

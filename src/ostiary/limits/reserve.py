@@ -208,7 +208,7 @@ class Reserve:
                 size = _size(bid, _known(purses, purse))
                 if self._is_surely_spent(purse, size):
                     raise self._spent(purse, size)
-                if not purse.is_known or (purse.free < size.nano and patience > 0):
+                if self._is_worth_asking(purse, size, patience):
                     await self._purses.top_up(purse, max(size.nano, bid.nano_for(0)))
                     size = _size(bid, _known(purses, purse))
                     if purse.free < size.nano <= purse.headroom:
@@ -223,12 +223,23 @@ class Reserve:
                     async with asyncio.timeout(wait):
                         await purse.settled.wait()
                         wait = 0
+                await self._purses.put_together(purse)
                 patience = min(patience - wait, deadline - self._clock.monotonic())
 
     def _is_surely_spent(self, purse: Purse, size: Size) -> bool:
         """A moment ago spend was in the way, and still is: who calls again and again must not reach the database."""
-        is_fresh = purse.is_known and self._clock.monotonic() - purse.asked_at < _ASK_AGAIN_S
-        return is_fresh and size.nano > purse.possible
+        return purse.is_known and self._is_fresh(purse) and size.nano > purse.possible
+
+    def _is_worth_asking(self, purse: Purse, size: Size, patience: float) -> bool:
+        """Who may not wait asks all the same where something was left, or where nobody has asked for a while."""
+        if not purse.is_known:
+            return True
+        if purse.free >= size.nano:
+            return False
+        return patience > 0 or size.nano <= purse.headroom or not self._is_fresh(purse)
+
+    def _is_fresh(self, purse: Purse) -> bool:
+        return self._clock.monotonic() - purse.asked_at < _ASK_AGAIN_S
 
     def _spent(self, purse: Purse, size: Size) -> Refusal:
         cap = purse.cap or 0
