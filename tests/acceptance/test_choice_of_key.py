@@ -206,6 +206,7 @@ def test_who_goes_on_from_a_response_comes_to_the_key_that_gave_it_at_every_gate
 
     made = [respond(0, input=said(number)) for number in range(16)]
     assert len({key for _, key in made}) > 1
+    until(lambda: len(rows(pair.gateways[0], "SELECT id FROM responses")) >= len(made), "them to be written down")
     for number, (id, key) in enumerate(made):
         for at in (0, 1):
             _, went = respond(at, input=f"another beginning {number}", previous_response_id=id)

@@ -38,7 +38,10 @@ def lobby(
 ) -> Iterator[Lobby]:
     """Olga runs it, Alice owns the organization, and both organizations share a key with the pool."""
     with gateways_of.making(tmp_path_factory.mktemp("operator"), canaries, shell, started) as maker:
-        made = Lobby(maker(allow=[shared_upstream.origin])).open("olga", "alice", "dora", elsewhere=HOSTILE)
+        # Patient, as some tests keep all from the database for as long as the page is waited for.
+        made = Lobby(maker(allow=[shared_upstream.origin], entry=gateways_of.PATIENT)).open(
+            "olga", "alice", "dora", elsewhere=HOSTILE
+        )
 
         async def share(base: Ground) -> None:
             async with base.database.transaction() as tx:

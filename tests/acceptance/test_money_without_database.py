@@ -140,12 +140,15 @@ def test_a_spent_lease_is_a_503_and_a_strange_key_is_no_401_while_the_database_i
     cluster.hear()
     assert one(cluster[0], key.secret).status == 200
     assert one(cluster[0], stranger.secret).status == 401
-    authority.end()
-    try:
-        answers = [one(cluster[0], key.secret) for _ in range(200)]
-        strange = one(cluster[0], stranger.secret)
-    finally:
-        authority.start()
+    with behind([partial(one, cluster[0], key.secret, GATED)]):  # so that its lease is not idle, and does not go back
+        upstream.wait_for(2)
+        authority.end()
+        try:
+            answers = [one(cluster[0], key.secret) for _ in range(200)]
+            strange = one(cluster[0], stranger.secret)
+        finally:
+            upstream.gate.set()
+            authority.start()
     assert [answer.status for answer in answers] == sorted(answer.status for answer in answers)
     assert {answer.status for answer in answers} == {200, 503}
     assert answers[-1].error["code"] == "service_unavailable"

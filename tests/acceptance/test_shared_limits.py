@@ -19,6 +19,7 @@ from tests.servers.upstream import Upstream
 from tests.servers.waiting import until
 
 _MODEL = "openai-compatible/ok"
+_GATED = "openai-compatible/gated"
 _MASTER_KEY = "q1Lw3cEWJxCEv7nHc5tUpFYPZ1m0Cnq3zQn5m4oJ2Yk="
 
 
@@ -40,7 +41,12 @@ def four(request: pytest.FixtureRequest, gateways: GatewayMaker, upstream: Upstr
 def _call(gateway: Gateway, secret: str, **more: object) -> httpx2.Response:
     body = {"model": _MODEL, "messages": [{"role": "user", "content": "x"}], "max_tokens": 20, **more}
     headers = {"authorization": f"Bearer {secret}"}
-    return httpx2.post(f"{gateway.url}/chat/completions", json=body, headers=headers, timeout=30, verify=NO_TLS)
+    return httpx2.post(f"{gateway.url}/chat/completions", json=body, headers=headers, timeout=90, verify=NO_TLS)
+
+
+def _cost(answer: httpx2.Response) -> Decimal:
+    assert answer.status_code == 200, answer.text
+    return Decimal(answer.headers["x-ostiary-cost-usd"])
 
 
 def _hammer(gateways: list[Gateway], secret: str, calls: int) -> int:
@@ -112,21 +118,27 @@ def test_a_stopped_gateway_wakes_after_it_was_retired_and_nothing_is_charged_twi
     one = gateways(allow=[upstream.origin], env={**env, "OSTIARY_NAME": "sleeper"})
     two = gateways(allow=[upstream.origin], env={**env, "OSTIARY_NAME": "other"})
     one.add_provider_key("openai-compatible", "upstream", upstream.url)
-    one.cli("prices", "set", _MODEL, "--input", "100", "--output", "100")
+    for model in (_MODEL, _GATED):
+        one.cli("prices", "set", model, "--input", "100", "--output", "100")
     secret = one.create_key("a", "--budget-usd", "1")
     two.hear()
-    costs = [Decimal(_call(one, secret).headers["x-ostiary-cost-usd"])]
+    costs = [_cost(_call(one, secret))]
     assert one.process is not None
     until(lambda: Decimal(str(two.json("keys", "show", "a")["spent_usd"])) == costs[0], "its call to be written down")
-    _stop_between_writes(one, tmp_path / "shared.db")
-    try:
-        until(lambda: two.cli("gateways", "retire", "sleeper", check=False).code == 0, "it to be lost", 40)
-        costs.append(Decimal(_call(two, secret).headers["x-ostiary-cost-usd"]))
-        retired = Decimal(str(two.json("keys", "show", "a")["spent_usd"]))
-        assert retired >= sum(costs)
-    finally:
-        one.process.send_signal(signal.SIGCONT)
-    costs.append(Decimal(_call(one, secret).headers["x-ostiary-cost-usd"]))
+    with ThreadPoolExecutor(1) as pool:
+        held = pool.submit(_call, one, secret, model=_GATED)  # what it has leased is not idle, and does not go back
+        upstream.wait_for(2)
+        try:
+            _stop_between_writes(one, tmp_path / "shared.db")
+            until(lambda: two.cli("gateways", "retire", "sleeper", check=False).code == 0, "it to be lost", 40)
+            costs.append(_cost(_call(two, secret)))
+            retired = Decimal(str(two.json("keys", "show", "a")["spent_usd"]))
+            assert retired > sum(costs), "all that it had leased"
+        finally:
+            upstream.gate.set()
+            one.process.send_signal(signal.SIGCONT)
+        costs.append(_cost(held.result()))
+    costs.append(_cost(_call(one, secret)))
     one.stop()
     shown = Decimal(str(two.json("keys", "show", "a")["spent_usd"]))
     assert shown == sum(costs), "what the charge was too much came back with the gateway"
