@@ -11,7 +11,7 @@ from argon2 import PasswordHasher
 
 from ostiary.db.database import Database
 from ostiary.errors import Refusal
-from ostiary.orgs import access_store, members, passwords, sessions, sign_in, throttle
+from ostiary.orgs import access_store, members, passwords, session_store, sessions, sign_in, throttle
 from ostiary.orgs.sign_in import SignedIn
 from ostiary.secret import Secret
 from tests.contract.entrants import HERE, OTHER, PASSWORD, enter, logged, peopled, tried
@@ -245,6 +245,18 @@ async def test_a_hundred_guesses_at_once_are_five(database: Database) -> None:
 
     codes = await asyncio.gather(*(guess(number) for number in range(20)))
     assert sorted(codes) == ["invalid_field"] * 5 + ["rate_limit_exceeded"] * 15
+
+
+async def test_who_comes_while_another_of_the_same_address_comes_in_is_counted(database: Database) -> None:
+    """Who comes in removes what was counted: another who waits for that must not find nothing."""
+    await fail(database, "bob", 1)
+    async with database.transaction() as tx:
+        await session_store.lock_failures(tx, [throttle.of_email("bob@example.org")], NOW)
+        other = asyncio.ensure_future(throttle.take(database, "bob@example.org", None, NOW))
+        await asyncio.sleep(0.2)
+        assert not other.done()
+        await throttle.forgive(tx, "bob@example.org")
+    assert [row.failures for row in (await other).after] == [1]
 
 
 @pytest.mark.parametrize("back", [HOUR, 365 * DAY])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
@@ -257,10 +257,22 @@ def copy_sqlite(source: Path, target: Path) -> None:
 
 
 class _Insert(Protocol):
-    def on_conflict_do_nothing(self) -> Any: ...  # noqa: ANN401 - SQLAlchemy's Insert of either dialect
+    """SQLAlchemy's, of either dialect."""
+
+    def on_conflict_do_nothing(self) -> Any: ...  # noqa: ANN401 - an executable
+    def on_conflict_do_update(self, *, index_elements: Sequence[str], set_: Mapping[str, object]) -> Any: ...  # noqa: ANN401 - an executable
 
 
 def insert_new(tx: Transaction, table: Table, values: Mapping[str, object]) -> Any:  # noqa: ANN401 - an executable
-    """An INSERT that leaves an existing row alone, for the database at hand."""
+    """An INSERT that leaves an existing row alone; on PostgreSQL somebody may be deleting that row at this moment."""
+    return _insert(tx, table, values).on_conflict_do_nothing()
+
+
+def insert_or_lock(tx: Transaction, table: Table, values: Mapping[str, object], key: str) -> Any:  # noqa: ANN401 - an executable
+    """An INSERT that locks an existing row as it is: when it is done there is one, and nobody deletes it meanwhile."""
+    return _insert(tx, table, values).on_conflict_do_update(index_elements=[key], set_={key: values[key]})
+
+
+def _insert(tx: Transaction, table: Table, values: Mapping[str, object]) -> _Insert:
     dialect = postgresql if tx.dialect.name == "postgresql" else sqlite
-    return cast("_Insert", dialect.insert(table).values(**values)).on_conflict_do_nothing()
+    return cast("_Insert", dialect.insert(table).values(**values))

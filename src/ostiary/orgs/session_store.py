@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Select, delete, insert, or_, select, update
 
 from ostiary.db import schema
-from ostiary.db.database import Transaction, insert_new
+from ostiary.db.database import Transaction, insert_or_lock
 
 # ---- sessions ---------------------------------------------------------------------------------------------------
 
@@ -94,7 +94,8 @@ async def lock_failures(tx: Transaction, subjects: Sequence[str], at: int) -> li
     f = schema.sign_in_failures.c
     for subject in sorted(subjects):
         values = {"subject": subject, "failures": 0, "last_at": at, "until": 0}
-        await tx.execute(insert_new(tx, schema.sign_in_failures, values))
+        # Whoever comes in removes their row: one that was merely left alone may be gone when it is read.
+        await tx.execute(insert_or_lock(tx, schema.sign_in_failures, values, "subject"))
     query = select(schema.sign_in_failures).where(f.subject.in_(subjects)).order_by(f.subject).with_for_update()
     return [Failures(*row) for row in await tx.execute(query)]
 
