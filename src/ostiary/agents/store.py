@@ -160,15 +160,23 @@ async def _list(tx: Transaction, where: ColumnElement[bool] | None, *, lock: boo
     k, s = schema.agent_keys.c, schema.agent_key_secrets.c
     keys = select_agent_keys()
     secrets = select(s.agent_key_id, s.preview).join(schema.agent_keys, k.id == s.agent_key_id)
+    locked = None
     if where is not None:
         keys, secrets = keys.where(where), secrets.where(where)
-    if lock:
-        keys = keys.with_for_update(of=schema.agent_keys)
-    rows = (await tx.execute(keys.order_by(k.created_at, k.id))).all()
+        # Locked first and read then: whoever had to wait would read the budget of before the other one changed it.
+        locked = await _lock(tx, where) if lock else None
+    rows = [row for row in await tx.execute(keys.order_by(k.created_at, k.id)) if locked is None or row.id in locked]
     previews: defaultdict[str, list[str]] = defaultdict(list)
     for agent_key_id, preview in await tx.execute(secrets.order_by(s.created_at.desc(), s.expires_at.is_not(None))):
         previews[agent_key_id].append(preview)
     return await _with_parents(tx, [agent_key_of(row, previews) for row in rows])
+
+
+async def _lock(tx: Transaction, where: ColumnElement[bool]) -> set[str]:
+    """The ids of keys that nobody else changes until this transaction ends; in one order for all who do."""
+    k = schema.agent_keys.c
+    query = select(k.id).where(where).order_by(k.created_at, k.id)
+    return set((await tx.execute(query.with_for_update())).scalars())
 
 
 async def _with_parents(tx: Transaction, keys: list[AgentKey]) -> list[AgentKey]:

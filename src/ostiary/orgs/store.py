@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Final
 
 from sqlalchemy import RowMapping, Select, and_, delete, exists, insert, or_, select, update
@@ -13,7 +13,7 @@ from ostiary.db import schema
 from ostiary.db.database import Transaction
 from ostiary.errors import Refusal
 from ostiary.limits.budgets import Budget
-from ostiary.limits.store import read_budget
+from ostiary.limits.store import find_budget, read_budget
 from ostiary.names import sought_name
 
 # ---- organizations ----------------------------------------------------------------------------------------------
@@ -73,7 +73,12 @@ async def find_organization(tx: Transaction, sought: str, *, lock: bool = False)
         query = query.with_for_update(of=schema.organizations)
     rows = (await tx.execute(query)).mappings().all()
     best = min(rows, key=lambda row: (row["id"] != name, row["client_id"] != name), default=None)
-    return _organization(best) if best else None
+    if best is None:
+        return None
+    # Whoever had to wait for the lock has read the budget before the other one changed it.
+    return (
+        replace(_organization(best), budget=await find_budget(tx, SCOPE, best["id"])) if lock else _organization(best)
+    )
 
 
 async def list_organizations(tx: Transaction) -> list[Organization]:
