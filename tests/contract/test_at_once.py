@@ -10,8 +10,9 @@ from ostiary.agents import agent_keys
 from ostiary.agents.agent_keys import AgentKey, NewAgentKey
 from ostiary.db.database import Database, Transaction
 from ostiary.ledger.audit_store import list_audit
-from ostiary.limits.budgets import Budget
-from ostiary.limits.store import find_budget
+from ostiary.limits.budgets import AccountKey, Budget
+from ostiary.limits.charge_store import Cost, charge_all
+from ostiary.limits.store import change_budget, find_budget, list_accounts
 from ostiary.orgs import organizations
 from ostiary.secret import Secret
 from tests.people import NOW, People, settle
@@ -79,3 +80,29 @@ async def test_who_waits_to_edit_an_organization_knows_the_budget_it_has_by_then
         assert await find_budget(tx, "organization", folk.home.id) == LITTLE
         told = (await list_audit(tx, folk.home.id))[0]
     assert [(one or {})["budget"]["cap_nano"] for one in (told.before, told.after)] == [9 * USD, USD]
+
+
+# ---- money ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_budget_is_changed_while_what_it_is_for_is_charged(database: Database) -> None:
+    """Whoever charges has the account of the month before that of the day, and so must whoever caps both."""
+
+    async def cap(budget: Budget) -> None:
+        async with database.transaction() as tx:
+            await change_budget(tx, "provider_key", "pkey_1", budget, NOW)
+
+    async def charge(tx: Transaction, period: str) -> None:
+        await charge_all(tx, "", {AccountKey("provider_key", "pkey_1", period): Cost(5)})
+
+    await cap(LITTLE)
+    async with database.transaction() as tx:
+        await charge(tx, "2026-11")
+        other = await begun(cap(Budget("day", USD)))
+        await charge(tx, "2026-11-18")
+    await other
+    async with database.read() as tx:
+        found = {
+            one.period_id: (one.cap_nano, one.spent_nano) for one in await list_accounts(tx, "provider_key", "pkey_1")
+        }
+    assert found == {"2026-11": (None, 5), "2026-11-18": (USD, 5), "total": (None, 0)}

@@ -96,7 +96,7 @@ async def change_budget(tx: Transaction, scope: str, id: str, budget: Budget | N
     if budget is not None:
         values = {**asdict(budget), "thresholds": list(budget.thresholds)}
         await tx.execute(insert(schema.budgets).values(scope=scope, id=id, **values))
-    for period_id in periods_of(scope, at):
+    for period_id in sorted(periods_of(scope, at)):  # as whoever charges has them, so that two transactions never cross
         key = AccountKey(scope, id, period_id)
         await _ensure_account(tx, key)
         await tx.execute(update(schema.accounts).where(_is(schema.accounts, key)).values(cap_nano=_cap(budget, key)))
