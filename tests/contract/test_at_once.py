@@ -6,16 +6,16 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from ostiary.agents import agent_keys
+from ostiary.agents import agent_keys, store
 from ostiary.agents.agent_keys import AgentKey, NewAgentKey
 from ostiary.db.database import Database, Transaction
 from ostiary.ledger.audit_store import list_audit
 from ostiary.limits.budgets import AccountKey, Budget
 from ostiary.limits.charge_store import Cost, charge_all
 from ostiary.limits.store import change_budget, find_budget, list_accounts
-from ostiary.orgs import organizations
+from ostiary.orgs import members, organizations
 from ostiary.secret import Secret
-from tests.people import NOW, People, settle
+from tests.people import NOW, People, refused, settle
 
 T = TypeVar("T")
 
@@ -106,3 +106,74 @@ async def test_a_budget_is_changed_while_what_it_is_for_is_charged(database: Dat
             one.period_id: (one.cap_nano, one.spent_nano) for one in await list_accounts(tx, "provider_key", "pkey_1")
         }
     assert found == {"2026-11": (None, 5), "2026-11-18": (USD, 5), "total": (None, 0)}
+
+
+# ---- who leaves -------------------------------------------------------------------------------------------------
+
+
+async def let_go(tx: Transaction, folk: People, who: str = "bob") -> None:
+    """Alice removes somebody, with their keys."""
+    address = f"{who}@example.org"
+    await members.remove(tx, folk["alice"], folk.home.id, address, NOW, let_go=agent_keys.revoke_all_of)
+
+
+async def let_go_alone(database: Database, folk: People, who: str = "bob") -> None:
+    async with database.transaction() as tx:
+        await let_go(tx, folk, who)
+
+
+async def status_of(database: Database, folk: People) -> str:
+    async with database.read() as tx:
+        return (await store.get_agent_key(tx, folk.home.id, "ci")).status
+
+
+async def test_a_key_that_somebody_makes_while_they_are_let_go_is_revoked(database: Database) -> None:
+    folk = await settle(database)
+    async with database.transaction() as tx:
+        await make_key(tx, folk, "bob")
+        other = await begun(let_go_alone(database, folk))
+    await other
+    assert await status_of(database, folk) == "revoked"
+
+
+async def test_who_was_let_go_meanwhile_makes_no_key(database: Database) -> None:
+    folk = await settle(database)
+
+    async def make() -> None:
+        async with database.transaction() as tx:
+            await make_key(tx, folk, "bob")
+
+    async with database.transaction() as tx:
+        await let_go(tx, folk)
+        other = await begun(make())
+    with refused("invalid_field", "owner_id"):
+        await other
+
+
+async def test_a_key_is_given_to_nobody_who_is_let_go_meanwhile(database: Database) -> None:
+    folk = await settle(database)
+    async with database.transaction() as tx:
+        await make_key(tx, folk, "alice")
+
+    async def give() -> None:
+        async with database.transaction() as tx:
+            await agent_keys.change(tx, folk["alice"], folk.home.id, "ci", {"owner_id": folk["bob"].id}, NOW)
+
+    async with database.transaction() as tx:
+        await let_go(tx, folk)
+        other = await begun(give())
+    with refused("invalid_field", "owner_id"):
+        await other
+
+
+async def test_a_key_is_given_away_while_its_owner_is_let_go(database: Database) -> None:
+    """Who gives it has the member before the key, as who lets a member go."""
+    folk = await settle(database)
+    async with database.transaction() as tx:
+        await make_key(tx, folk, "bob")
+    async with database.transaction() as tx:
+        await store.find_owner(tx, folk.home.id, folk["erin"].id, lock=True)
+        other = await begun(let_go_alone(database, folk))
+        await agent_keys.change(tx, folk["alice"], folk.home.id, "ci", {"owner_id": folk["erin"].id}, NOW)
+    await other
+    assert await status_of(database, folk) == "active"

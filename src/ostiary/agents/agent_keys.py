@@ -171,6 +171,7 @@ async def change(
     catalog: Catalog | None = None,
 ) -> AgentKey:
     """Edit the fields that are named, by the names of `NewAgentKey`; None is a value, absent is unchanged."""
+    await _keep_member(tx, by, organization_id, wished.get("owner_id"))
     key = await get(tx, by, "agent_keys.edit", organization_id, id)
     values: dict[str, Any] = checked({name: value for name, value in wished.items() if name != "owner_id"}, at)
     if "owner_id" in wished:
@@ -205,6 +206,13 @@ async def _keep(tx: Transaction, key: AgentKey, edited: AgentKey, values: Mappin
         await alerts.rearm(tx, SCOPE, key.id, at)
     if edited.owner_id is not None and edited.owner_id != key.owner_id:
         await store.change_children_owner(tx, key.id, edited.owner_id)
+
+
+async def _keep_member(tx: Transaction, by: Actor, organization_id: str, owner_id: object) -> None:
+    """Who is to get a key is not let go meanwhile. Before the key is locked: who lets them go has it after them."""
+    by.require("agent_keys.edit", organization_id, by.id)
+    if isinstance(owner_id, str):
+        await store.find_owner(tx, organization_id, owner_id, lock=True)
 
 
 async def _new_owner(tx: Transaction, by: Actor, key: AgentKey, owner_id: object, grant: Grant) -> str:
@@ -362,7 +370,7 @@ async def find_owner(
     tx: Transaction, organization_id: str, owner_id: str | None, *, stays: bool = False
 ) -> Owner | None:
     """The owner with their role, None for nobody's key. Who is no member may not become one, but may stay one."""
-    owner = None if owner_id is None else await store.find_owner(tx, organization_id, owner_id)
+    owner = None if owner_id is None else await store.find_owner(tx, organization_id, owner_id, lock=not stays)
     if owner is None and owner_id is not None and not stays:
         raise Refusal("invalid_field", "The owner must be a member of the organization.", param="owner_id")
     return owner

@@ -228,11 +228,15 @@ def _columns(values: Mapping[str, object]) -> dict[str, object]:
     return columns
 
 
-async def find_owner(tx: Transaction, organization_id: str, user_id: str) -> Owner | None:
-    """A user as the owner of keys in the organization; None when they do not belong to it."""
+async def find_owner(tx: Transaction, organization_id: str, user_id: str, *, lock: bool = False) -> Owner | None:
+    """A user as the owner of keys in the organization; None when they do not belong to it.
+
+    With `lock` they are not let go until this transaction ends: whoever lets them go finds what they were given in it.
+    """
     m, u = schema.members.c, schema.users.c
     query = select(m.user_id, m.role, u.is_operator).join(schema.users, u.id == m.user_id)
-    row = (await tx.execute(query.where(m.organization_id == organization_id, m.user_id == user_id))).first()
+    query = query.where(m.organization_id == organization_id, m.user_id == user_id)
+    row = (await tx.execute(query.with_for_update(read=True, of=schema.members) if lock else query)).first()
     return Owner(row.user_id, "operator" if row.is_operator else row.role) if row else None
 
 
