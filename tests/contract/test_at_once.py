@@ -8,12 +8,14 @@ from typing import Any, TypeVar
 
 from ostiary.agents import agent_keys, store
 from ostiary.agents.agent_keys import AgentKey, NewAgentKey
+from ostiary.db import changes
 from ostiary.db.database import Database, Transaction
 from ostiary.ledger.audit_store import list_audit
 from ostiary.limits.budgets import AccountKey, Budget
 from ostiary.limits.charge_store import Cost, charge_all
 from ostiary.limits.store import change_budget, find_budget, list_accounts
-from ostiary.orgs import members, organizations
+from ostiary.orgs import invitations, members, organizations, session_store, sessions
+from ostiary.orgs.invitations import Invitation
 from ostiary.secret import Secret
 from tests.people import NOW, People, refused, settle
 
@@ -177,3 +179,60 @@ async def test_a_key_is_given_away_while_its_owner_is_let_go(database: Database)
         await agent_keys.change(tx, folk["alice"], folk.home.id, "ci", {"owner_id": folk["erin"].id}, NOW)
     await other
     assert await status_of(database, folk) == "active"
+
+
+async def invite(tx: Transaction, folk: People, by: str = "erin", email: str = "frank@example.org") -> Invitation:
+    return (await invitations.invite(tx, folk[by], folk.home.id, email, "member", NOW))[0]
+
+
+async def invite_alone(database: Database, folk: People) -> Invitation:
+    async with database.transaction() as tx:
+        return await invite(tx, folk)
+
+
+async def list_open(database: Database, folk: People) -> list[str]:
+    async with database.read() as tx:
+        found = await invitations.list_(tx, folk.operator, folk.home.id, NOW)
+    return [one.id for one in found if one.is_open(NOW)]
+
+
+async def test_what_somebody_hands_out_while_they_are_let_go_is_taken_back(database: Database) -> None:
+    folk = await settle(database)
+    async with database.transaction() as tx:
+        await invite(tx, folk)
+        other = await begun(let_go_alone(database, folk, "erin"))
+    await other
+    assert await list_open(database, folk) == []
+
+
+async def test_who_may_no_longer_invite_does_not(database: Database) -> None:
+    folk = await settle(database)
+    async with database.transaction() as tx:
+        await members.change_role(tx, folk["alice"], folk.home.id, "erin@example.org", "member", NOW)
+        other = await begun(invite_alone(database, folk))
+    with refused("conflict"):
+        await other
+    assert await list_open(database, folk) == []
+
+
+async def test_of_two_invitations_for_one_address_one_is_open(database: Database) -> None:
+    folk = await settle(database)
+    async with database.transaction() as tx:
+        await invite(tx, folk)
+        other = await begun(invite_alone(database, folk))
+    later = await other
+    assert await list_open(database, folk) == [later.id]
+
+
+async def test_somebody_is_let_go_while_a_session_of_theirs_is_ended(database: Database) -> None:
+    """Who ends a session has it before they say so, and who lets somebody go says so of their keys."""
+    folk = await settle(database)
+    async with database.transaction() as tx:
+        await make_key(tx, folk, "bob")
+        session, _ = await sessions.start(tx, folk["bob"].id, folk.home.id, NOW, address=None, agent=None)
+    async with database.transaction() as tx:
+        await session_store.remove_sessions(tx, [session.id])
+        other = await begun(let_go_alone(database, folk))
+        await changes.append(tx, "session", folk.home.id, folk["bob"].id, NOW)
+    await other
+    assert await status_of(database, folk) == "revoked"

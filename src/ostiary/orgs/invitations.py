@@ -56,6 +56,7 @@ async def invite(
     """
     _require(by, organization_id, checked_role(role))
     address = checked_email(email)
+    await _alone(tx, by, organization_id)
     user = await store.find_user(tx, address)
     if user is not None and await store.find_role(tx, organization_id, user.id) is not None:
         raise Refusal("conflict", f"{address} is a member already.", param="email")
@@ -168,6 +169,16 @@ def _require(by: Actor, organization_id: str, role: str) -> None:
     by.require("members.add", organization_id)
     if role == "owner":
         by.require("members.role", organization_id)
+
+
+async def _alone(tx: Transaction, by: Actor, organization_id: str) -> None:
+    """One at a time in an organization, or two would be open for one address; and only who may by now.
+
+    Whoever lets the actor go, or gives them another role, waits: what they hand out here is taken back with the rest.
+    """
+    await store.find_organization(tx, organization_id, lock=True)
+    if by.organization_id is not None and await store.find_role(tx, organization_id, by.id, lock=True) != by.role:
+        raise Refusal("conflict", "What you may do here was changed a moment ago. Look again.")
 
 
 async def _open(tx: Transaction, token: str, at: int) -> Invitation:

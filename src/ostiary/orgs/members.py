@@ -90,10 +90,11 @@ async def remove(
     if member.role == "owner":
         by.require("members.role", organization_id)
     _require_not_last(members, member)
-    await let_go(tx, by, organization_id, member.user_id, at)
     await store.remove_member(tx, organization_id, member.user_id)
     await sessions.end_of(tx, member.user_id, organization_id=organization_id)
     await invitations.revoke_of(tx, organization_id, member.user_id, at)
+    # Last of all: it says what has changed, and who ends a session or an invitation has that before they say so.
+    await let_go(tx, by, organization_id, member.user_id, at)
     await _tell(tx, by, "members.remove", member, at, before={"role": member.role}, after=None)
     return member
 

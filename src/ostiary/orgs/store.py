@@ -216,11 +216,14 @@ async def change_member(tx: Transaction, organization_id: str, user_id: str, rol
     await tx.execute(update(schema.members).where(*this).values(role=role))
 
 
-async def find_role(tx: Transaction, organization_id: str, user_id: str) -> str | None:
-    """What a user is in the organization; None when they do not belong to it."""
+async def find_role(tx: Transaction, organization_id: str, user_id: str, *, lock: bool = False) -> str | None:
+    """What a user is in the organization; None when they do not belong to it.
+
+    With `lock` they stay it until this transaction ends.
+    """
     m = schema.members.c
     query = select(m.role).where(m.organization_id == organization_id, m.user_id == user_id)
-    found: str | None = (await tx.execute(query)).scalar()
+    found: str | None = (await tx.execute(query.with_for_update(read=True) if lock else query)).scalar()
     return found
 
 
