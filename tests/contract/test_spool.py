@@ -22,6 +22,7 @@ from ostiary.ledger.spool import Spool, SpoolFull, Sync, find_orphans
 from ostiary.ledger.writer import Writer, adopt
 from ostiary.limits import store
 from ostiary.limits.budgets import AccountKey, Budget
+from ostiary.limits.charge_store import Cost, charge_all
 from tests.fakes import SetClock
 from tests.servers.waiting import until
 
@@ -114,6 +115,26 @@ async def test_adopting_twice_counts_once(database: Database, tmp_path: Path) ->
     await adopt(database, tmp_path, SetClock())
     assert await _books(database) == before
     assert before[:2] == (700, 0)
+
+
+async def test_it_is_adopted_while_others_charge_the_same_accounts(database: Database, tmp_path: Path) -> None:
+    """Who adopts has the accounts of what it sends, and those of other leases only after it has let go of them."""
+    await _abandoned(tmp_path)
+    await _leased(database, "spool_dead", 2_000)
+    unused = AccountKey("agent_key", "key_2", "2026-11")
+    async with database.transaction() as tx:
+        assert await store.change_lease(tx, "spool_dead", await store.lock_account(tx, unused), 0, 500)
+    async with database.transaction() as tx:
+        await charge_all(tx, "spool_other", {unused: Cost(1)})
+        adopting = asyncio.ensure_future(adopt(database, tmp_path, SetClock()))
+        await asyncio.sleep(0.5)
+        assert not adopting.done()
+        await charge_all(tx, "spool_other", {AccountKey("organization", "orgn_1", "2026-11"): Cost(1)})
+    assert await adopting == 1
+    assert (await _books(database))[:2] == (700, 0)
+    async with database.read() as tx:
+        [left] = await store.list_accounts(tx, "agent_key", "key_2")
+    assert (left.spent_nano, left.leased_nano) == (1, 0)
 
 
 @pytest.mark.parametrize("tail", ["frame", "rubbish"])

@@ -181,8 +181,8 @@ class Writer:
 async def adopt(database: Database, folder: Path, clock: Clock, wrote: Wrote = nobody) -> int:
     """Take over every spool in the folder whose process is gone; the answer is how many.
 
-    What was settled is sent, what was only held is charged at the held amount, and the leases are closed, all in one
-    transaction; the file is deleted after it. Dying in between repeats it, and counts nothing twice.
+    What was settled is sent, what was only held is charged at the held amount, then the leases are closed; the file is
+    deleted last. Dying in between repeats it, and counts nothing twice.
     """
     orphans = find_orphans(folder)
     try:
@@ -196,9 +196,7 @@ async def adopt(database: Database, folder: Path, clock: Clock, wrote: Wrote = n
 
 async def _adopt_one(database: Database, orphan: Orphan, clock: Clock, wrote: Wrote) -> None:
     left = orphan.read()
-    async with database.transaction() as tx:
-        inserted = await _take_over(tx, left, clock.now())
-    wrote(inserted, are_over=True)
+    await _take_over(database, left, clock.now(), wrote)
     get("ledger").warning(
         "spool.adopted",
         owner=left.owner,
@@ -213,13 +211,16 @@ async def _adopt_one(database: Database, orphan: Orphan, clock: Clock, wrote: Wr
         orphan.finish()
 
 
-async def _take_over(tx: Transaction, left: Leftover, at: int) -> list[Event]:
-    events = await retention.still_wanted(tx, left.owner, left.settled, at) + left.held
-    inserted: list[Event] = []
+async def _take_over(database: Database, left: Leftover, at: int, wrote: Wrote) -> None:
+    """Step by step: each has its accounts in the order of all writers, and none asks for more while it has them."""
+    async with database.read() as tx:
+        events = await retention.still_wanted(tx, left.owner, left.settled, at) + left.held
     for start in range(0, len(events), _BATCH):
-        inserted += (await write_events(tx, left.owner, events[start : start + _BATCH]))[0]
-    await close_leases(tx, left.owner, at, charge_rest=left.lost_power)
-    return inserted
+        async with database.transaction() as tx:
+            inserted, _ = await write_events(tx, left.owner, events[start : start + _BATCH])
+        wrote(inserted, are_over=True)
+    async with database.transaction() as tx:
+        await close_leases(tx, left.owner, at, charge_rest=left.lost_power)
 
 
 async def close_leases(tx: Transaction, owner: str, at: int, *, charge_rest: bool) -> None:
