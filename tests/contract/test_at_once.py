@@ -6,18 +6,24 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+import pytest
+
 from ostiary.agents import agent_keys, store
 from ostiary.agents.agent_keys import AgentKey, NewAgentKey
 from ostiary.db import changes
 from ostiary.db.database import Database, Transaction
 from ostiary.ledger.audit_store import list_audit
+from ostiary.ledger.writer import close_leases
+from ostiary.limits import store as money
+from ostiary.limits import window_store
 from ostiary.limits.budgets import AccountKey, Budget
 from ostiary.limits.charge_store import Cost, charge_all
 from ostiary.limits.store import change_budget, find_budget, list_accounts
+from ostiary.limits.window_store import WindowKey
 from ostiary.orgs import invitations, members, organizations, session_store, sessions
 from ostiary.orgs.invitations import Invitation
 from ostiary.secret import Secret
-from tests.people import NOW, People, refused, settle
+from tests.people import HOUR, NOW, People, refused, settle
 
 T = TypeVar("T")
 
@@ -108,6 +114,45 @@ async def test_a_budget_is_changed_while_what_it_is_for_is_charged(database: Dat
             one.period_id: (one.cap_nano, one.spent_nano) for one in await list_accounts(tx, "provider_key", "pkey_1")
         }
     assert found == {"2026-11": (None, 5), "2026-11-18": (USD, 5), "total": (None, 0)}
+
+
+async def lost(database: Database) -> None:
+    """A gateway that has leased of a budget and of a window, and is silent."""
+    async with database.transaction() as tx:
+        await money.add_owner(tx, "spool_1", "east", "test", NOW)
+        account = await money.lock_account(tx, AccountKey("agent_key", "key_1", "2026-11"))
+        assert await money.change_lease(tx, "spool_1", account, 0, 500)
+        await window_store.put_lease(tx, "spool_1", WindowKey("agent_key", "key_1", "parallel"), 5)
+        assert await money.mark_lost(tx, NOW + HOUR) == 1
+
+
+async def end(database: Database, how: str) -> None:
+    """Adopted by another gateway, or given up by the operator."""
+    async with database.transaction() as tx:
+        if how == "closed":
+            await close_leases(tx, "spool_1", NOW, charge_rest=False)
+        else:
+            await money.retire_owner(tx, "spool_1", NOW)
+
+
+@pytest.mark.parametrize("how", ["closed", "retired"])
+@pytest.mark.parametrize("what", ["taken for lost", "heard of again"])
+async def test_a_gateway_ends_while_others_take_it_for_lost_or_it_is_heard_of(
+    database: Database, how: str, what: str
+) -> None:
+    """Each has the gateway's own row before anything that it has leased."""
+    await lost(database)
+    async with database.transaction() as tx:
+        await money.lock_owner(tx, "spool_1")
+        other = await begun(end(database, how))
+        if what == "taken for lost":
+            assert await window_store.drop_silent(tx, "spool_1", NOW, NOW)
+        else:
+            await money.mark_owner(tx, "spool_1", NOW)
+    await other
+    async with database.read() as tx:
+        [account] = await list_accounts(tx, "agent_key", "key_1")
+    assert (account.spent_nano, account.leased_nano) == (0 if how == "closed" else 500, 0)
 
 
 # ---- who leaves -------------------------------------------------------------------------------------------------

@@ -225,6 +225,7 @@ async def _take_over(database: Database, left: Leftover, at: int, wrote: Wrote) 
 
 async def close_leases(tx: Transaction, owner: str, at: int, *, charge_rest: bool) -> None:
     """End everything an owner holds and the owner itself."""
+    await money.lock_owner(tx, owner)
     for key in await money.list_lease_keys(tx, owner):
         await money.close_lease(tx, owner, key, charge_rest=charge_rest)
     await money.mark_owner(tx, owner, at, closed=True)

@@ -261,6 +261,15 @@ async def add_owner(tx: Transaction, owner: str, name: str, version: str, at: in
     )
 
 
+async def lock_owner(tx: Transaction, owner: str) -> None:
+    """Nobody else marks, closes or gives up the owner until this transaction ends.
+
+    Whoever does more than one of these things to it, and to what it leases, begins with this: so no two ever cross.
+    """
+    o = schema.owners.c
+    await tx.execute(select(o.id).where(o.id == owner).with_for_update())
+
+
 async def mark_owner(tx: Transaction, owner: str, at: int, *, closed: bool = False) -> None:
     """The owner is alive, whatever was thought of it meanwhile, or has closed with everything settled."""
     values: dict[str, int | None] = {"heartbeat_at": at, "retired_at": None}
@@ -282,6 +291,7 @@ async def mark_lost(tx: Transaction, at: int) -> int:
 
 async def retire_owner(tx: Transaction, owner: str, at: int) -> int:
     """Give up on a silent owner: what it leases counts as spent from now on. The answer is how much that was."""
+    await lock_owner(tx, owner)
     charged = 0
     for key in await list_lease_keys(tx, owner):
         charged += await charge_lease(tx, owner, key)
