@@ -6,9 +6,20 @@ import asyncio
 
 import pytest
 
+from ostiary.db import changes
 from ostiary.db.database import Database
 from ostiary.errors import Refusal
-from ostiary.orgs import access_store, password_resets, passwords, sessions, set_up, throttle, tokens
+from ostiary.orgs import (
+    access_store,
+    link_store,
+    password_resets,
+    passwords,
+    session_store,
+    sessions,
+    set_up,
+    throttle,
+    tokens,
+)
 from ostiary.orgs.sessions import Session
 from ostiary.secret import Secret
 from tests.contract.entrants import OTHER, PASSWORD, enter, logged, peopled, tried
@@ -215,3 +226,35 @@ async def test_a_flood_of_sign_ins_is_turned_away_and_passes() -> None:
     assert {one.code for one in turned_away} == {"service_unavailable"}
     assert len(turned_away) == 8
     assert not await passwords.matches(None, PASSWORD)
+
+
+# ---- two at once ------------------------------------------------------------------------------------------------
+
+
+async def test_a_link_is_used_while_the_password_is_set_otherwise(database: Database) -> None:
+    """Both have the user before the links, and the later one finds that the link is spent."""
+    folk = await peopled(database, "bob")
+    token = await sure_link(database)
+    async with database.transaction() as tx:
+        await access_store.find_hash(tx, folk["bob"].id, lock=True)
+        other = asyncio.ensure_future(password_resets.reset(database, token, OTHER, NOW))
+        await asyncio.sleep(0.3)
+        assert not other.done()
+        await link_store.spend_links(tx, "reset", folk["bob"].id, NOW)
+    with refused("not_found"):
+        await other
+
+
+async def test_a_password_is_changed_in_a_session_that_is_being_ended(database: Database) -> None:
+    """Both have the session before anything is said of it."""
+    folk = await peopled(database, "bob")
+    session = await session_of(database, "bob")
+    async with database.transaction() as tx:
+        await session_store.remove_sessions(tx, [session.id])
+        other = asyncio.ensure_future(password_resets.change_password(database, session, PASSWORD, OTHER, NOW))
+        await asyncio.sleep(0.3)
+        assert not other.done()
+        await changes.append(tx, "session", folk.home.id, folk["bob"].id, NOW)
+    with refused("not_found"):
+        await other
+    assert (await tried(database, "bob", OTHER, address=None)).param == "password"

@@ -60,6 +60,7 @@ async def reset(database: Database, token: str, password: Secret, at: int, *, ad
         user = await _of_link(tx, digest, at)
     hash_ = await passwords.hashed(password, unlike=(user.name, user.email))
     async with database.transaction() as tx:
+        await access_store.find_hash(tx, user.id, lock=True)  # before their links, as whoever spends all of them
         if not await link_store.claim_link(tx, digest, _KIND, at):
             raise Refusal("not_found", _SPENT)
         await _replace(tx, user, hash_, at)
@@ -93,8 +94,8 @@ async def change_password(
         if await access_store.find_hash(tx, user.id, lock=True) != known.hash:
             raise Refusal("conflict", "The password was changed a moment ago. Sign in with the new one.")
         await throttle.give_back(tx, charge, at, is_success=True)
+        await sessions.prove(tx, session, at)  # before anything is said of it, as whoever ends the session
         await _replace(tx, user, hash_, at, but=session.id)
-        await sessions.prove(tx, session, at)
         await _tell_homes(tx, user, at, how="changed", address=address or session.address)
 
 
