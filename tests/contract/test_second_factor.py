@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pyotp
 import pytest
 from sqlalchemy import select
 
-from ostiary.db import schema
+from ostiary.db import changes, schema
 from ostiary.db.database import Database
 from ostiary.errors import Refusal
-from ostiary.orgs import password_resets, second_factor
+from ostiary.orgs import access_store, password_resets, second_factor, throttle
 from ostiary.orgs.second_factor import Begun
 from ostiary.orgs.sessions import Session
 from ostiary.secret import Secret
@@ -24,6 +26,8 @@ from tests.contract.entrants import OTHER, PASSWORD, enter, hash_of_password, lo
 from tests.contract.vaults import Stored, furnished
 from tests.people import DAY, HOUR, NOW, everything, refused, spoil
 from tests.servers.canaries import Canaries
+
+T = TypeVar("T")
 
 STEP = 30_000
 
@@ -247,3 +251,69 @@ async def test_another_master_key_reaches_it(stored: Stored, canaries: Canaries)
     assert await opens(stored, begun)
     stored.put(9)
     assert (await enter(stored.database, "bob", code=code(begun.secret), seal=UserSecrets(vault.seal))).session
+
+
+# ---- two at once ------------------------------------------------------------------------------------------------
+
+
+async def begun_by(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """Somebody else's work, as far as it comes while a transaction is open."""
+    task = asyncio.ensure_future(work)
+    await asyncio.sleep(0.3)
+    assert not task.done()
+    return task
+
+
+async def test_of_two_who_begin_at_once_the_later_secret_counts(stored: Stored, canaries: Canaries) -> None:
+    database, seal = stored.database, await secrets_of(stored)
+    session = (await enter(database, "bob")).session
+    assert session is not None
+
+    async def begin() -> Begun:
+        async with database.transaction() as tx:
+            return await second_factor.begin(tx, session, seal, NOW)
+
+    never = await begin()
+    async with database.transaction() as tx:
+        first = await second_factor.begin(tx, session, seal, NOW)
+        other = await begun_by(begin())
+    second = await other
+    for one in (never, first, second):
+        canaries.watch(one.secret.reveal())
+    async with database.transaction() as tx:
+        with refused("invalid_field", "code"):
+            await second_factor.confirm(tx, session, code(first.secret), seal, NOW)
+        for recovery in await second_factor.confirm(tx, session, code(second.secret), seal, NOW):
+            canaries.watch(recovery.reveal())
+
+
+async def test_it_is_taken_off_while_somebody_signs_in_by_it(stored: Stored, canaries: Canaries) -> None:
+    """Both have the factor before what has failed of late."""
+    database, seal = stored.database, await secrets_of(stored)
+    session, _, _ = await equip(database, seal, canaries)
+    charge = await throttle.take(database, "bob@example.org", None, NOW)
+    async with database.transaction() as tx:
+        await access_store.find_factor(tx, stored.folk["bob"].id, lock=True)
+        other = await begun_by(second_factor.remove(database, session, PASSWORD, NOW))
+        await throttle.give_back(tx, charge, NOW, is_success=True)
+    await other
+    assert (await enter(database, "bob", seal=seal)).session is not None
+
+
+async def test_recovery_codes_are_renewed_while_somebody_signs_in_by_one(stored: Stored, canaries: Canaries) -> None:
+    """Both have the factor before its codes, and these before anything is said of it."""
+    database, seal = stored.database, await secrets_of(stored)
+    session, _, codes = await equip(database, seal, canaries)
+
+    async def renew() -> list[Secret]:
+        async with database.transaction() as tx:
+            return await second_factor.renew_recovery_codes(tx, session, NOW)
+
+    async with database.transaction() as tx:
+        assert await second_factor.judge(tx, stored.folk["bob"].id, codes[0].reveal(), seal, NOW) == "right"
+        other = await begun_by(renew())
+        await changes.append(tx, "user", None, stored.folk["bob"].id, NOW)
+    for one in await other:
+        canaries.watch(one.reveal())
+    async with database.read() as tx:
+        assert (await second_factor.show(tx, stored.folk["bob"].id)).recovery_codes == 10

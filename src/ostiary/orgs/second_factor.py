@@ -79,6 +79,7 @@ async def show(tx: Transaction, user_id: str) -> State:
 async def begin(tx: Transaction, session: Session, seal: Sealing, at: int, *, issuer: str = "Ostiary") -> Begun:
     """Make a secret; nothing is asked for until a code of it has confirmed that the app has it."""
     user, _ = await sessions.actor_of(tx, session)
+    await access_store.find_hash(tx, user.id, lock=True)  # of two who begin at once, the later one's secret counts
     secret = Secret(pyotp.random_base32())
     sealed, version = await seal.seal(tx, user.id, secret, at)
     if not await access_store.put_factor(tx, Factor(user.id, sealed, version, at, None, None)):
@@ -106,7 +107,8 @@ async def confirm(tx: Transaction, session: Session, code: str, seal: Sealing, a
 async def renew_recovery_codes(tx: Transaction, session: Session, at: int) -> list[Secret]:
     """Ten new ones; those there were are worth nothing."""
     user, by = await sessions.actor_of(tx, session)
-    if not (await show(tx, user.id)).is_on:
+    factor = await access_store.find_factor(tx, user.id, lock=True)  # before its codes, as whoever signs in by one
+    if factor is None or factor.confirmed_at is None:
         raise Refusal("conflict", "There is no second factor. Set one up first.")
     await _tell(tx, by, user, at, after={"new_recovery_codes": True})
     return await _new_codes(tx, user.id)
@@ -121,6 +123,7 @@ async def remove(
     seen = address or session.address
     _, charge = await proof.prove(database, user, password, at, address=seen, deed=_DEED)
     async with database.transaction() as tx:
+        await access_store.find_factor(tx, user.id, lock=True)  # before what has failed, as whoever signs in
         await throttle.give_back(tx, charge, at, is_success=True)
         user, by = await sessions.actor_of(tx, session, address)
         await _take_off(tx, by, user, at)
