@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from ostiary.db.database import Database
@@ -59,6 +61,25 @@ async def test_a_link_by_mail_lets_the_address_speak(database: Database) -> None
     await add(database, folk)
     assert (await tried(database, "frank", PASSWORD)).code == "invalid_field"
     assert (await enter(database, "frank", OTHER)).session is not None
+
+
+async def test_while_somebody_is_added_nobody_chooses_their_password(database: Database) -> None:
+    """Dora has the link of her invitation, and would come in wherever else the address belongs."""
+    folk = await settle(database)
+    async with database.transaction() as tx:
+        await users.ensure(tx, FRANK, "Frank", NOW)
+        _, token = await invitations.invite(tx, folk["dora"], folk.elsewhere.id, FRANK, "member", NOW)
+    async with database.transaction() as tx:
+        await members.add(tx, folk["alice"], folk.home.id, FRANK, "Frank", "member", NOW)
+        accepting = invitations.accept(
+            database, token.reveal(), name="Frank", password=PASSWORD, at=NOW, address=HERE, agent="Firefox"
+        )
+        other = asyncio.ensure_future(accepting)
+        await asyncio.sleep(0.3)
+        assert not other.done()
+    with refused("conflict", "password"):
+        await other
+    assert (await tried(database, "frank", PASSWORD)).param == "password"
 
 
 async def test_so_does_the_operator(database: Database) -> None:

@@ -23,7 +23,11 @@ async def mark(tx: Transaction, user: User, at: int, *, has_new_password: bool) 
 
 
 async def require(tx: Transaction, user: User, doing: str) -> None:
-    """Refuse to give something to whoever chose the password of an address that has never spoken. `doing` begins it."""
+    """Refuse to give something to whoever chose the password of an address that has never spoken. `doing` begins it.
+
+    Until the transaction ends nobody chooses one: whoever does so by an invitation waits, and finds what was given.
+    """
+    await access_store.find_hash(tx, user.id, lock=True)
     if await access_store.is_unverified(tx, user.id):
         said = (
             f"{doing}: {user.email} signs in here by a password, but nobody knows yet that the address is theirs. "
