@@ -13,7 +13,7 @@ from ostiary.db import schema
 from ostiary.db.database import Database
 from ostiary.errors import CannotStart
 from ostiary.secret import Secret
-from ostiary.vault import store
+from ostiary.vault import seal_store, store
 from ostiary.vault.seal import MasterKeys, Place, Seal, Undecryptable
 from tests.people import NOW, everything, spoil
 from tests.servers.canaries import Canaries
@@ -219,3 +219,34 @@ async def test_two_that_seal_first_at_once_use_one_data_key(database: Database) 
         assert await store.find_newest_version(tx, "orgn_1") == 1
         count = await tx.execute(text("SELECT count(*) FROM data_keys WHERE organization_id = 'orgn_1'"))
         assert count.scalar_one() == 1
+
+
+async def test_a_data_key_that_another_has_just_made_is_not_removed_while_it_seals(database: Database) -> None:
+    """Whoever finds it made has it as whoever finds it there: else a rekeying could forget what they sealed under."""
+    seal = await opened(database)
+    has_it, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def seal_something() -> str:
+        async with database.transaction() as tx:
+            await seal.newest_version(tx, "orgn_1", NOW)
+            has_it.set()
+            await goes_on.wait()
+            return await seal.seal(tx, PLACE, Secret("x"))
+
+    async def remove() -> None:
+        async with database.transaction() as tx:
+            await seal_store.remove_data_key(tx, "orgn_1", 1)
+
+    async with database.transaction() as tx:
+        await seal.newest_version(tx, "orgn_1", NOW)
+        sealing = asyncio.ensure_future(seal_something())
+        await asyncio.sleep(0.2)
+        assert not has_it.is_set()
+    await has_it.wait()
+    removing = asyncio.ensure_future(remove())
+    await asyncio.sleep(0.2)
+    is_removed = removing.done()
+    goes_on.set()
+    await asyncio.wait([sealing, removing])
+    assert not is_removed
+    assert await sealing

@@ -194,9 +194,10 @@ class Seal:
         """The version of the data key to seal with now; makes the organization's first one."""
         version = await seal_store.lock_newest_version(tx, organization_id)
         if version is None:
-            version = 1
-            [key] = await self.new_data_keys(tx, {organization_id: version})
-            await store.add_data_key(tx, organization_id, version, key.wrapped, at)
+            [key] = await self.new_data_keys(tx, {organization_id: 1})
+            await store.add_data_key(tx, organization_id, 1, key.wrapped, at)
+            # Another process may have been first, and it is its key that must not be removed meanwhile.
+            version = await seal_store.lock_newest_version(tx, organization_id) or 1
         return version
 
     async def new_data_keys(self, tx: Transaction, versions: Mapping[str, int]) -> list[DataKey]:
