@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 
 import pytest
 
-from ostiary.agents import agent_keys, store
+from ostiary.agents import agent_keys, ephemeral_keys, store
 from ostiary.agents.agent_keys import AgentKey, NewAgentKey
+from ostiary.agents.ephemeral_keys import NewEphemeralKey
 from ostiary.db import changes
 from ostiary.db.database import Database, Transaction
 from ostiary.ledger.audit_store import list_audit
@@ -88,6 +89,33 @@ async def test_who_waits_to_edit_an_organization_knows_the_budget_it_has_by_then
         assert await find_budget(tx, "organization", folk.home.id) == LITTLE
         told = (await list_audit(tx, folk.home.id))[0]
     assert [(one or {})["budget"]["cap_nano"] for one in (told.before, told.after)] == [9 * USD, USD]
+
+
+async def test_a_key_is_revoked_while_it_is_written_down_when_its_children_were_used(database: Database) -> None:
+    folk = await settle(database)
+    async with database.transaction() as tx:
+        parent = await make_key(tx, folk)
+        children = []
+        for later in (1, 2):
+            child, _ = await ephemeral_keys.create(
+                tx, folk["alice"], folk.home.id, parent.id, NewEphemeralKey(), pepper=PEPPER, at=NOW + later
+            )
+            children.append(child.id)
+    async with database.transaction() as tx:  # the first one stands behind the second in the table and its indexes
+        await store.change_agent_key(tx, folk.home.id, children[0], {"name": "elsewhere"})
+
+    async def revoke() -> None:
+        async with database.transaction() as tx:
+            await agent_keys.revoke(tx, folk["alice"], folk.home.id, parent.id, NOW + 3)
+
+    async with database.transaction() as tx:
+        await store.mark_agent_keys_used(tx, {children[0]: NOW + 3})
+        other = await begun(revoke())
+        await store.mark_agent_keys_used(tx, {children[1]: NOW + 3})
+    await other
+    async with database.read() as tx:
+        found = await store.list_children(tx, parent.id)
+    assert [(one.status, one.last_used_at) for one in found] == [("revoked", NOW + 3)] * 2
 
 
 # ---- money ------------------------------------------------------------------------------------------------------

@@ -139,6 +139,7 @@ async def mark_agent_keys_used(tx: Transaction, used_at: Mapping[str, int]) -> N
 async def mark_children_revoked(tx: Transaction, parent_id: str, at: int) -> None:
     """No child of the key is let in again."""
     k = schema.agent_keys.c
+    await _lock(tx, k.parent_id == parent_id)
     children = update(schema.agent_keys).where(k.parent_id == parent_id, k.status != "revoked")
     await tx.execute(children.values(status="revoked", updated_at=at))
 
@@ -146,6 +147,7 @@ async def mark_children_revoked(tx: Transaction, parent_id: str, at: int) -> Non
 async def change_children_owner(tx: Transaction, parent_id: str, owner_id: str) -> None:
     """Children belong to whom their parent belongs to."""
     k = schema.agent_keys.c
+    await _lock(tx, k.parent_id == parent_id)
     await tx.execute(update(schema.agent_keys).where(k.parent_id == parent_id).values(owner_id=owner_id))
 
 
@@ -173,7 +175,10 @@ async def _list(tx: Transaction, where: ColumnElement[bool] | None, *, lock: boo
 
 
 async def _lock(tx: Transaction, where: ColumnElement[bool]) -> set[str]:
-    """The ids of keys that nobody else changes until this transaction ends; in one order for all who do."""
+    """The ids of keys that nobody else changes until this transaction ends; in one order for all who do.
+
+    An id begins with the time: it is the order in which gateways write down when keys were last used, too.
+    """
     k = schema.agent_keys.c
     query = select(k.id).where(where).order_by(k.created_at, k.id)
     return set((await tx.execute(query.with_for_update())).scalars())
