@@ -20,7 +20,7 @@ from ostiary.limits import window_store
 from ostiary.limits.budgets import AccountKey, Budget
 from ostiary.limits.charge_store import Cost, charge_all
 from ostiary.limits.store import change_budget, find_budget, list_accounts
-from ostiary.limits.window_store import WindowKey
+from ostiary.limits.window_store import NOBODY, WindowKey
 from ostiary.orgs import invitations, members, organizations, session_store, sessions
 from ostiary.orgs.invitations import Invitation
 from ostiary.secret import Secret
@@ -181,6 +181,23 @@ async def test_a_gateway_ends_while_others_take_it_for_lost_or_it_is_heard_of(
     async with database.read() as tx:
         [account] = await list_accounts(tx, "agent_key", "key_1")
     assert (account.spent_nano, account.leased_nano) == (0 if how == "closed" else 500, 0)
+
+
+async def test_two_gateways_write_down_what_nobody_counted_of_a_key_that_is_gone(database: Database) -> None:
+    """Neither has a lock of its holder, and a gateway would end of it."""
+    key = WindowKey("agent_key", "key_1", "day-20775")
+
+    async def seed(amount: int) -> None:
+        async with database.transaction() as tx:
+            await window_store.put_lease(tx, NOBODY, key, amount, NOW + HOUR)
+
+    async with database.transaction() as tx:
+        await window_store.put_lease(tx, NOBODY, key, 5, NOW + HOUR)
+        other = await begun(seed(6))
+    await other
+    async with database.transaction() as tx:
+        [row] = await window_store.list_leases(tx, "agent_key", "key_1", NOW)
+    assert (row.owner, row.amount, row.until) == (NOBODY, 6, NOW + HOUR)
 
 
 # ---- who leaves -------------------------------------------------------------------------------------------------

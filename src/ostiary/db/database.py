@@ -273,6 +273,11 @@ def insert_or_lock(tx: Transaction, table: Table, values: Mapping[str, object], 
     return _insert(tx, table, values).on_conflict_do_update(index_elements=[key], set_={key: values[key]})
 
 
+def insert_or_set(tx: Transaction, table: Table, key: Mapping[str, object], news: Mapping[str, object]) -> Any:  # noqa: ANN401 - an executable
+    """An INSERT that writes the news into an existing row."""
+    return _insert(tx, table, {**key, **news}).on_conflict_do_update(index_elements=list(key), set_=news)
+
+
 def _insert(tx: Transaction, table: Table, values: Mapping[str, object]) -> _Insert:
     dialect = postgresql if tx.dialect.name == "postgresql" else sqlite
     return cast("_Insert", dialect.insert(table).values(**values))

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Table, and_, case, delete, func, insert, o
 
 from ostiary.clock import DAY_MS, SECOND_MS
 from ostiary.db import schema
-from ostiary.db.database import Transaction
+from ostiary.db.database import Transaction, insert_or_set
 
 NOBODY: Final = ""
 """Owner of what was taken while nobody counted, as the ledger knows it."""
@@ -78,10 +78,15 @@ def _is(owner: str, key: WindowKey) -> ColumnElement[bool]:
 
 
 async def put_lease(tx: Transaction, owner: str, key: WindowKey, amount: int, until: int | None = None) -> None:
-    """Let an owner take so much; nothing at all is no row."""
-    await tx.execute(delete(schema.window_leases).where(_is(owner, key)))
+    """Let an owner take so much; nothing at all is no row.
+
+    Of a holder that is gone nobody has a lock: two processes may well write down at once what nobody counted.
+    """
     if amount > 0:
-        await tx.execute(insert(schema.window_leases).values(owner=owner, **key._asdict(), amount=amount, until=until))
+        place, news = {"owner": owner, **key._asdict()}, {"amount": amount, "until": until}
+        await tx.execute(insert_or_set(tx, schema.window_leases, place, news))
+    else:
+        await tx.execute(delete(schema.window_leases).where(_is(owner, key)))
 
 
 async def lower_lease(tx: Transaction, owner: str, key: WindowKey, amount: int) -> None:
