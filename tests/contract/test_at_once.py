@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import pytest
 
+from ostiary.admin import store as admin_store
+from ostiary.admin.store import Claim, Kept
 from ostiary.agents import agent_keys, ephemeral_keys, store
 from ostiary.agents.agent_keys import AgentKey, NewAgentKey
 from ostiary.agents.ephemeral_keys import NewEphemeralKey
@@ -24,7 +26,7 @@ from ostiary.limits.window_store import NOBODY, WindowKey
 from ostiary.orgs import invitations, members, organizations, session_store, sessions
 from ostiary.orgs.invitations import Invitation
 from ostiary.secret import Secret
-from tests.people import HOUR, NOW, People, refused, settle
+from tests.people import DAY, HOUR, NOW, People, refused, settle
 
 T = TypeVar("T")
 
@@ -198,6 +200,23 @@ async def test_two_gateways_write_down_what_nobody_counted_of_a_key_that_is_gone
     async with database.transaction() as tx:
         [row] = await window_store.list_leases(tx, "agent_key", "key_1", NOW)
     assert (row.owner, row.amount, row.until) == (NOBODY, 6, NOW + HOUR)
+
+
+# ---- the admin API ----------------------------------------------------------------------------------------------
+
+
+async def test_what_was_answered_is_not_forgotten_while_it_is_asked_for_again(database: Database) -> None:
+    one = Claim("orgn_1", "key_1", "again", b"d" * 32)
+    async with database.transaction() as tx:
+        assert await admin_store.claim(tx, one, NOW)
+        await admin_store.keep_answer(tx, one, 201, {"id": "x"})
+    async with database.transaction() as tx:
+        assert not await admin_store.claim(tx, one, NOW + DAY - 1)
+        other = await begun(admin_store.prune(database, NOW + DAY))
+        assert await admin_store.get_answer(tx, one) == Kept(one.digest, 201, {"id": "x"})
+    await other
+    async with database.transaction() as tx:
+        assert await admin_store.claim(tx, one, NOW + DAY)
 
 
 # ---- who leaves -------------------------------------------------------------------------------------------------

@@ -35,12 +35,19 @@ class Kept:
 
 
 async def claim(tx: Transaction, one: Claim, at: int) -> bool:
-    """Take the key for this transaction; False when it was used. Two at once: the second waits for the first."""
+    """Take the key for this transaction; False when it was used. Two at once: the second waits for the first.
+
+    One that was used is not forgotten before the transaction ends.
+    """
     i = schema.idempotency.c
     await tx.execute(delete(schema.idempotency).where(*_this(one), i.at <= at - KEPT_MS))
     row = {"organization_id": one.organization_id, "actor_id": one.actor_id, "key": one.key, "digest": one.digest}
-    made = await tx.execute(insert_new(tx, schema.idempotency, {**row, "status": 0, "answer": None, "at": at}))
-    return bool(made.rowcount)
+    mine = insert_new(tx, schema.idempotency, {**row, "status": 0, "answer": None, "at": at})
+    theirs = select(i.at).where(*_this(one)).with_for_update(read=True)
+    while not (await tx.execute(mine)).rowcount:
+        if (await tx.execute(theirs)).first() is not None:
+            return False
+    return True
 
 
 async def get_answer(tx: Transaction, one: Claim) -> Kept:
