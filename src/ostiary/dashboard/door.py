@@ -112,13 +112,17 @@ class Door:
         at, address = hall.clock.now(), hall.address_of(line)
         visit = Visit(hall, route, line, self._renderer, at, address, names, forms.read(line.query), forms.Form())
         visit.said = entrance.said_of(line)
-        token = entrance.token_of(hall, line)
-        if token is not None:
-            async with hall.database.read() as tx:
-                visit.guest = await entrance.guest_of(tx, token, at, address)
+        await self._look_who(visit)
         if lost is not None:
             raise _Lost(self._refused(lost, visit))
         return visit
+
+    async def _look_who(self, visit: Visit) -> None:
+        """Whom the session stands for at this moment, and in which role; nobody when it is over."""
+        token = entrance.token_of(self._hall, visit.line)
+        if token is not None:
+            async with self._hall.database.read() as tx:
+                visit.guest = await entrance.guest_of(tx, token, visit.at, visit.address)
 
     async def _show(self, visit: Visit) -> Answer:
         route, line = visit.route, visit.line
@@ -129,6 +133,9 @@ class Door:
         if route.is_write:
             forms.require_form(line.headers.get(b"content-type", b""))
             visit.form = forms.read(await self._body(line))
+            await self._look_who(visit)  # while a form came slowly they may have been let go, or given another role
+            if route.deed != ANYBODY and visit.guest is None:
+                return _sign_in(visit, "session")
         if route.deed != ANYBODY and not entrance.is_of_now(visit):
             return _of_before(visit)
         if route.deed not in (ANYBODY, SIGNED_IN) and route.deed not in visit.by.grants:
