@@ -346,6 +346,20 @@ async def test_there_is_an_end_to_endpoints(
     assert (await created(database, catalog, folk, by="dora")).name == "chat"
 
 
+async def test_two_at_once_do_not_pass_that_end(
+    database: Database, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ostiary.vault.endpoint_changes._MOST", 1)
+    folk = await settle(database)
+    async with database.transaction() as tx:
+        await endpoints.create(tx, folk["alice"], folk.home.id, WISH, catalog=catalog, at=NOW)
+        other = asyncio.ensure_future(created(database, catalog, folk, replace(WISH, name="one more")))
+        await asyncio.sleep(0.2)
+        assert not other.done()
+    with refused("conflict"):
+        await other
+
+
 # ---- provider keys that targets name ----------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import httpx2
@@ -54,6 +55,21 @@ async def edited(
 ) -> tuple[Webhook, Secret | None]:
     async with database.transaction() as tx:
         return await webhooks.change(tx, folk["alice"], folk.home.id, id, edit, seal=seal, egress=egress, at=NOW + 1)
+
+
+async def test_two_at_once_are_not_more_than_there_may_be(
+    database: Database, seal: Seal, folk: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ostiary.vault.webhooks._MOST", 2)
+    await made(database, seal, folk, NewWebhook("first", URL))
+    async with database.transaction() as tx:
+        wish = NewWebhook("second", URL)
+        await webhooks.create(tx, folk["alice"], folk.home.id, wish, seal=seal, egress=EGRESS, at=NOW)
+        other = asyncio.ensure_future(made(database, seal, folk, NewWebhook("third", URL)))
+        await asyncio.sleep(0.2)
+        assert not other.done()
+    with refused("conflict"):
+        await other
 
 
 # ---- by everybody -----------------------------------------------------------------------------------------------

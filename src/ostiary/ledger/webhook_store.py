@@ -53,7 +53,9 @@ async def list_webhooks(tx: Transaction, organization_id: str) -> list[Webhook]:
 
 
 async def count_webhooks(tx: Transaction, organization_id: str) -> int:
-    """How many an organization has."""
+    """How many an organization has; whoever else wants to know before they make one waits for this transaction."""
+    o = schema.organizations.c
+    await tx.execute(select(o.id).where(o.id == organization_id).with_for_update())
     query = select(func.count()).where(schema.webhooks.c.organization_id == organization_id)
     return int((await tx.execute(query)).scalar_one())
 

@@ -128,7 +128,12 @@ async def lock_endpoints(tx: Transaction, organization_id: str) -> None:
 
 
 async def count_endpoints(tx: Transaction, organization_id: str) -> int:
-    """How many the organization has."""
+    """How many the organization has; whoever else wants to know before they make one waits for this transaction.
+
+    Aliases belong to no organization: the operator makes them alone.
+    """
+    o = schema.organizations.c
+    await tx.execute(select(o.id).where(o.id == organization_id).with_for_update())
     counted = select(func.count()).where(schema.endpoints.c.organization_id == organization_id)
     return int((await tx.execute(counted)).scalar_one())
 
