@@ -162,3 +162,42 @@ async def test_prices_are_shown_to_everybody_in_an_organization(database: Databa
     assert override.price is not None
     assert override.price.cost_nano(Tokens(input=1_000_000)) == RATES["input"]
     assert unknown.price is None
+
+
+async def test_who_waits_to_set_a_price_knows_what_it_is_by_then(database: Database, known: Catalog) -> None:
+    """The form of a price is refused where it shows an older one, so it must look at the price alone."""
+    provider = known.get("openai")
+
+    async def look_and_set() -> dict[str, int]:
+        async with database.transaction() as tx:
+            await prices.alone(tx, OPERATOR)
+            found = await store.find_override(tx, provider.id, "gpt-4o")
+            await prices.set_price(tx, OPERATOR, provider, "gpt-4o", RATES, AT)
+        return dict(found.rates) if found else {}
+
+    dear = {"input": 1, "output": 2}
+    async with database.transaction() as tx:
+        await prices.set_price(tx, OPERATOR, provider, "gpt-4o", dear, AT)
+        looking = asyncio.ensure_future(look_and_set())
+        await asyncio.sleep(0.2)
+        assert not looking.done()
+    assert await looking == dear
+    async with database.read() as tx:
+        assert (await list_audit(tx))[0].before == dear
+
+
+async def test_who_waits_to_set_a_price_says_what_they_replaced(database: Database, known: Catalog) -> None:
+    provider = known.get("openai")
+
+    async def set_price(rates: dict[str, int]) -> None:
+        async with database.transaction() as tx:
+            await prices.set_price(tx, OPERATOR, provider, "gpt-4o", rates, AT)
+
+    async with database.transaction() as tx:
+        await prices.set_price(tx, OPERATOR, provider, "gpt-4o", RATES, AT)
+        other = asyncio.ensure_future(set_price({"input": 1, "output": 2}))
+        await asyncio.sleep(0.2)
+        assert not other.done()
+    await other
+    async with database.read() as tx:
+        assert (await list_audit(tx))[0].before == RATES

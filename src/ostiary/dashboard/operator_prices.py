@@ -79,6 +79,7 @@ async def set_(visit: Visit) -> Answer:
     try:
         rates = _rates(typed)
         async with visit.writing() as tx:
+            await prices.alone(tx, visit.by)
             price, is_set = await _find(tx, visit, provider, model)
             if form.text("version") != _version(price):
                 return _form(visit, provider, model, price, is_set=is_set, typed=typed, status=409, is_newer=True)

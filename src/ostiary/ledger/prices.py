@@ -33,6 +33,12 @@ class Shown:
     price: Price | None
 
 
+async def alone(tx: Transaction, by: Actor) -> None:
+    """Nobody else sets a price until this transaction ends: for who looks first what it is."""
+    by.require("prices.set", None)
+    await changes.take_turn(tx)
+
+
 async def set_price(
     tx: Transaction, by: Actor, provider: Provider, model: str, rates: Mapping[str, int], at: int
 ) -> Override:
@@ -42,7 +48,7 @@ async def set_price(
     unless something else is paid for), `cache_read` and `cache_write` (else as input), `request`, and what is not
     tokens: `image`, `audio_minute`, `character`, `search`. Raises Refusal on anything else.
     """
-    by.require("prices.set", None)
+    await alone(tx, by)
     checked = Override(provider.id, checked_name(model, "model"), _checked_rates(rates), new_id("price", at))
     before = await store.find_override(tx, provider.id, checked.model)
     await store.change_override(tx, checked, at)
