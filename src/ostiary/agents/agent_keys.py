@@ -171,7 +171,7 @@ async def change(
     catalog: Catalog | None = None,
 ) -> AgentKey:
     """Edit the fields that are named, by the names of `NewAgentKey`; None is a value, absent is unchanged."""
-    await _keep_member(tx, by, organization_id, wished.get("owner_id"))
+    await keep_member(tx, by, organization_id, wished.get("owner_id"))
     key = await get(tx, by, "agent_keys.edit", organization_id, id)
     values: dict[str, Any] = checked({name: value for name, value in wished.items() if name != "owner_id"}, at)
     if "owner_id" in wished:
@@ -208,7 +208,7 @@ async def _keep(tx: Transaction, key: AgentKey, edited: AgentKey, values: Mappin
         await store.change_children_owner(tx, key.id, edited.owner_id)
 
 
-async def _keep_member(tx: Transaction, by: Actor, organization_id: str, owner_id: object) -> None:
+async def keep_member(tx: Transaction, by: Actor, organization_id: str, owner_id: object) -> None:
     """Who is to get a key is not let go meanwhile. Before the key is locked: who lets them go has it after them."""
     by.require("agent_keys.edit", organization_id, by.id)
     if isinstance(owner_id, str):

@@ -87,6 +87,7 @@ async def change(visit: Visit) -> Answer:
     meanwhile: list[str] = []
     try:
         async with visit.writing() as tx:
+            await agent_keys.keep_member(tx, visit.by, visit.home, wish.get("owner_id"))
             key = await agent_keys.get(tx, visit.by, "agent_keys.edit", visit.home, visit.names["id"])
             meanwhile = fields.differences(before, fields.values_of(key), typed)
             if not wrong and not meanwhile:
