@@ -19,7 +19,7 @@ from ostiary.ledger.audit_store import list_audit
 from ostiary.ledger.writer import close_leases
 from ostiary.limits import store as money
 from ostiary.limits import window_store
-from ostiary.limits.budgets import AccountKey, Budget
+from ostiary.limits.budgets import AccountKey, Budget, Kind
 from ostiary.limits.charge_store import Cost, charge_all
 from ostiary.limits.store import change_budget, find_budget, list_accounts
 from ostiary.limits.window_store import NOBODY, WindowKey
@@ -144,6 +144,18 @@ async def test_a_budget_is_changed_while_what_it_is_for_is_charged(database: Dat
             one.period_id: (one.cap_nano, one.spent_nano) for one in await list_accounts(tx, "provider_key", "pkey_1")
         }
     assert found == {"2026-11": (None, 5), "2026-11-18": (USD, 5), "total": (None, 0)}
+
+
+@pytest.mark.parametrize(("kind", "period"), [("month", "2026-12"), ("day", "2026-11-19")])
+async def test_a_budget_is_changed_while_a_period_begins(database: Database, kind: Kind, period: str) -> None:
+    """A form may come slowly, and clocks differ: what was charged in the next one already is capped like the rest."""
+    async with database.transaction() as tx:
+        await change_budget(tx, "provider_key", "pkey_1", Budget(kind, 9 * USD), NOW)
+        assert (await money.lock_account(tx, AccountKey("provider_key", "pkey_1", period))).cap_nano == 9 * USD
+        await change_budget(tx, "provider_key", "pkey_1", Budget(kind, USD), NOW)
+        assert (await money.lock_account(tx, AccountKey("provider_key", "pkey_1", period))).cap_nano == USD
+        await change_budget(tx, "provider_key", "pkey_1", Budget("total", USD), NOW)
+        assert (await money.lock_account(tx, AccountKey("provider_key", "pkey_1", period))).cap_nano is None
 
 
 async def lost(database: Database) -> None:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 from sqlalchemy import ColumnElement, Table, and_, delete, func, insert, select, update
 
-from ostiary.clock import DAY_MS, month_of
+from ostiary.clock import DAY_MS, date_of, month_of
 from ostiary.db import schema
 from ostiary.db.database import Transaction, insert_new
 from ostiary.limits import window_store
@@ -90,16 +90,27 @@ async def list_budgets(tx: Transaction, scope: str) -> dict[str, Budget]:
 
 
 async def change_budget(tx: Transaction, scope: str, id: str, budget: Budget | None, at: int) -> None:
-    """Set or (with None) lift the budget; the caps of the running periods change with it at once."""
+    """Set or (with None) lift the budget; the caps of the running periods change with it at once.
+
+    A period may have begun since `at`, or by the clock of another gateway: if it has an account, that is one of them.
+    """
     b = schema.budgets.c
     await tx.execute(delete(schema.budgets).where(b.scope == scope, b.id == id))
     if budget is not None:
         values = {**asdict(budget), "thresholds": list(budget.thresholds)}
         await tx.execute(insert(schema.budgets).values(scope=scope, id=id, **values))
-    for period_id in sorted(periods_of(scope, at)):  # as whoever charges has them, so that two transactions never cross
+    begun = await _list_begun(tx, scope, id, at)
+    for period_id in sorted({*periods_of(scope, at), *begun}):  # as whoever charges has them, so that no two ever cross
         key = AccountKey(scope, id, period_id)
         await _ensure_account(tx, key)
         await tx.execute(update(schema.accounts).where(_is(schema.accounts, key)).values(cap_nano=_cap(budget, key)))
+
+
+async def _list_begun(tx: Transaction, scope: str, id: str, at: int) -> list[str]:
+    """The periods that begin after the day of `at` and have an account already; `total` sorts behind them."""
+    a = schema.accounts.c
+    query = select(a.period_id).where(a.scope == scope, a.id == id, a.period_id > date_of(at))
+    return list((await tx.execute(query)).scalars())
 
 
 def _cap(budget: Budget | None, key: AccountKey) -> int | None:
