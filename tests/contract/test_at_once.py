@@ -15,6 +15,7 @@ from ostiary.agents.agent_keys import AgentKey, NewAgentKey
 from ostiary.agents.ephemeral_keys import NewEphemeralKey
 from ostiary.db import changes
 from ostiary.db.database import Database, Transaction
+from ostiary.ledger import gateways
 from ostiary.ledger.audit_store import list_audit
 from ostiary.ledger.writer import close_leases
 from ostiary.limits import store as money
@@ -23,7 +24,7 @@ from ostiary.limits.budgets import AccountKey, Budget, Kind
 from ostiary.limits.charge_store import Cost, charge_all
 from ostiary.limits.store import change_budget, find_budget, list_accounts
 from ostiary.limits.window_store import NOBODY, WindowKey
-from ostiary.orgs import invitations, members, organizations, session_store, sessions
+from ostiary.orgs import invitations, members, organizations, roles, session_store, sessions
 from ostiary.orgs.invitations import Invitation
 from ostiary.secret import Secret
 from tests.people import DAY, HOUR, NOW, People, refused, settle
@@ -212,6 +213,28 @@ async def test_two_gateways_write_down_what_nobody_counted_of_a_key_that_is_gone
     async with database.transaction() as tx:
         [row] = await window_store.list_leases(tx, "agent_key", "key_1", NOW)
     assert (row.owner, row.amount, row.until) == (NOBODY, 6, NOW + HOUR)
+
+
+async def test_two_gateways_of_a_name_are_given_up_while_a_budget_is_changed(database: Database) -> None:
+    """Both have every account before they say anything."""
+    await lost(database)
+    key = AccountKey("agent_key", "key_2", "2026-11")
+    async with database.transaction() as tx:
+        await money.add_owner(tx, "spool_2", "east", "test", NOW - 1)  # looked at after the other
+        assert await money.change_lease(tx, "spool_2", await money.lock_account(tx, key), 0, 500)
+
+    async def retire() -> int:
+        async with database.transaction() as tx:
+            return len(await gateways.retire(tx, roles.operator(), "east", NOW + HOUR))
+
+    async with database.transaction() as tx:
+        await change_budget(tx, "agent_key", "key_2", LITTLE, NOW)
+        other = await begun(retire())
+        await changes.append(tx, "agent_key", "orgn_1", "key_2", NOW)
+    assert await other == 2
+    async with database.read() as tx:
+        spent = [one.spent_nano for one in await list_accounts(tx, "agent_key", "key_2")]
+    assert spent == [500, 0]
 
 
 # ---- the admin API ----------------------------------------------------------------------------------------------

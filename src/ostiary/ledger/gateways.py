@@ -90,8 +90,9 @@ async def retire(tx: Transaction, by: Actor, name_or_id: str, at: int) -> list[G
     lost = [one for one in found if one.state == "lost"]
     if not lost:
         raise _not_lost(found)
+    # All accounts before anything is said, as who changes a budget has them.
+    charged = {one.id: await money.retire_owner(tx, one.id, at) for one in lost}
     for one in lost:
-        charged = await money.retire_owner(tx, one.id, at)
         await audit.write(
             tx,
             by,
@@ -101,7 +102,7 @@ async def retire(tx: Transaction, by: Actor, name_or_id: str, at: int) -> list[G
             one.name,
             organization_id=None,
             before={"state": one.state, "leased_nano": one.leased_nano},
-            after={"state": "retired", "charged_nano": charged},
+            after={"state": "retired", "charged_nano": charged[one.id]},
             at=at,
         )
         await changes.append(tx, "gateway", None, one.id, at)
