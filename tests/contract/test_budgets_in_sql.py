@@ -17,7 +17,7 @@ from ostiary.limits import store
 from ostiary.limits.budgets import AccountKey, Bid, Budget, Kind
 from ostiary.limits.charge_store import Cost, charge_all
 from ostiary.limits.local import Allowance, Holder, LocalCounters
-from ostiary.limits.purse import Purses
+from ostiary.limits.purse import Purse, Purses
 from ostiary.limits.reserve import Hold, Reserve
 from tests.contract.nowhere import database_away
 from tests.fakes import SetClock
@@ -414,6 +414,61 @@ async def test_who_may_not_wait_leases_more_where_there_is_room(database: Databa
         await process.written(hold, 10_000, f"r{number}")
     with pytest.raises(Refusal, match="than is left"):
         await process.reserve.take(allowance, _bid(10_000), may_wait=False)
+
+
+async def test_who_may_not_wait_does_without_what_cannot_be_asked_for(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the database is away another key may serve them; and it is not asked for at every call."""
+    clock = SetClock()
+    process = await Process(database, clock).register()
+    await _cap(database, 1_000_000, clock)
+    allowance = process.allowance(1_000_000)
+    await process.reserve.take(allowance, _bid(200_000), may_wait=False)
+    asked = _asked(process, monkeypatch)
+    async with database_away() as away:
+        process.purses._database = away
+        for _ in range(20):
+            with pytest.raises(Refusal, match="budget"):
+                await process.reserve.take(allowance, _bid(100_000), may_wait=False)
+        assert asked == [100_000]
+        with pytest.raises(Refusal, match="database"):
+            await process.reserve.take(allowance, _bid(100_000))
+    process.purses._database = database
+    clock.move(1)
+    await process.reserve.take(allowance, _bid(100_000), may_wait=False)
+
+
+def _asked(process: Process, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """What the authority is asked for from now on."""
+    asked: list[int] = []
+    top_up = process.purses.top_up
+
+    async def noted(purse: Purse, need_nano: int) -> None:
+        asked.append(need_nano)
+        await top_up(purse, need_nano)
+
+    monkeypatch.setattr(process.purses, "top_up", noted)
+    return asked
+
+
+async def test_who_may_not_wait_asks_nobody_for_what_is_spent(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keys that are used up till the end of the day cost those behind them nothing."""
+    clock = SetClock()
+    process = await Process(database, clock).register()
+    await _cap(database, 100_000, clock)
+    allowance = process.allowance(100_000)
+    await process.written(await process.reserve.take(allowance, _bid(100_000)), 100_000, "r1")
+    with pytest.raises(Refusal, match="than is left"):
+        await process.reserve.take(allowance, _bid(10_000), may_wait=False)
+    asked = _asked(process, monkeypatch)
+    for _ in range(3):
+        clock.move(1)
+        with pytest.raises(Refusal, match="than is left"):
+            await process.reserve.take(allowance, _bid(10_000), may_wait=False)
+    assert asked == []
 
 
 async def test_who_may_not_wait_hears_of_what_others_gave_back(database: Database) -> None:

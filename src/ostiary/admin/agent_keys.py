@@ -102,6 +102,7 @@ async def show(asking: Asking, id: Id) -> DetailedKey:
 async def change(asking: Asking, id: Id, asked: KeyPatch) -> ShownKey:
     """Edit what is named (RFC 7396): absent stays, null clears."""
     tx = await asking.begin()
+    await agent_keys.keep_member(tx, asking.by, asking.organization_id, wished(asked).get("owner_id"))
     known = await agent_keys.get(tx, asking.by, "agent_keys.edit", asking.organization_id, id)
     wish = patched(asked, known)
     key = await agent_keys.change(

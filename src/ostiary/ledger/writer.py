@@ -213,11 +213,17 @@ async def _adopt_one(database: Database, orphan: Orphan, clock: Clock, wrote: Wr
 
 async def _take_over(database: Database, left: Leftover, at: int, wrote: Wrote) -> None:
     """Step by step: each has its accounts in the order of all writers, and none asks for more while it has them."""
-    async with database.read() as tx:
-        events = await retention.still_wanted(tx, left.owner, left.settled, at) + left.held
-    for start in range(0, len(events), _BATCH):
-        async with database.transaction() as tx:
-            inserted, _ = await write_events(tx, left.owner, events[start : start + _BATCH])
+    inserted: list[Event] = []
+    try:
+        for events, may_be_gone in ((left.settled, True), (left.held, False)):
+            for start in range(0, len(events), _BATCH):
+                batch = events[start : start + _BATCH]
+                async with database.transaction() as tx:
+                    if may_be_gone:
+                        batch = await retention.still_wanted(tx, left.owner, batch, at)
+                    found, _ = await write_events(tx, left.owner, batch)
+                inserted += found
+    finally:
         wrote(inserted, are_over=True)
     async with database.transaction() as tx:
         await close_leases(tx, left.owner, at, charge_rest=left.lost_power)

@@ -46,6 +46,8 @@ class Purse:
     """When something was last taken or filled in, by the monotonic clock."""
     asked_at: float = -math.inf
     """When the authority was last asked, by the monotonic clock."""
+    missed_at: float = -math.inf
+    """When somebody who may not wait last found that it could not be asked."""
     line: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Calls that wait for room, in order."""
     waiting: int = 0
@@ -213,7 +215,9 @@ class Purses:
         """Purses from which nothing was taken for a while: others may need what lies in them."""
         patience = self._clock.monotonic() - _IDLE_S
         return {
-            key for key, purse in self._purses.items() if not purse.held and purse.free > 0 and purse.used_at < patience
+            key
+            for key, purse in self._purses.items()
+            if purse.free > 0 and purse.used_at < patience and not (purse.held or purse.waiting)
         }
 
     async def run(self) -> None:

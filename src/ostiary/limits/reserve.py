@@ -208,11 +208,11 @@ class Reserve:
                 size = _size(bid, _known(purses, purse))
                 if self._is_surely_spent(purse, size):
                     raise self._spent(purse, size)
-                if self._is_worth_asking(purse, size, patience):
-                    await self._purses.top_up(purse, max(size.nano, bid.nano_for(0)))
+                need = max(size.nano, bid.nano_for(0))
+                if self._is_worth_asking(purse, size, patience) and await self._top_up(purse, need, patience):
                     size = _size(bid, _known(purses, purse))
-                    if purse.free < size.nano <= purse.headroom:
-                        await self._purses.top_up(purse, size.nano)
+                    if purse.free < size.nano <= purse.free + purse.room:
+                        await self._top_up(purse, size.nano, patience)
                 if purse.free >= size.nano:
                     return
                 if size.nano > purse.possible or patience <= 0:
@@ -231,15 +231,30 @@ class Reserve:
         return purse.is_known and self._is_fresh(purse) and size.nano > purse.possible
 
     def _is_worth_asking(self, purse: Purse, size: Size, patience: float) -> bool:
-        """Who may not wait asks all the same where something was left, or where nobody has asked for a while."""
+        """Who may not wait asks all the same where something was left, or may have come back since."""
         if not purse.is_known:
             return True
         if purse.free >= size.nano:
             return False
-        return patience > 0 or size.nano <= purse.headroom or not self._is_fresh(purse)
+        if patience > 0:
+            return True
+        if self._clock.monotonic() - purse.missed_at < _ASK_AGAIN_S:
+            return False
+        return size.nano <= purse.free + purse.room or (size.nano <= purse.possible and not self._is_fresh(purse))
 
     def _is_fresh(self, purse: Purse) -> bool:
         return self._clock.monotonic() - purse.asked_at < _ASK_AGAIN_S
+
+    async def _top_up(self, purse: Purse, need_nano: int, patience: float) -> bool:
+        """Whether it could be asked for: who may not wait does without, as another key may serve them."""
+        try:
+            await self._purses.top_up(purse, need_nano)
+        except Refusal:
+            if patience > 0 or not purse.is_known:
+                raise
+            purse.missed_at = self._clock.monotonic()
+            return False
+        return True
 
     def _spent(self, purse: Purse, size: Size) -> Refusal:
         cap = purse.cap or 0

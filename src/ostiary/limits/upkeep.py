@@ -11,6 +11,7 @@ async def tend(database: Database, at: int) -> None:
     """Look once, and do what is due; run by the clock, by one gateway at a time."""
     async with database.transaction() as tx:
         lost = await store.mark_lost(tx, at)
+    async with database.transaction() as tx:  # has accounts before leases, as all others
         charged = await store.charge_old_leases(tx, at)
     if lost:
         get("limits").warning("leases.lost", leases=lost)

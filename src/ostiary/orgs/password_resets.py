@@ -124,8 +124,8 @@ async def _replace(tx: Transaction, user: User, hash_: str, at: int, *, but: str
     """The password, and with it whatever somebody who knew the old one may have left behind."""
     await access_store.change_hash(tx, user.id, hash_, at)
     await link_store.spend_links(tx, _KIND, user.id, at)
+    await throttle.forgive(tx, user.email)  # before the sessions, as who proves a password in one
     await sessions.end_of(tx, user.id, but=but)
-    await throttle.forgive(tx, user.email)
     await changes.append(tx, "user", None, user.id, at)
 
 
